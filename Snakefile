@@ -1,0 +1,52 @@
+"""Training BatchNorm and Only BatchNorm: the targets, and the rule files."""
+
+from pathlib import Path
+
+from snakemake.utils import min_version
+
+from onlybn.workflow import open_workflow
+
+min_version("9.0")
+
+
+configfile: "config.yaml"
+
+
+STUDY = open_workflow(config, Path(workflow.basedir) / "workflow" / "studies")
+
+
+wildcard_constraints:
+    **STUDY.wildcard_constraints(),
+
+
+rule main:
+    input:
+        STUDY.main,
+
+
+rule all:
+    input:
+        STUDY.everything,
+
+
+for target, files in STUDY.targets.items():
+
+    rule:
+        name:
+            target
+        input:
+            files,
+
+
+include: "workflow/rules/draw.smk"
+include: "workflow/rules/collect.smk"
+include: "workflow/rules/train.smk"
+include: "workflow/rules/prepare.smk"
+
+
+onstart:
+    STUDY.start(local=workflow.local_exec)
+
+
+onerror:
+    STUDY.explain(Path(log))

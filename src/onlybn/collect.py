@@ -1,0 +1,68 @@
+"""The collect stage: the tables of an experiment's runs, stacked, with each run's columns; no arithmetic."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from onlybn.errors import UserError
+from onlybn.models import architecture
+from onlybn.storage import read_record
+
+COUNTS = (
+    "parameters",
+    "batchnorm_parameters",
+    "output_parameters",
+    "shortcut_parameters",
+    "trainable_parameters",
+)
+
+
+def collect(experiment: str, table: str, folders: Iterable[Path]) -> pa.Table:
+    """Stack `{table}.parquet` of the runs' folders, in their order, behind the columns of each run.
+
+    Raises UserError if a run is damaged, or if the runs were not trained on the same data.
+    """
+    parts, trained_on = [], {}
+    for folder in folders:
+        record = read_record(folder)
+        trained_on.setdefault(record["dataset_checksum"], folder)
+        described = architecture(record["architecture"])
+        columns = {
+            "study": record["study"],
+            "dataset": record["dataset"],
+            "experiment": experiment,
+            "architecture": described.name,
+            "family": described.family,
+            "depth": described.depth,
+            "width": described.width,
+            "regime": record["regime"],
+            "variant": record["variant"],
+            "seed": record["seed"],
+            "status": record["status"],
+            **{name: record["counts"][name] for name in COUNTS},
+        }
+        path = folder / f"{table}.parquet"
+        try:
+            rows = pq.read_table(path)
+        except (OSError, pa.ArrowException) as error:
+            raise UserError(
+                f"{path} is missing or damaged ({error}); delete {folder} to train it again"
+            ) from None
+        named = {name: _constant(value, rows.num_rows) for name, value in columns.items()}
+        parts.append(pa.table({**named, **{name: rows[name] for name in rows.column_names}}))
+    if len(trained_on) > 1:
+        one, other = list(trained_on.values())[:2]
+        raise UserError(
+            f"experiment {experiment} mixes runs of different data: {one} and {other} have other dataset"
+            " checksums in run.json; delete the runs of the data you do not want"
+        )
+    return pa.concat_tables(parts).unify_dictionaries().combine_chunks()
+
+
+def _constant(value: str | int, rows: int) -> pa.Array:
+    if isinstance(value, str):
+        index = pa.array([0], pa.int32()).take(pa.array([0] * rows, pa.int32()))
+        return pa.DictionaryArray.from_arrays(index, [value])
+    return pa.array([value] * rows, pa.int64())

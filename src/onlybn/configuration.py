@@ -1,0 +1,283 @@
+"""From Snakemake's configuration to a study: its YAML file, overrides, and every fault in a sentence.
+
+It imports no torch, since Snakemake reads the configuration again in every cluster job.
+"""
+
+import hashlib
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from onlybn.errors import UserError, choose_from
+from onlybn.study import Definition, Experiment, Study, Training, seeds_from
+
+SETTINGS = ("study", "data_dir", "results_dir", "device", "seeds_per_job")
+SELECTIONS = ("architectures", "regimes", "seeds", "variants")
+CHANGES = ("dataset", *Training.model_fields)
+DEVICES = ("auto", "cpu", "cuda")
+# Folders of results/ that are not studies.
+TAKEN_NAMES = ("datasets", "reference")
+
+
+def open_study(config: Mapping[str, Any], builtin: Path) -> Study:
+    """Read the study that Snakemake's `config` names, apply the overrides in it, and validate all.
+
+    `builtin` is the folder of the studies that come with the project. Raises UserError with every fault
+    found, one line each.
+    """
+    faults = [
+        "config: " + choose_from("key", key, [*SETTINGS, *SELECTIONS, *CHANGES])
+        for key in config
+        if key not in {*SETTINGS, *SELECTIONS, *CHANGES}
+    ]
+    settings = {key: config.get(key) for key in SETTINGS}
+    if settings["device"] not in DEVICES:
+        faults.append("config: device: " + choose_from("device", settings["device"], DEVICES))
+    per_job = settings["seeds_per_job"]
+    if type(per_job) is not int or per_job < 1:
+        faults.append(f"config: seeds_per_job: {per_job!r} is not a whole number of at least 1")
+    faults += [
+        f"config: {key}: {settings[key]!r} is not the path of a folder"
+        for key in ("data_dir", "results_dir")
+        if not isinstance(settings[key], str) or not settings[key]
+    ]
+    if not faults:
+        faults += _cannot_write(Path(settings["results_dir"]))
+
+    overrides = {k: _scalar_or_list(v) for k, v in config.items() if k in (*SELECTIONS, *CHANGES)}
+    file = None
+    try:
+        file = _study_file(settings["study"], builtin)
+        raw = _read_yaml(file)
+    except UserError as error:
+        faults.append(str(error))
+    if file is None or faults:
+        raise UserError("\n".join(faults))
+
+    whole = _validate(raw, {}, file)
+    changes = {
+        key: value for key, value in overrides.items() if key in CHANGES and value != _current(whole, key)
+    }
+    changed = _validate(_with_changes(raw, whole, changes), changes, file)
+    selected, selections = _select(changed, overrides)
+    runs_name = file.stem + _suffix(changes)
+    return Study(
+        name=runs_name + _suffix(selections),
+        runs_name=runs_name,
+        definition=selected,
+        **{key: settings[key] for key in SETTINGS if key != "study"},
+    )
+
+
+def _study_file(study: object, builtin: Path) -> Path:
+    names = sorted(path.stem for path in builtin.glob("*.yaml"))
+    if not isinstance(study, str) or not study:
+        raise UserError(f"config: study: {study!r} is neither a study's name nor the path of one")
+    if study in names:
+        return builtin / f"{study}.yaml"
+    file = Path(study)
+    if file.suffix not in (".yaml", ".yml"):
+        raise UserError(
+            "config: study: " + choose_from("study", study, names) + ", or the path of a .yaml file"
+        )
+    if not file.is_file():
+        raise UserError(f"config: study: there is no file {file}")
+    if file.resolve().parent == builtin.resolve():
+        return file
+    if file.stem in (*names, *TAKEN_NAMES):
+        raise UserError(f"config: study: the name '{file.stem}' of {file} is taken; rename the file")
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9-]*", file.stem):
+        raise UserError(
+            f"config: study: {file} must be named by letters, digits and hyphens, since its results are"
+        )
+    return file
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML's safe loader, which also refuses a key written twice."""
+
+    def construct_mapping(self, node, deep=False):
+        keys = [key.value for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
+        for key, _ in node.value:
+            if keys.count(key.value) > 1:
+                raise yaml.constructor.ConstructorError(
+                    problem=f"the key '{key.value}' stands twice", problem_mark=key.start_mark
+                )
+        return super().construct_mapping(node, deep)
+
+
+def _read_yaml(file: Path) -> dict[str, Any]:
+    try:
+        raw = yaml.load(file.read_text(encoding="utf-8"), _Loader)
+    except yaml.MarkedYAMLError as error:
+        line = f" line {error.problem_mark.line + 1}:" if error.problem_mark else ""
+        raise UserError(f"{file}:{line} not valid YAML: {error.problem}") from None
+    except (OSError, yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
+        raise UserError(f"{file}: cannot be read as YAML: {error}".splitlines()[0]) from None
+    if not isinstance(raw, dict):
+        raise UserError(f"{file}: a study is a mapping with the keys {', '.join(Definition.model_fields)}")
+    return raw
+
+
+def _validate(raw: dict[str, Any], changes: Mapping[str, Any], file: Path) -> Definition:
+    try:
+        return Definition.model_validate(raw)
+    except ValidationError as error:
+        lines = [line for fault in error.errors() for line in _sentences(fault, changes, file)]
+        raise UserError("\n".join(lines)) from None
+
+
+def _sentences(fault: Mapping[str, Any], changes: Mapping[str, Any], file: Path) -> list[str]:
+    path = [part for part in fault["loc"] if part != "[key]"]
+    key = ".".join(str(part) for part in path)
+    where = f"{file}: {key}"
+    if path and path[-1] in changes:
+        where = f"config: {path[-1]}"
+    elif path == ["training"] and set(changes) & set(Training.model_fields):
+        where = "config: training"
+    given = fault["input"]
+    match fault["type"]:
+        case "extra_forbidden":
+            what = choose_from("key", path[-1], _keys_at(path[:-1]))
+        case "missing":
+            what = "is missing"
+        case "value_error":
+            inside = str(fault["ctx"]["error"]).splitlines()
+            return [f"{where}: {line}" if key else f"{file}: {line}" for line in inside]
+        case "literal_error":
+            what = f"{given!r} is not allowed; allowed: {fault['ctx']['expected']}"
+        case "too_short":
+            what = "is empty; at least one is needed"
+        case "string_pattern_mismatch":
+            what = f"{given!r} is not a name of small letters, digits and hyphens"
+        case _:
+            kinds = {
+                "list_type": "a list",
+                "dict_type": "a mapping",
+                "model_type": "a mapping",
+                "string_type": "a name",
+                "bool_type": "true or false",
+                "bool_parsing": "true or false",
+            }
+            what = f"{given!r} is not {kinds.get(fault['type'], 'allowed: ' + fault['msg'])}"
+    return [f"{where}: {what}"]
+
+
+def _keys_at(path: list[Any]) -> list[str]:
+    model = {"training": Training, "experiments": Experiment}.get(path[0] if path else "", Definition)
+    return list(model.model_fields)
+
+
+def _scalar_or_list(value: object) -> object:
+    """Read a --config value: Snakemake hands over `a,b` as text and `[0,1]` as a list of texts."""
+    if isinstance(value, list):
+        return [_scalar_or_list(item) for item in value]
+    if not isinstance(value, str):
+        return value
+    text = value.strip()
+    if text.startswith("[") and text.endswith("]"):
+        return [_scalar_or_list(part) for part in text[1:-1].split(",") if part.strip()]
+    if "," in text:
+        return [_scalar_or_list(part) for part in text.split(",") if part.strip()]
+    try:
+        parsed = yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
+    return parsed if isinstance(parsed, int | float | bool) else text
+
+
+def _current(definition: Definition, key: str) -> object:
+    return definition.dataset if key == "dataset" else getattr(definition.training, key)
+
+
+def _with_changes(raw: Mapping[str, Any], whole: Definition, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Apply changed training keys; a changed number of epochs moves the schedule in proportion."""
+    training = dict(raw["training"])
+    epochs = changes.get("epochs")
+    if isinstance(epochs, int) and not isinstance(epochs, bool) and epochs >= 1:
+        old = whole.training
+        training["milestones"] = [m * epochs / old.epochs for m in old.milestones]
+        training["warmup"] = old.warmup * epochs / old.epochs
+    for key, value in changes.items():
+        if key == "milestones" and not isinstance(value, list):
+            training[key] = [value]
+        elif key != "dataset":
+            training[key] = value
+    return {**raw, "training": training, "dataset": changes.get("dataset", raw["dataset"])}
+
+
+def _select(definition: Definition, overrides: Mapping[str, Any]) -> tuple[Definition, dict[str, object]]:
+    """Keep only the selected architectures, regimes, variants and seeds; drop what is left empty."""
+    faults: list[str] = []
+    selections: dict[str, object] = {}
+    kept = {name: grid.model_dump() for name, grid in definition.experiments.items()}
+    for axis in ("architectures", "regimes", "variants"):
+        if axis not in overrides:
+            continue
+        wanted = overrides[axis] if isinstance(overrides[axis], list) else [overrides[axis]]
+        there = list(dict.fromkeys(name for grid in kept.values() for name in grid[axis]))
+        kind = axis.removesuffix("s")
+        faults += [
+            f"config: {axis}: " + choose_from(kind, name, there) for name in wanted if name not in there
+        ]
+        if not wanted:
+            faults.append(f"config: {axis}: is empty; at least one is needed")
+        if set(wanted) != set(there):
+            selections[axis] = wanted
+        for grid in kept.values():
+            grid[axis] = [name for name in grid[axis] if name in wanted]
+    seeds = definition.seeds
+    if "seeds" in overrides:
+        try:
+            seeds = seeds_from(overrides["seeds"])
+        except ValueError as error:
+            faults.append(f"config: seeds: {error}")
+        if seeds != definition.seeds:
+            selections["seeds"] = overrides["seeds"]
+    if faults:
+        raise UserError("\n".join(faults))
+    kept = {
+        name: grid
+        for name, grid in kept.items()
+        if grid["architectures"] and grid["regimes"] and grid["variants"]
+    }
+    if not kept:
+        raise UserError("config: no experiment of the study has a run of this selection")
+
+    def drawn(wanted: Mapping[str, list[str]]) -> dict[str, list[str]]:
+        left = {name: [e for e in experiments if e in kept] for name, experiments in wanted.items()}
+        return {name: experiments for name, experiments in left.items() if experiments}
+
+    raw = definition.model_dump()
+    raw |= {"experiments": kept, "seeds": seeds}
+    raw |= {"figures": drawn(definition.figures), "tables": drawn(definition.tables)}
+    return Definition.model_validate(raw), selections
+
+
+def _suffix(overrides: Mapping[str, object]) -> str:
+    """Return what the overrides add to a study's name, such as `_epochs-5_seeds-0,1`."""
+
+    def text(value: object) -> str:
+        if isinstance(value, list):
+            return ",".join(text(item) for item in value) or "none"
+        return str(value).lower() if isinstance(value, bool) else str(value)
+
+    suffix = "".join(f"_{key}-{text(value)}" for key, value in sorted(overrides.items()))
+    if len(suffix) > 150:  # a folder's name has 255 bytes
+        suffix = f"_{hashlib.sha256(suffix.encode()).hexdigest()[:16]}"
+    return suffix
+
+
+def _cannot_write(folder: Path) -> list[str]:
+    """Say why results cannot be written below `folder`, if so."""
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir():
+        return [f"config: results_dir: {folder} cannot be made, since {there} is not a folder"]
+    if not os.access(there, os.W_OK | os.X_OK):
+        return [f"config: results_dir: {folder} cannot be written, since {there} is not writable"]
+    return []

@@ -1,0 +1,123 @@
+"""CIFAR-10: torchvision's original batches, and a JPEG-coded copy in the Hugging Face image layout."""
+
+import hashlib
+import io
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image, UnidentifiedImageError
+from tqdm import tqdm
+
+from onlybn.errors import UserError
+from onlybn.files import sha256
+
+# The copy that the project's own measurements were made on.
+JPEG_FILES = {
+    "train": (
+        "train.parquet",
+        "4c09a9beee973d0ce3990fb8143e21f1e683ae3438174eee264b671281cdf2aa",
+        50_000,
+    ),
+    "test": (
+        "test.parquet",
+        "e472481325e34a5ff16a1d35196608fb7d15a7e1a961ebb03ae9af672dc2077c",
+        10_000,
+    ),
+}
+
+
+def load_batches(data_dir: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Read `cifar-10-batches-py` below `data_dir`, downloaded by torchvision if it is not there.
+
+    Every file is held against its published MD5 before it is opened, since the batches are pickles.
+    Raises UserError naming the file that is missing or altered.
+    """
+    from torchvision.datasets import CIFAR10
+
+    folder = data_dir / CIFAR10.base_folder
+    if not folder.exists():
+        try:
+            CIFAR10(data_dir, download=True)
+        except (OSError, RuntimeError) as error:
+            raise UserError(
+                f"cifar10: {folder} is not there, and downloading {CIFAR10.url} failed ({error});"
+                " put the unpacked archive there, or set data_dir to the folder that holds it"
+            ) from None
+    metadata = (CIFAR10.meta["filename"], CIFAR10.meta["md5"])
+    for name, published in [*CIFAR10.train_list, *CIFAR10.test_list, metadata]:
+        path = folder / name
+        if not path.is_file():
+            raise UserError(f"cifar10: {path} is missing; expected a file with MD5 {published}")
+        found = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
+        if found != published:
+            raise UserError(
+                f"cifar10: {path} is truncated or altered: its MD5 is {found}, expected {published}"
+            )
+    splits = {name: CIFAR10(data_dir, train=name == "train") for name in ("train", "test")}
+    return {name: (split.data, np.array(split.targets)) for name, split in splits.items()}
+
+
+def load_jpeg(
+    data_dir: Path, files: dict[str, tuple[str, str, int]] = JPEG_FILES
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Read `cifar10/{train,test}.parquet` below `data_dir`, with columns `img` and `label`.
+
+    `img` is a struct of `bytes` and `path`, the bytes a coded image; `label` an integer from 0 to 9.
+    Raises UserError naming the file that is missing, truncated, altered or of another layout.
+    """
+    folder = data_dir / "cifar10"
+    # Both are looked at before either is decoded, which takes most of the time.
+    read = {
+        split: (folder / name, _read_parquet(folder / name, checksum, rows))
+        for split, (name, checksum, rows) in files.items()
+    }
+    return {split: _decode(path, table) for split, (path, table) in read.items()}
+
+
+def _read_parquet(path: Path, checksum: str, rows: int) -> pa.Table:
+    expected = f"expected {rows:,} rows with the columns img (struct of bytes and path) and label"
+    if not path.is_file():
+        raise UserError(f"cifar10-jpeg: {path} is missing; {expected}; set data_dir to its folder's parent")
+    try:
+        schema = pq.read_schema(path)
+        count = pq.read_metadata(path).num_rows
+    except (pa.ArrowException, OSError) as error:
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise UserError(f"cifar10-jpeg: {path} is not a whole Parquet file ({reason}); {expected}") from None
+    columns = {field.name: field.type for field in schema}
+    image = columns.get("img")
+    if (
+        image is None
+        or not pa.types.is_struct(image)
+        or image.get_field_index("bytes") < 0
+        or not pa.types.is_integer(columns.get("label", pa.null()))
+    ):
+        found = ", ".join(f"{name}: {kind}" for name, kind in columns.items())
+        raise UserError(f"cifar10-jpeg: {path} has the columns {found}; {expected}")
+    if count != rows:
+        raise UserError(f"cifar10-jpeg: {path} has {count:,} rows; {expected}")
+    if (found := sha256(path)) != checksum:
+        raise UserError(
+            f"cifar10-jpeg: {path} is altered, or another copy: its SHA-256 is {found}, expected {checksum}"
+        )
+    return pq.read_table(path, columns=["img", "label"])
+
+
+def _decode(path: Path, table: pa.Table) -> tuple[np.ndarray, np.ndarray]:
+    images = np.empty((table.num_rows, 32, 32, 3), np.uint8)
+    coded = table["img"].combine_chunks().field("bytes")
+    for row, data in enumerate(tqdm(coded, desc=f"decoding {path.name}", unit=" images", mininterval=1)):
+        try:
+            image = Image.open(io.BytesIO(data.as_py()))
+            pixels = np.asarray(image.convert("RGB"))
+        except (UnidentifiedImageError, OSError, TypeError) as error:
+            raise UserError(f"cifar10-jpeg: {path}: row {row} is not an image ({error})") from None
+        if image.format != "JPEG" or pixels.shape != (32, 32, 3):
+            raise UserError(
+                f"cifar10-jpeg: {path}: row {row} is a {image.format} of {image.width}×{image.height};"
+                " expected a JPEG of 32×32"
+            )
+        images[row] = pixels
+    return images, table["label"].to_numpy().astype(np.int64)

@@ -1,0 +1,116 @@
+"""Prepared images on the device that trains, and their augmentation, a whole batch at a time."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+from torch.nn import functional as F
+
+from onlybn.datasets import SPLITS
+from onlybn.datasets.prepare import checksum
+from onlybn.errors import UserError
+from onlybn.randomness import generator
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images, uint8 (examples, height, width, channels), and labels, int64, on one device."""
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class Images:
+    """A prepared dataset on one device.
+
+    A pixel byte times `scale` plus `offset`, float32 (channels,), is normalised as the dataset says.
+    """
+
+    train: Split
+    test: Split
+    classes: int
+    scale: Tensor
+    offset: Tensor
+    checksum: str
+
+    @property
+    def channels(self) -> int:
+        """Channels of an image."""
+        return self.train.images.shape[-1]
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """Turn uint8 (batch, height, width, channels) into float32 (batch, channels, height, width)."""
+        return (images * self.scale + self.offset).permute(0, 3, 1, 2)
+
+
+def read(folder: Path, device: torch.device) -> Images:
+    """Read what the prepare stage wrote into `folder`; raise UserError if it was altered since."""
+    facts = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
+    try:
+        tensors = {split: load_file(folder / f"{split}.safetensors") for split in SPLITS}
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{folder} is damaged ({error}); delete it to prepare it again") from None
+    found = checksum({s: (t["images"].numpy(), t["labels"].numpy()) for s, t in tensors.items()})
+    if found != facts["checksum"]:
+        raise UserError(f"{folder} was altered since it was prepared; delete it to prepare it again")
+    std = torch.tensor(facts["std"])
+    return Images(
+        **{s: Split(t["images"].to(device), t["labels"].to(device)) for s, t in tensors.items()},
+        classes=facts["classes"],
+        scale=(1 / (255 * std)).to(device),
+        offset=(-torch.tensor(facts["mean"]) / std).to(device),
+        checksum=found,
+    )
+
+
+def training_batches(
+    images: Images, *, seed: int, epoch: int, batch_size: int, shift: float, flip: bool
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield an epoch's augmented batches: normalised images and labels; the last may be partial.
+
+    Order, shifts and flips are drawn on the host for the whole epoch from (seed, purpose, epoch). Images
+    move by up to `shift` of their side, rounded to pixels, over black, as a padded random crop does.
+    """
+    split = images.train
+    count, pixels = len(split), round(shift * split.images.shape[1])
+    order = generator(seed, "order", epoch).permutation(count)
+    moves = generator(seed, "shift", epoch).integers(-pixels, pixels + 1, (count, 2))
+    flips = generator(seed, "flip", epoch).random(count) < (0.5 if flip else 0)
+    device = split.labels.device
+    order, moves, flips = (torch.from_numpy(drawn).to(device) for drawn in (order, moves, flips))
+    for start in range(0, count, batch_size):
+        chosen = order[start : start + batch_size]
+        end = start + len(chosen)
+        batch = augment(split.images[chosen], moves[start:end], flips[start:end], pixels)
+        yield images.normalise(batch), split.labels[chosen]
+
+
+def test_batches(images: Images, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield the test split in its order: normalised images and labels; the last batch may be partial."""
+    split = images.test
+    for start in range(0, len(split), batch_size):
+        end = start + batch_size
+        yield images.normalise(split.images[start:end]), split.labels[start:end]
+
+
+def augment(images: Tensor, moves: Tensor, flips: Tensor, pixels: int) -> Tensor:
+    """Move every image by its own (down, right) of `moves`, at most `pixels`, and mirror it where `flips`.
+
+    Images are uint8 (batch, height, width, channels); `moves` int64 (batch, 2); `flips` bool (batch,).
+    """
+    batch, height, width, _ = images.shape
+    padded = F.pad(images, (0, 0, pixels, pixels, pixels, pixels))
+    column = torch.arange(width, device=images.device)
+    columns = torch.where(flips[:, None], width - 1 - column, column) - moves[:, 1:] + pixels
+    rows = torch.arange(height, device=images.device) - moves[:, :1] + pixels
+    image = torch.arange(batch, device=images.device)
+    return padded[image[:, None, None], rows[:, :, None], columns[:, None, :]]

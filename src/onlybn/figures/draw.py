@@ -1,0 +1,52 @@
+"""The draw stage for figures: collected tables in; the picture, its numbers and its caption out."""
+
+import textwrap
+from collections.abc import Iterable
+from importlib import import_module, resources
+from pathlib import Path
+
+import matplotlib as mpl
+import pyarrow as pa
+
+from onlybn.errors import UserError
+from onlybn.files import write_table, written_whole
+from onlybn.summaries import read, seeds_phrase
+
+
+def draw(figure: str, study: str, tables: Iterable[Path], target: Path) -> None:
+    """Draw a figure from its experiments' tables into `target` with .pdf, .png, .parquet and .rst.
+
+    The Parquet holds exactly the numbers drawn, the last one the caption, which stands below the picture
+    too. Raises UserError if the tables hold nothing that the figure shows.
+    """
+    mpl.use("agg")
+    from matplotlib import pyplot as plt
+
+    module = import_module(f"onlybn.figures.{figure.replace('-', '_')}")
+    numbers = module.numbers(read(tables))
+    if numbers.empty:
+        raise UserError(f"{figure}: the study {study} has no run that this figure shows")
+    caption = f"{module.caption(numbers)} Study {study}, {numbers['epochs'].max()} epochs; "
+    caption += f"mean ± one standard deviation, {seeds_phrase(numbers)}."
+    # What is hashed or compared must not hold the moment of drawing.
+    metadata = {".pdf": {"CreationDate": None}, ".png": {"Software": None}}
+    style = resources.files("onlybn.figures") / "paper.mplstyle"
+    with resources.as_file(style) as path, plt.style.context(path):
+        picture = module.draw(numbers)
+        picture.canvas.draw()
+        low = min(0, *(legend.get_window_extent().y0 for legend in picture.legends), 0)
+        characters = int(picture.get_figwidth() * 22)
+        picture.text(
+            0.01,
+            low / picture.bbox.height - 0.02,
+            textwrap.fill(f"{figure.capitalize().replace('-', ' ')}. {caption}", characters),
+            va="top",
+            fontsize=6,
+        )
+        for ending, facts in metadata.items():
+            with written_whole(target.with_suffix(ending)) as beside:
+                picture.savefig(beside, format=ending[1:], metadata=facts)
+        plt.close(picture)
+    write_table(target.with_suffix(".parquet"), pa.Table.from_pandas(numbers, preserve_index=False))
+    with written_whole(target.with_suffix(".rst")) as beside:
+        beside.write_text(caption + "\n", encoding="utf-8")

@@ -1,0 +1,77 @@
+"""What every job of the workflow does around its work: a log, one sentence on failure, locks."""
+
+import fcntl
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from onlybn.errors import UserError
+
+
+@contextmanager
+def job(log: Path) -> Iterator["Terminal"]:
+    """Send all that the job prints to its log; yield what still reaches the terminal.
+
+    A user's mistake ends as one sentence, the log's last line, and exit status 1; any other fault also
+    leaves its traceback above that line.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    terminal = Terminal(os.dup(2))
+    with log.open("w", encoding="utf-8") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    # A scheduler's SIGTERM unwinds like Ctrl-C, so that files half written are taken away.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield terminal
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("interrupted")
+    except Exception as error:
+        traceback.print_exc()
+        sys.exit(f"error: {type(error).__name__}: {error}")
+
+
+class Terminal:
+    """The terminal that Snakemake runs in, behind the job's log."""
+
+    def __init__(self, descriptor: int):
+        self.descriptor = descriptor
+
+    def say(self, line: str) -> None:
+        """Write one whole line, so that jobs side by side do not mix theirs."""
+        os.write(self.descriptor, f"{line}\n".encode())
+
+
+def lock(path: Path, refusal: str) -> int:
+    """Take the lock file at `path` until this process ends, however it ends; return its descriptor.
+
+    Raises UserError with the sentence `refusal` if another process holds it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise UserError(refusal) from None
+    return descriptor
+
+
+def last_lines(snakemake_log: Path) -> list[str]:
+    """Return the last line of each failed job's log, in the order in which the jobs failed."""
+    logs = []
+    for line in snakemake_log.read_text(encoding="utf-8", errors="replace").splitlines():
+        name, _, rest = line.strip().partition(": ")
+        if name == "log" and rest.endswith("(check log file(s) for error details)"):
+            logs.append(Path(rest.removesuffix(" (check log file(s) for error details)")))
+    found = {}
+    for log in logs:
+        lines = log.read_text(encoding="utf-8", errors="replace").split("\n") if log.is_file() else []
+        found |= {line: None for line in [line for line in lines if line.strip()][-1:]}
+    return list(found)

@@ -1,0 +1,75 @@
+"""Architectures by name (Table 1). Names are understood without torch; `build` imports it."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from onlybn.errors import choose_from
+
+if TYPE_CHECKING:
+    from onlybn.models.network import Network
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A network by name, with what the figures place it by.
+
+    `depth` counts the layers as the paper does (6n + 2 for CIFAR-10's ResNets); `width` is the factor
+    on every layer's channels, 1 but for the WRNs.
+    """
+
+    name: str
+    family: str
+    depth: int
+    width: int
+
+
+def _resnet(depth: int) -> Architecture:
+    if depth < 8 or depth % 6 != 2:
+        below = max(8, depth - (depth - 2) % 6)
+        raise ValueError(
+            f"'resnet-{depth}' does not exist: a CIFAR-10 ResNet has 6n + 2 layers,"
+            f" such as resnet-{below} or resnet-{below + 6}"
+        )
+    return Architecture(f"resnet-{depth}", "resnet", depth, 1)
+
+
+def _wrn(width: int) -> Architecture:
+    return Architecture(f"wrn-14-{width}", "wrn", 14, width)
+
+
+_PATTERNS: dict[str, Callable[[int], Architecture]] = {
+    r"resnet-([1-9]\d{0,4})": _resnet,
+    r"wrn-14-([1-9]\d{0,3})": _wrn,
+}
+_EXAMPLES = [f"resnet-{depth}" for depth in (14, 32, 56, 110, 218, 434, 866)] + [
+    f"wrn-14-{width}" for width in (2, 4, 8, 16, 32)
+]
+
+
+def architecture(name: str) -> Architecture:
+    """Return the architecture of that name; raise ValueError, in one sentence, if there is none."""
+    for pattern, make in _PATTERNS.items():
+        if match := re.fullmatch(pattern, name):
+            return make(int(match[1]))
+    raise ValueError(choose_from("architecture", name, _EXAMPLES) + " (or any resnet-6n+2, wrn-14-w)")
+
+
+def build(name: str, *, channels: int, classes: int, device: str = "cpu") -> "Network":
+    """Build the network of that name for images of `channels` channels; its weights are not drawn yet.
+
+    Give ``device="meta"`` to count parameters without taking memory.
+    """
+    import torch
+
+    from onlybn.models.resnet import CifarResNet
+
+    described = architecture(name)
+    with torch.device(device):
+        return CifarResNet(
+            blocks=(described.depth - 2) // 6,
+            width=described.width,
+            channels=channels,
+            classes=classes,
+        )

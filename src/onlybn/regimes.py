@@ -1,0 +1,98 @@
+"""Regimes: which parameters train. Everything else stays at its draw, bit for bit.
+
+A regime is a function that takes a network (and its seed, which only `random-K` needs) and returns the
+parameters that train. Names are understood without torch.
+"""
+
+import re
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from onlybn.errors import choose_from
+from onlybn.randomness import generator
+
+if TYPE_CHECKING:
+    from torch.nn import Parameter
+
+    from onlybn.models.network import Network
+
+Regime = Callable[["Network", int], Iterable["Parameter"]]
+
+
+def everything(network: "Network", seed: int) -> "Iterable[Parameter]":
+    """Train every parameter (Figures 1, 2, 4 to 7)."""
+    return list(network.parameters())
+
+
+def no_affine(network: "Network", seed: int) -> "Iterable[Parameter]":
+    """Train every parameter but γ and β, which are fixed at 1 and 0 (Figure 1)."""
+    affine = {id(parameter) for parameter in batchnorm(network, seed)}
+    for layer in network.batchnorms():
+        layer.weight.data.fill_(1)
+        layer.bias.data.fill_(0)
+    return [parameter for parameter in network.parameters() if id(parameter) not in affine]
+
+
+def batchnorm(network: "Network", seed: int) -> "Iterable[Parameter]":
+    """Train γ and β of every BatchNorm, the shortcuts' included (Figures 2 to 7)."""
+    return [parameter for layer in network.batchnorms() for parameter in layer.parameters()]
+
+
+def output(network: "Network", seed: int) -> "Iterable[Parameter]":
+    """Train the last linear layer, its bias included (Figure 2)."""
+    return list(network.output.parameters())
+
+
+def batchnorm_and_output(network: "Network", seed: int) -> "Iterable[Parameter]":
+    """Train γ, β and the last linear layer (Figure 2)."""
+    return [*batchnorm(network, seed), *output(network, seed)]
+
+
+def random(network: "Network", seed: int, weights: int) -> "Iterable[Parameter]":
+    """Train `weights` randomly chosen weights of every output channel of every convolution (Figure 2).
+
+    The seed fixes the choice. Where a channel has fewer weights than that, all of them train.
+    """
+    from torch import from_numpy, nn
+
+    from onlybn.models.reparametrise import train_chosen
+
+    trained = []
+    for name, layer in list(network.named_layers(nn.Conv2d)):
+        channels, fan_in = layer.weight.shape[0], layer.weight[0].numel()
+        rng = generator(seed, "random", name)
+        # The K lowest of a draw for each weight, so that a larger K adds to the choice of a smaller one.
+        k = min(weights, fan_in)
+        chosen = np.argpartition(rng.random((channels, fan_in)), k - 1, axis=1)[:, :k]
+        trained.append(train_chosen(layer, from_numpy(np.sort(chosen, axis=1))))
+    return trained
+
+
+REGIMES: dict[str, Regime] = {
+    "all": everything,
+    "no-affine": no_affine,
+    "batchnorm": batchnorm,
+    "output": output,
+    "batchnorm+output": batchnorm_and_output,
+}
+_RANDOM = r"random-([1-9]\d{0,4})"
+
+
+def regime(name: str) -> Regime:
+    """Return the regime of that name; raise ValueError, in one sentence, if there is none."""
+    if match := re.fullmatch(_RANDOM, name):
+        weights = int(match[1])
+        return lambda network, seed: random(network, seed, weights)
+    if name not in REGIMES:
+        raise ValueError(choose_from("regime", name, [*REGIMES, "random-2"]) + " (or any random-K)")
+    return REGIMES[name]
+
+
+def apply(network: "Network", name: str, seed: int) -> dict[str, "Parameter"]:
+    """Make exactly the regime's parameters trainable; return them by name, in the network's order."""
+    trained = {id(parameter) for parameter in regime(name)(network, seed)}
+    for parameter in network.parameters():
+        parameter.requires_grad_(id(parameter) in trained)
+    return {name: p for name, p in network.named_parameters() if p.requires_grad}

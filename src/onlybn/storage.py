@@ -1,0 +1,219 @@
+"""A run's folder: what a finished run leaves, written whole, and its network given back.
+
+`metrics.parquet`, `affine.parquet`, `state.safetensors` (what training moved, no more) and `run.json`,
+which is written last and so marks a run as finished.
+"""
+
+import hashlib
+import json
+import os
+import platform
+import subprocess
+import warnings
+from collections.abc import Mapping
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from onlybn.errors import UserError
+from onlybn.files import write_json, write_table, written_whole
+from onlybn.study import SPECIFICATION, Run, Training
+
+if TYPE_CHECKING:
+    import torch
+
+    from onlybn.datasets.images import Images
+    from onlybn.models.network import Network
+    from onlybn.training import Outcome
+
+FILES = ("metrics.parquet", "affine.parquet", "state.safetensors", "run.json")
+
+METRICS = pa.schema(
+    [
+        ("epoch", pa.int32()),
+        ("split", pa.dictionary(pa.int32(), pa.string())),
+        ("loss", pa.float64()),
+        ("top_1", pa.float64()),
+        ("top_5", pa.float64()),
+        ("learning_rate", pa.float64()),
+    ]
+)
+
+
+def save(folder: Path, run: Run, outcome: "Outcome", images: "Images", settings: Mapping[str, Any]) -> None:
+    """Write a trained run's folder, `run.json` last.
+
+    `settings` says how it was computed (device, precision as asked and as resolved, threads).
+    """
+    from safetensors.torch import save_file
+
+    from onlybn.analyses.affine import affine
+    from onlybn.training import frozen, learned
+
+    network = outcome.network.cpu()
+    write_table(folder / "metrics.parquet", pa.Table.from_pylist(outcome.rows, METRICS))
+    initial = {n: (g.cpu(), b.cpu()) for n, (g, b) in outcome.initial_affine.items()}
+    write_table(folder / "affine.parquet", affine(network, initial))
+    prints = fingerprint(frozen(network))
+    with written_whole(folder / "state.safetensors") as path:
+        save_file(
+            {name: tensor.contiguous() for name, tensor in learned(network).items()},
+            path,
+            metadata={"specification": run.digest, "frozen_sums": json.dumps(prints["sums"])},
+        )
+    examples = run.training.epochs * len(images.train)
+    write_json(
+        folder / "run.json",
+        {
+            "study": run.study,
+            "seed": run.seed,
+            "digest": run.digest,
+            "status": "finished" if outcome.diverged is None else "diverged",
+            "diverged_epoch": outcome.diverged,
+            **run.specification,
+            "channels": images.channels,
+            "classes": images.classes,
+            "dataset_checksum": images.checksum,
+            "counts": outcome.network.parameter_counts()
+            | {"trainable_parameters": sum(p.numel() for p in outcome.trained.values())},
+            "frozen_digest": prints["digest"],
+            "computed": dict(settings),
+            "machine": machine(),
+            "versions": versions(),
+            "commit": commit(),
+            "wall_clock": {
+                "seconds": round(outcome.seconds, 3),
+                "training_images_per_second": round(examples / outcome.seconds, 1),
+            },
+        },
+    )
+
+
+def publish(work: Path, folder: Path) -> None:
+    """Move a finished run's files from its work folder to its own, `run.json` last."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in FILES:
+        (work / name).replace(folder / name)
+
+
+def is_finished(folder: Path, run: Run) -> bool:
+    """Say whether the folder holds this very run, finished or diverged, with all its files."""
+    try:
+        record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    same = isinstance(record, dict) and (record.get("digest"), record.get("seed")) == (
+        run.digest,
+        run.seed,
+    )
+    return same and all((folder / name).is_file() for name in FILES)
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """Return a run's `run.json`; raise UserError if it is missing or damaged."""
+    path = folder / "run.json"
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing: {folder} holds no finished run") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} is damaged ({error}); delete {folder} to train the run again") from None
+    if not isinstance(record, dict) or record.get("specification") != SPECIFICATION:
+        raise UserError(f"{path} was not written by this version; delete {folder} to train the run again")
+    return record
+
+
+def load(folder: str | Path) -> "Network":
+    """Give back a finished run's trained network, on the CPU and in evaluation mode.
+
+    Frozen weights are drawn again from the seed. If they are not the ones trained with, bit for bit, this
+    warns when every tensor's sum agrees to 1e-5 (another processor or library may round a draw
+    differently) and otherwise raises UserError.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    from onlybn.training import draw, frozen, learned
+
+    folder = Path(folder)
+    record = read_record(folder)
+    run = Run(
+        **{key: record[key] for key in ("study", "dataset", "architecture", "regime", "variant", "seed")},
+        training=Training(**record["training"]),
+    )
+    network, _ = draw(run, channels=record["channels"], classes=record["classes"])
+    path = folder / "state.safetensors"
+    try:
+        with safe_open(path, "pt") as file:
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            metadata = file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path} is damaged ({error}); delete {folder} to train the run again") from None
+    wanted = learned(network)
+    if metadata.get("specification") != run.digest or {n: t.shape for n, t in state.items()} != {
+        n: t.shape for n, t in wanted.items()
+    }:
+        raise UserError(f"{path} is not the state of the run that {folder / 'run.json'} describes")
+    drawn = fingerprint(frozen(network))
+    if drawn["digest"] != record["frozen_digest"]:
+        sums = json.loads(metadata["frozen_sums"])
+        scale = [max(1.0, abs(a)) for a in sums]
+        near = len(sums) == len(drawn["sums"]) and all(
+            abs(a - b) <= 1e-5 * s for a, b, s in zip(sums, drawn["sums"], scale, strict=True)
+        )
+        machines = f"trained on {record['machine']}, loaded on {machine()}"
+        if not near:
+            raise UserError(
+                f"{folder}: the frozen weights drawn from seed {run.seed} are not those of training"
+                f" (digest {drawn['digest'][:16]}, expected {record['frozen_digest'][:16]}; {machines})"
+            )
+        warnings.warn(f"{folder}: the frozen weights differ by rounding ({machines})", stacklevel=2)
+    for name, tensor in wanted.items():
+        tensor.copy_(state[name])
+    return network.eval()
+
+
+def fingerprint(tensors: "Mapping[str, torch.Tensor]") -> dict[str, Any]:
+    """Return the SHA-256 over the tensors' bytes, sorted by name, and each one's sum in float64."""
+    digest = hashlib.sha256()
+    ordered = [tensors[name].cpu().contiguous() for name in sorted(tensors)]
+    for tensor in ordered:
+        digest.update(tensor.numpy())
+    return {
+        "digest": digest.hexdigest(),
+        "sums": [tensor.double().sum().item() for tensor in ordered],
+    }
+
+
+@cache
+def machine() -> str:
+    """Return the processor's name and the system, as far as they can be told."""
+    name = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        lines = cpuinfo.read_text().splitlines()
+        name = next((x.split(":")[1].strip() for x in lines if x.startswith("model name")), name)
+    return f"{name}, {os.cpu_count()} logical CPUs, {platform.system()}"
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python, of this package and of what computed the run."""
+    packages = ("onlybn", "torch", "numpy", "pyarrow", "safetensors")
+    return {"python": platform.python_version()} | {name: version(name) for name in packages}
+
+
+def commit() -> str | None:
+    """Return the git commit of the code, marked `+` if files differ from it; None outside a checkout."""
+    here = Path(__file__).parent
+    try:
+        head, changed = (
+            subprocess.run(
+                ["git", "-C", here, *command], capture_output=True, text=True, check=True
+            ).stdout.strip()
+            for command in (["rev-parse", "HEAD"], ["status", "--porcelain", "--", "."])
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return head + ("+" if changed else "")

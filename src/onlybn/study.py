@@ -1,0 +1,269 @@
+"""A study is data, and expands to its runs: the typed models, which import no torch."""
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    model_validator,
+)
+
+from onlybn.datasets import DATASETS
+from onlybn.errors import choose_from
+from onlybn.figures import FIGURES
+from onlybn.models import architecture
+from onlybn.regimes import regime
+from onlybn.tables import TABLES
+from onlybn.variants import DEFAULT as DEFAULT_VARIANT
+from onlybn.variants import NAMES as VARIANTS
+
+# Raised when the meaning of a specification changes, so that older runs are not taken for new ones.
+SPECIFICATION = 1
+
+
+def _number(description: str, test: Callable[[float], bool], *, whole: bool = False) -> BeforeValidator:
+    def check(value: object) -> float:
+        try:  # YAML reads 1e-3 as text
+            number = value if isinstance(value, int | float) else float(str(value))
+        except ValueError:
+            number = math.nan
+        if isinstance(value, bool) or not math.isfinite(number) or not test(number):
+            raise ValueError(f"{value!r} is not {description}")
+        if whole and number != int(number):
+            raise ValueError(f"{value!r} is not {description}")
+        return int(number) if whole else float(number)
+
+    return BeforeValidator(check)
+
+
+def _named(check) -> AfterValidator:
+    """Turn a function that raises ValueError on a wrong name into a validator that keeps the name."""
+    return AfterValidator(lambda name: (check(name), name)[1])
+
+
+def _choice(kind: str, allowed: Iterable[str]) -> AfterValidator:
+    allowed = list(allowed)
+
+    def check(name: str) -> None:
+        if name not in allowed:
+            raise ValueError(choose_from(kind, name, allowed))
+
+    return _named(check)
+
+
+def seeds_from(value: object) -> list[int]:
+    """Take a number of seeds, counted from 0, or a list of them."""
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
+        return list(range(value))
+    if (
+        isinstance(value, list)
+        and value
+        and all(type(seed) is int and 0 <= seed < 2**63 for seed in value)
+        and len(set(value)) == len(value)
+    ):
+        return sorted(value)
+    raise ValueError(
+        f"{value!r} is not a number of seeds of at least 1, or a list of different whole numbers from 0"
+    )
+
+
+def _without_repeats(names: list[str]) -> list[str]:
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise ValueError(f"named more than once: {', '.join(repeated)}")
+    return names
+
+
+Positive = Annotated[float, _number("a number above 0", lambda x: x > 0)]
+NotNegative = Annotated[float, _number("a number of at least 0", lambda x: x >= 0)]
+Share = Annotated[float, _number("a share from 0 to below 1", lambda x: 0 <= x < 1)]
+Count = Annotated[int, _number("a whole number of at least 1", lambda x: 1 <= x < 2**31, whole=True)]
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$", description="letters a-z, digits and hyphens")]
+ArchitectureName = Annotated[str, _named(architecture)]
+RegimeName = Annotated[str, _named(regime)]
+VariantName = Annotated[str, _choice("variant", VARIANTS)]
+NonEmpty = AfterValidator(_without_repeats)
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Training(_Strict):
+    """How every run of a study trains (Appendix B): SGD, its schedule, and the augmentation."""
+
+    epochs: Count = Field(description="passes over the training images")
+    batch_size: Count = Field(description="images per step; the last, partial batch is kept")
+    learning_rate: Positive = Field(description="before any milestone")
+    milestones: list[Positive] = Field(
+        default=[],
+        description="epochs at which the learning rate is divided; fractions are allowed",
+    )
+    divide_by: Positive = Field(default=10.0, description="the learning rate's divisor at a milestone")
+    warmup: NotNegative = Field(default=0.0, description="epochs of linear warm-up")
+    momentum: Share = Field(default=0.9, description="SGD's momentum")
+    weight_decay: NotNegative = Field(
+        default=1e-4, description="on every trainable parameter, γ and β included"
+    )
+    shift: Share = Field(default=0.125, description="largest random shift, as a share of the image's side")
+    flip: bool = Field(default=True, description="random horizontal flips")
+    precision: Literal["float32", "bfloat16", "auto"] = Field(
+        default="float32", description="of activations; auto is bfloat16 where the device has it"
+    )
+
+    @model_validator(mode="after")
+    def _schedule_fits(self) -> Self:
+        faults = []
+        if self.milestones != sorted(set(self.milestones)):
+            faults.append(f"milestones {self.milestones} are not in increasing order")
+        late = [m for m in self.milestones if m >= self.epochs]
+        if late:
+            faults.append(
+                f"milestones {', '.join(f'{m:g}' for m in late)} are not before the last epoch, {self.epochs}"
+            )
+        if self.warmup >= self.epochs:
+            faults.append(f"warmup of {self.warmup:g} epochs is not shorter than the {self.epochs} epochs")
+        if faults:
+            raise ValueError("; ".join(faults))
+        return self
+
+
+class Experiment(_Strict):
+    """A named grid inside a study: architectures × regimes × variants."""
+
+    architectures: Annotated[list[ArchitectureName], NonEmpty] = Field(min_length=1)
+    regimes: Annotated[list[RegimeName], NonEmpty] = Field(min_length=1)
+    variants: Annotated[list[VariantName], NonEmpty] = Field(default=[DEFAULT_VARIANT], min_length=1)
+
+
+class Definition(_Strict):
+    """What a study file holds."""
+
+    dataset: Annotated[str, _choice("dataset", DATASETS)]
+    training: Training
+    seeds: Annotated[list[int], BeforeValidator(seeds_from)] = Field(
+        description="a number of seeds, counted from 0, or a list of them"
+    )
+    experiments: dict[Name, Experiment] = Field(min_length=1)
+    figures: dict[Annotated[str, _choice("figure", FIGURES)], list[str]] = Field(
+        default={}, description="which experiments each figure draws"
+    )
+    tables: dict[Annotated[str, _choice("table", TABLES)], list[str]] = Field(
+        default={}, description="which experiments each table shows"
+    )
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        faults = [
+            f"{kind}.{name}: " + choose_from("experiment", experiment, self.experiments)
+            for kind, drawn in (("figures", self.figures), ("tables", self.tables))
+            for name, wanted in drawn.items()
+            for experiment in wanted
+            if experiment not in self.experiments
+        ]
+        if self.training.flip and not DATASETS[self.dataset].flips:
+            faults.append(
+                f"training.flip: a flipped image of {self.dataset} is not one of its class; allowed: false"
+            )
+        if faults:
+            raise ValueError("\n".join(faults))
+        return self
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training: one architecture, regime, variant and seed on a study's dataset."""
+
+    study: str
+    dataset: str
+    training: Training
+    architecture: str
+    regime: str
+    variant: str
+    seed: int
+
+    @cached_property
+    def specification(self) -> dict[str, Any]:
+        """Everything that makes the run what it is but its seed; no device, block or folder."""
+        return {
+            "specification": SPECIFICATION,
+            "dataset": self.dataset,
+            "architecture": self.architecture,
+            "regime": self.regime,
+            "variant": self.variant,
+            "training": self.training.model_dump(),
+        }
+
+    @cached_property
+    def digest(self) -> str:
+        """The SHA-256 of the specification's canonical JSON, shortened to 16 hexadecimal digits."""
+        text = json.dumps(self.specification, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def __str__(self) -> str:
+        variant = "" if self.variant == DEFAULT_VARIANT else f" {self.variant}"
+        return f"{self.architecture} {self.regime}{variant} seed {self.seed}"
+
+
+@dataclass(frozen=True)
+class Study:
+    """A validated study with the settings that say where it runs.
+
+    `name` is the folder of its tables and figures, `runs_name` that of its runs: a selection of a study
+    shares the runs of the whole, a changed study shares nothing.
+    """
+
+    name: str
+    runs_name: str
+    definition: Definition
+    data_dir: str
+    results_dir: str
+    device: str
+    seeds_per_job: int
+
+    @property
+    def experiments(self) -> dict[str, Experiment]:
+        """The study's experiments by name."""
+        return self.definition.experiments
+
+    def runs(self, experiment: str) -> list[Run]:
+        """Return the runs of an experiment, seed by seed within each point of its grid."""
+        grid = self.experiments[experiment]
+        return [
+            self.run(architecture, regime, variant, seed)
+            for architecture in grid.architectures
+            for regime in grid.regimes
+            for variant in grid.variants
+            for seed in self.definition.seeds
+        ]
+
+    def run(self, architecture: str, regime: str, variant: str, seed: int = 0) -> Run:
+        """Return one run of the study."""
+        return Run(
+            study=self.runs_name,
+            dataset=self.definition.dataset,
+            training=self.definition.training,
+            architecture=architecture,
+            regime=regime,
+            variant=variant,
+            seed=seed,
+        )
+
+    def names(self, axis: Literal["architectures", "regimes", "variants"]) -> list[str]:
+        """Return every architecture, regime or variant that an experiment of the study names, once."""
+        named = (name for grid in self.experiments.values() for name in getattr(grid, axis))
+        return list(dict.fromkeys(named))
+
+    def seed_blocks(self) -> list[list[int]]:
+        """Return the seeds in the blocks that one training job takes together."""
+        seeds, size = self.definition.seeds, self.seeds_per_job
+        return [seeds[start : start + size] for start in range(0, len(seeds), size)]

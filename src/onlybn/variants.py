@@ -1,0 +1,96 @@
+"""Variants: how weights, and γ and β, are drawn (Appendix E). Named `{features}_{batchnorm}`."""
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from onlybn.randomness import generator
+
+if TYPE_CHECKING:
+    from onlybn.models.network import Network
+
+DEFAULT = "kaiming-normal_gamma-uniform"
+
+Shape = tuple[int, ...]
+
+
+def kaiming_normal(rng: np.random.Generator, shape: Shape) -> np.ndarray:
+    """Draw He-normal weights: standard deviation √(2 / fan-in)."""
+    return rng.standard_normal(shape) * math.sqrt(2 / _fan_in(shape))
+
+
+def kaiming_uniform(rng: np.random.Generator, shape: Shape) -> np.ndarray:
+    """Draw He-uniform weights: bound √(6 / fan-in)."""
+    bound = math.sqrt(6 / _fan_in(shape))
+    return rng.uniform(-bound, bound, shape)
+
+
+def orthogonal(rng: np.random.Generator, shape: Shape) -> np.ndarray:
+    """Draw a matrix (outputs × fan-in) with orthonormal rows, or columns where there are fewer of them."""
+    rows, columns = shape[0], _fan_in(shape)
+    draw = rng.standard_normal((max(rows, columns), min(rows, columns)))
+    with threadpool_limits(1):  # the sums of a threaded QR depend on the number of threads
+        q, r = np.linalg.qr(draw)
+    q *= np.sign(np.diag(r))
+    return (q.T if rows < columns else q).reshape(shape)
+
+
+def binary(rng: np.random.Generator, shape: Shape) -> np.ndarray:
+    """Draw the sign of He-normal weights times the layer's empirical standard deviation."""
+    draw = kaiming_normal(rng, shape)
+    return np.sign(draw) * draw.std(ddof=1)
+
+
+FEATURES: dict[str, Callable[[np.random.Generator, Shape], np.ndarray]] = {
+    "kaiming-normal": kaiming_normal,
+    "kaiming-uniform": kaiming_uniform,
+    "orthogonal": orthogonal,
+    "binary": binary,
+}
+
+# γ drawn uniformly between the first two; β the third.
+AFFINES: dict[str, tuple[float, float, float]] = {
+    "gamma-uniform": (0.0, 1.0, 0.0),
+    "gamma-one": (1.0, 1.0, 0.0),
+    "gamma-symmetric": (-1.0, 1.0, 0.0),
+    "gamma-one-beta-one": (1.0, 1.0, 1.0),
+}
+
+NAMES = [f"{features}_{affine}" for features in FEATURES for affine in AFFINES]
+
+
+def initialise(network: "Network", variant: str, seed: int) -> None:
+    """Draw every parameter of the network in place, as the variant says.
+
+    Each tensor is drawn in float64 from (seed, its kind, its layer's name) and cast once. Biases are
+    uniform between ±1/√fan-in, as PyTorch draws them.
+    """
+    import torch
+    from torch import nn
+
+    features, affine = variant.split("_")
+    low, high, beta = AFFINES[affine]
+
+    def fill(tensor: torch.Tensor, values: np.ndarray) -> None:
+        tensor.copy_(torch.from_numpy(values))
+
+    with torch.no_grad():
+        for kind in (nn.Conv2d, nn.Linear):
+            for name, layer in network.named_layers(kind):
+                shape = tuple(layer.weight.shape)
+                fill(layer.weight, FEATURES[features](generator(seed, "weight", name), shape))
+                if layer.bias is not None:
+                    bound = 1 / math.sqrt(_fan_in(shape))
+                    rng = generator(seed, "bias", name)
+                    fill(layer.bias, rng.uniform(-bound, bound, layer.bias.shape))
+        for name, layer in network.named_layers(nn.BatchNorm2d):
+            rng = generator(seed, "gamma", name)
+            fill(layer.weight, rng.uniform(low, high, layer.weight.shape))
+            layer.bias.fill_(beta)
+
+
+def _fan_in(shape: Shape) -> int:
+    return math.prod(shape[1:])

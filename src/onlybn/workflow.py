@@ -1,0 +1,197 @@
+"""What the rules ask: where every file of a study lies, and which files each is made from."""
+
+import re
+import sys
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from onlybn import datasets, figures, jobs, storage, tables
+from onlybn.configuration import open_study
+from onlybn.errors import UserError
+from onlybn.study import Run, Study
+
+# Written beside a run's training, and collected for every experiment.
+COLLECTED = ("metrics", "affine")
+FIGURE_FILES = (".pdf", ".png", ".parquet", ".rst")
+TABLE_FILES = (".csv", ".md", ".parquet")
+
+
+class Workflow:
+    """A study, and the paths of its files. Patterns keep Snakemake's wildcards in braces."""
+
+    def __init__(self, study: Study):
+        self.study = study
+        self.results = Path(study.results_dir)
+        self.runs = f"{self.results}/{study.runs_name}"
+        self.drawn = f"{self.results}/{study.name}"
+        self.run_pattern = f"{self.runs}/runs/{{architecture}}/{{regime}}/{{variant}}"
+        # Beside runs/, not below it: here finished runs of unfinished blocks wait.
+        self.work_pattern = f"{self.runs}/work/{{architecture}}/{{regime}}/{{variant}}"
+        self._lock: int | None = None
+
+    # prepare, count
+
+    def dataset_files(self, name: str | None = None) -> list[str]:
+        """Return the files of the study's dataset, or the pattern of any."""
+        folder = f"{self.results}/datasets/{name or self.study.definition.dataset}"
+        return [f"{folder}/{file}" for file in datasets.FILES]
+
+    @property
+    def parameter_counts(self) -> str:
+        """The table of the parameter counts of every architecture of the study."""
+        return f"{self.drawn}/parameter_counts.parquet"
+
+    # train
+
+    def block_name(self, seeds: list[int]) -> str:
+        """Return the name of the rule that trains a block of seeds; the first is `train`."""
+        first = self.study.seed_blocks()[0]
+        return "train" if seeds == first else f"train-seeds-{seeds[0]}-to-{seeds[-1]}"
+
+    def run_files(self, seeds: list[int]) -> list[str]:
+        """Return the patterns of the run folders' files of a block of seeds."""
+        return [f"{self.run_pattern}/seed-{seed}/{file}" for seed in seeds for file in storage.FILES]
+
+    def block_log(self, seeds: list[int]) -> str:
+        """Return the pattern of the log of a block of seeds."""
+        point = "{architecture}/{regime}/{variant}"
+        return f"{self.runs}/logs/train/{point}/seeds-{seeds[0]}-to-{seeds[-1]}.log"
+
+    def digest(self, wildcards: Any) -> str:
+        """Return the digest of a run's specification, which does not depend on its seed."""
+        return self.study.run(wildcards.architecture, wildcards.regime, wildcards.variant).digest
+
+    def block_runs(self, wildcards: Any, files: list[str]) -> dict[Path, Run]:
+        """Return the runs that a training job writes, by their folders, which `files` lie in."""
+        folders = dict.fromkeys(Path(file).parent for file in files)
+        point = (wildcards.architecture, wildcards.regime, wildcards.variant)
+        return {f: self.study.run(*point, seed=int(f.name.removeprefix("seed-"))) for f in folders}
+
+    @cached_property
+    def gpus(self) -> int:
+        """How many GPUs a training job takes; `auto` takes one where there is an NVIDIA driver."""
+        wants = {"cuda": True, "cpu": False, "auto": Path("/dev/nvidiactl").exists()}
+        return int(wants[self.study.device])
+
+    # collect
+
+    @property
+    def experiment_pattern(self) -> str:
+        """The pattern of an experiment's collected table."""
+        return f"{self.drawn}/experiments/{{experiment}}/{{collected}}.parquet"
+
+    def experiment_runs(self, wildcards: Any) -> list[str]:
+        """Return what a collected table is made from: its runs' records and tables."""
+        folders = [
+            f"{self.run_pattern}/seed-{run.seed}".format(
+                architecture=run.architecture, regime=run.regime, variant=run.variant
+            )
+            for run in self.study.runs(wildcards.experiment)
+        ]
+        return [
+            f"{folder}/{file}"
+            for folder in folders
+            for file in ("run.json", f"{wildcards.collected}.parquet")
+        ]
+
+    # draw
+
+    def figure_files(self, figure: str) -> list[str]:
+        """Return the files of a figure, or their pattern."""
+        return [f"{self.drawn}/figures/{figure}{ending}" for ending in FIGURE_FILES]
+
+    def table_files(self, table: str) -> list[str]:
+        """Return the files of a table, or their pattern."""
+        return [f"{self.drawn}/tables/{table}{ending}" for ending in TABLE_FILES]
+
+    def figure_inputs(self, wildcards: Any) -> list[str]:
+        """Return the collected tables of the experiments that a figure draws, and no others."""
+        return self._inputs(figures.FIGURES, self.study.definition.figures, wildcards.figure)
+
+    def table_inputs(self, wildcards: Any) -> list[str]:
+        """Return the collected tables of the experiments that a table shows, and no others."""
+        return self._inputs(tables.TABLES, self.study.definition.tables, wildcards.table)
+
+    def _inputs(
+        self,
+        registry: Mapping[str, tuple[str, ...]],
+        wanted: Mapping[str, list[str]],
+        name: str,
+    ) -> list[str]:
+        if registry[name] == ("parameter_counts",):
+            return [self.parameter_counts]
+        return [
+            self.experiment_pattern.format(experiment=experiment, collected=collected)
+            for experiment in wanted[name]
+            for collected in registry[name]
+        ]
+
+    @property
+    def targets(self) -> dict[str, list[str]]:
+        """The short targets: a figure's or table's name, and its files."""
+        drawn = {name: self.figure_files(name) for name in self.study.definition.figures}
+        return drawn | {name: self.table_files(name) for name in self.study.definition.tables}
+
+    @property
+    def main(self) -> list[str]:
+        """The files of the paper's main part: Figures 1 to 7, Table 1 and the accuracies."""
+        named = (name for name in self.targets if name in (*figures.MAIN, *tables.MAIN))
+        return [file for name in named for file in self.targets[name]]
+
+    @property
+    def everything(self) -> list[str]:
+        """The files of every figure and table of the study, the appendices' included."""
+        return [file for files in self.targets.values() for file in files]
+
+    # the whole
+
+    def wildcard_constraints(self) -> dict[str, str]:
+        """Return, for each wildcard, what the study has of it and nothing else."""
+        definition = self.study.definition
+        allowed = {
+            "architecture": self.study.names("architectures"),
+            "regime": self.study.names("regimes"),
+            "variant": self.study.names("variants"),
+            "experiment": self.study.experiments,
+            "collected": COLLECTED,
+            "figure": definition.figures,
+            "table": definition.tables,
+            "dataset": [definition.dataset],
+        }
+        # A study without figures still needs a pattern, one that no name fits.
+        return {name: "|".join(map(re.escape, names)) or r"(?!)" for name, names in allowed.items()}
+
+    def start(self, *, local: bool) -> None:
+        """Refuse to start beside another Snakemake on these results, or for a CUDA device without one.
+
+        `local` says that the jobs run here: only then is a device here what matters. Leaves with one
+        sentence.
+        """
+        try:
+            self._lock = jobs.lock(
+                self.results / ".lock",
+                f"another Snakemake is working in {self.results}; wait for it, or choose another"
+                " folder with --config results_dir=…",
+            )
+            if local and self.study.device == "cuda":
+                from onlybn.training import choose_device
+
+                choose_device("cuda")
+        except (UserError, OSError) as error:
+            sys.exit(f"error: {error}")
+
+    def explain(self, log: Path) -> None:
+        """Say again, after Snakemake's own messages, what made jobs fail: the last line of each's log."""
+        lines = jobs.last_lines(log)
+        if lines:
+            print("What went wrong:", *lines, sep="\n  ", file=sys.stderr)
+
+
+def open_workflow(config: Mapping[str, Any], builtin: Path) -> Workflow:
+    """Open the study that Snakemake's configuration names; on faults, print them and leave."""
+    try:
+        return Workflow(open_study(config, builtin))
+    except UserError as error:
+        sys.exit("\n".join(f"error: {line}" for line in str(error).splitlines()))

@@ -1,0 +1,11 @@
+rule collect:
+    input:
+        STUDY.experiment_runs,
+    output:
+        STUDY.experiment_pattern,
+    log:
+        f"{STUDY.drawn}/logs/collect/{{experiment}}-{{collected}}.log",
+    conda:
+        "../../environment.yml"
+    script:
+        "../scripts/collect.py"

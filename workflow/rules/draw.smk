@@ -1,0 +1,24 @@
+rule draw_figure:
+    input:
+        STUDY.figure_inputs,
+    output:
+        STUDY.figure_files("{figure}"),
+    log:
+        f"{STUDY.drawn}/logs/draw/{{figure}}.log",
+    conda:
+        "../../environment.yml"
+    script:
+        "../scripts/draw_figure.py"
+
+
+rule make_table:
+    input:
+        STUDY.table_inputs,
+    output:
+        STUDY.table_files("{table}"),
+    log:
+        f"{STUDY.drawn}/logs/draw/{{table}}.log",
+    conda:
+        "../../environment.yml"
+    script:
+        "../scripts/make_table.py"

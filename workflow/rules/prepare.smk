@@ -1,0 +1,28 @@
+localrules:
+    prepare,
+    count,
+
+
+rule prepare:
+    output:
+        STUDY.dataset_files("{dataset}"),
+    log:
+        f"{STUDY.results}/datasets/logs/{{dataset}}.log",
+    conda:
+        "../../environment.yml"
+    script:
+        "../scripts/prepare.py"
+
+
+rule count:
+    output:
+        STUDY.parameter_counts,
+    log:
+        f"{STUDY.drawn}/logs/count.log",
+    conda:
+        "../../environment.yml"
+    params:
+        architectures=STUDY.study.names("architectures"),
+        dataset=STUDY.study.definition.dataset,
+    script:
+        "../scripts/count.py"

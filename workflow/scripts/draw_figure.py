@@ -1,0 +1,8 @@
+from pathlib import Path
+
+from onlybn.figures.draw import draw
+from onlybn.jobs import job
+
+with job(Path(snakemake.log[0])):
+    target = Path(snakemake.output[0]).with_suffix("")
+    draw(snakemake.wildcards.figure, target.parents[1].name, map(Path, snakemake.input), target)
