@@ -14,7 +14,7 @@ def count(architectures: Iterable[str], dataset: str) -> pa.Table:
     return pa.Table.from_pylist(
         [
             {"architecture": name, "dataset": dataset}
-            | build(name, channels=facts.channels, classes=facts.classes, device="meta").parameter_counts()
+            | build(name, channels=facts.channels, classes=facts.classes).parameter_counts()
             for name in architectures
         ]
     )

@@ -73,5 +73,5 @@ def last_lines(snakemake_log: Path) -> list[str]:
     found = {}
     for log in logs:
         lines = log.read_text(encoding="utf-8", errors="replace").split("\n") if log.is_file() else []
-        found |= {line: None for line in [line for line in lines if line.strip()][-1:]}
+        found |= dict.fromkeys([line for line in lines if line.strip()][-1:])
     return list(found)

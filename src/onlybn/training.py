@@ -14,6 +14,7 @@ from onlybn import models, regimes, variants
 from onlybn.datasets.images import Images, test_batches, training_batches
 from onlybn.errors import UserError
 from onlybn.models.network import Network
+from onlybn.sgd import SGD
 from onlybn.study import Run, Training
 
 
@@ -114,13 +115,7 @@ def train(
         name: (layer.weight.detach().clone(), layer.bias.detach().clone())
         for name, layer in network.named_layers(nn.BatchNorm2d)
     }
-    optimiser = torch.optim.SGD(
-        trained.values(),
-        lr=training.learning_rate,
-        momentum=training.momentum,
-        weight_decay=training.weight_decay,
-        fused=True,
-    )
+    optimiser = SGD(trained.values(), momentum=training.momentum, weight_decay=training.weight_decay)
     steps_per_epoch = -(-len(images.train) // training.batch_size)
     rates = learning_rates(training, steps_per_epoch)
     arithmetic = torch.autocast(device.type, precision, enabled=precision != torch.float32)
@@ -160,7 +155,7 @@ def train(
 
 def train_epoch(
     network: Network,
-    optimiser: torch.optim.Optimizer,
+    optimiser: SGD,
     batches: Iterable[tuple[Tensor, Tensor]],
     rates: Iterable[float],
     arithmetic: AbstractContextManager,
@@ -173,10 +168,7 @@ def train_epoch(
             logits = network(images)
         loss = F.cross_entropy(logits.float(), labels)
         loss.backward()
-        for group in optimiser.param_groups:
-            group["lr"] = rate
-        optimiser.step()
-        optimiser.zero_grad(set_to_none=True)
+        optimiser.step(rate)
         measures.add(loss.detach(), logits.detach(), labels)
     return measures.averages()
 

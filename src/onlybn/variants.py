@@ -63,7 +63,7 @@ NAMES = [f"{features}_{affine}" for features in FEATURES for affine in AFFINES]
 
 
 def initialise(network: "Network", variant: str, seed: int) -> None:
-    """Draw every parameter of the network in place, as the variant says.
+    """Give a network from `onlybn.models.build` memory on the CPU, and draw its parameters.
 
     Each tensor is drawn in float64 from (seed, its kind, its layer's name) and cast once. Biases are
     uniform between ±1/√fan-in, as PyTorch draws them.
@@ -77,6 +77,7 @@ def initialise(network: "Network", variant: str, seed: int) -> None:
     def fill(tensor: torch.Tensor, values: np.ndarray) -> None:
         tensor.copy_(torch.from_numpy(values))
 
+    network.to_empty(device="cpu")
     with torch.no_grad():
         for kind in (nn.Conv2d, nn.Linear):
             for name, layer in network.named_layers(kind):
@@ -90,6 +91,8 @@ def initialise(network: "Network", variant: str, seed: int) -> None:
             rng = generator(seed, "gamma", name)
             fill(layer.weight, rng.uniform(low, high, layer.weight.shape))
             layer.bias.fill_(beta)
+            layer.running_mean.zero_()
+            layer.running_var.fill_(1)
 
 
 def _fan_in(shape: Shape) -> int:

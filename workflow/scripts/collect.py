@@ -7,6 +7,4 @@ from onlybn.jobs import job
 with job(Path(snakemake.log[0])):
     folders = dict.fromkeys(Path(file).parent for file in snakemake.input)
     wildcards = snakemake.wildcards
-    write_table(
-        Path(snakemake.output[0]), collect(wildcards.experiment, wildcards.collected, folders)
-    )
+    write_table(Path(snakemake.output[0]), collect(wildcards.experiment, wildcards.collected, folders))

@@ -5,6 +5,4 @@ from onlybn.files import write_table
 from onlybn.jobs import job
 
 with job(Path(snakemake.log[0])):
-    write_table(
-        Path(snakemake.output[0]), count(snakemake.params.architectures, snakemake.params.dataset)
-    )
+    write_table(Path(snakemake.output[0]), count(snakemake.params.architectures, snakemake.params.dataset))

@@ -56,17 +56,18 @@ def architecture(name: str) -> Architecture:
     raise ValueError(choose_from("architecture", name, _EXAMPLES) + " (or any resnet-6n+2, wrn-14-w)")
 
 
-def build(name: str, *, channels: int, classes: int, device: str = "cpu") -> "Network":
-    """Build the network of that name for images of `channels` channels; its weights are not drawn yet.
+def build(name: str, *, channels: int, classes: int) -> "Network":
+    """Build the network of that name for images of `channels` channels, without memory for its weights.
 
-    Give ``device="meta"`` to count parameters without taking memory.
+    Its tensors are on torch's meta device: enough to count parameters, or to be drawn by
+    `onlybn.variants.initialise`.
     """
     import torch
 
     from onlybn.models.resnet import CifarResNet
 
     described = architecture(name)
-    with torch.device(device):
+    with torch.device("meta"):
         return CifarResNet(
             blocks=(described.depth - 2) // 6,
             width=described.width,
