@@ -49,4 +49,4 @@ onstart:
 
 
 onerror:
-    STUDY.explain(Path(log))
+    STUDY.explain(log)

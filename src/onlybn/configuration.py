@@ -102,12 +102,13 @@ class _Loader(yaml.SafeLoader):
     """YAML's safe loader, which also refuses a key written twice."""
 
     def construct_mapping(self, node, deep=False):
-        keys = [key.value for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
+        seen = set()
         for key, _ in node.value:
-            if keys.count(key.value) > 1:
+            if (key.tag, str(key.value)) in seen:
                 raise yaml.constructor.ConstructorError(
                     problem=f"the key '{key.value}' stands twice", problem_mark=key.start_mark
                 )
+            seen.add((key.tag, str(key.value)))
         return super().construct_mapping(node, deep)
 
 

@@ -62,7 +62,8 @@ def save(folder: Path, run: Run, outcome: "Outcome", images: "Images", settings:
         save_file(
             {name: tensor.contiguous() for name, tensor in learned(network).items()},
             path,
-            metadata={"specification": run.digest, "frozen_sums": json.dumps(prints["sums"])},
+            # One entry only: safetensors writes several in an order that changes from process to process.
+            metadata={"onlybn": json.dumps({"digest": run.digest, "frozen_sums": prints["sums"]})},
         )
     examples = run.training.epochs * len(images.train)
     write_json(
@@ -148,17 +149,17 @@ def load(folder: str | Path) -> "Network":
     try:
         with safe_open(path, "pt") as file:
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            metadata = file.metadata() or {}
+            facts = json.loads((file.metadata() or {}).get("onlybn", "{}"))
     except (SafetensorError, OSError) as error:
         raise UserError(f"{path} is damaged ({error}); delete {folder} to train the run again") from None
     wanted = learned(network)
-    if metadata.get("specification") != run.digest or {n: t.shape for n, t in state.items()} != {
+    if facts.get("digest") != run.digest or {n: t.shape for n, t in state.items()} != {
         n: t.shape for n, t in wanted.items()
     }:
         raise UserError(f"{path} is not the state of the run that {folder / 'run.json'} describes")
     drawn = fingerprint(frozen(network))
     if drawn["digest"] != record["frozen_digest"]:
-        sums = json.loads(metadata["frozen_sums"])
+        sums = facts["frozen_sums"]
         scale = [max(1.0, abs(a)) for a in sums]
         near = len(sums) == len(drawn["sums"]) and all(
             abs(a - b) <= 1e-5 * s for a, b, s in zip(sums, drawn["sums"], scale, strict=True)
@@ -200,8 +201,11 @@ def machine() -> str:
 
 def versions() -> dict[str, str]:
     """Return the versions of Python, of this package and of what computed the run."""
-    packages = ("onlybn", "torch", "numpy", "pyarrow", "safetensors")
-    return {"python": platform.python_version()} | {name: version(name) for name in packages}
+    import torch
+
+    packages = ("onlybn", "numpy", "pyarrow", "safetensors")
+    computed_by = {"python": platform.python_version(), "torch": torch.__version__}
+    return computed_by | {name: version(name) for name in packages}
 
 
 def commit() -> str | None:

@@ -33,7 +33,7 @@ def read(paths: Iterable[Path]) -> pd.DataFrame:
 
 def finals(metrics: pd.DataFrame) -> pd.DataFrame:
     """Return each run's test row after its last epoch."""
-    test = metrics[metrics["split"] == "test"]
+    test = metrics[metrics["split"] == "test"].reset_index(drop=True)
     return test.loc[test.groupby(RUN)["epoch"].idxmax()].reset_index(drop=True)
 
 

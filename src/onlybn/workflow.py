@@ -182,9 +182,9 @@ class Workflow:
         except (UserError, OSError) as error:
             sys.exit(f"error: {error}")
 
-    def explain(self, log: Path) -> None:
+    def explain(self, logs: list[str]) -> None:
         """Say again, after Snakemake's own messages, what made jobs fail: the last line of each's log."""
-        lines = jobs.last_lines(log)
+        lines = [line for log in logs for line in jobs.last_lines(Path(log))]
         if lines:
             print("What went wrong:", *lines, sep="\n  ", file=sys.stderr)
 

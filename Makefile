@@ -1,0 +1,43 @@
+# The two commands of the README are `make reproduce` and `make test`; `make help` lists the rest.
+PYTHON ?= python3
+CORES ?= all
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help install reproduce test format lock
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+install: .venv/installed ## make .venv, or bring it up to date with the pinned dependencies
+
+# Debian's python3 may come without ensurepip: then its own pip fills the environment.
+.venv/installed: requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "error: Python 3.11 or newer is needed; name it with make PYTHON=python3.12 …"; exit 1; }
+	@echo "Installing the pinned dependencies into .venv: about 5 GB, a few minutes."
+	$(PYTHON) -m venv .venv || $(PYTHON) -m venv --clear --without-pip .venv
+	test -x $(BIN)/pip || $(PYTHON) -m pip --python $(BIN)/python install pip
+	$(BIN)/python -m pip install --disable-pip-version-check -r requirements.txt
+	$(BIN)/python -m pip install --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $@
+
+reproduce: install ## train, measure and draw the default study (CORES=2 to use two cores)
+	$(BIN)/snakemake main --cores $(CORES) --quiet rules host reason
+	@echo "Figures: results/digits/figures    Tables: results/digits/tables"
+
+test: install ## format and lint checks, the tests, and a tiny real workflow
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/snakefmt --check Snakefile workflow
+	$(BIN)/snakemake --lint
+	$(BIN)/python -m pytest
+
+format: install ## format all code
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+	$(BIN)/snakefmt Snakefile workflow
+
+lock: install ## pin the newest versions that pyproject.toml allows (needs uv)
+	uv pip compile --universal --python-version 3.11 --fork-strategy fewest --generate-hashes \
+		--no-emit-index-url --no-header --extra dev pyproject.toml -o requirements.txt

@@ -1,0 +1,61 @@
+"""What the tests share: the digits, prepared once, and the smallest honest run on them."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from onlybn.datasets.images import Images, read
+from onlybn.datasets.prepare import prepare
+from onlybn.study import Run, Training
+
+ROOT = Path(__file__).parents[1]
+BUILTIN = ROOT / "workflow" / "studies"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread():
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def digits_folder(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("datasets") / "digits"
+    prepare("digits", Path("unused"), folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def digits(digits_folder) -> Images:
+    return read(digits_folder, torch.device("cpu"))
+
+
+@pytest.fixture(scope="session")
+def few_digits(digits) -> Images:
+    """The first 100 training and 70 test images."""
+    from dataclasses import replace
+
+    from onlybn.datasets.images import Split
+
+    return replace(
+        digits,
+        train=Split(digits.train.images[:100], digits.train.labels[:100]),
+        test=Split(digits.test.images[:70], digits.test.labels[:70]),
+    )
+
+
+@pytest.fixture
+def make_run():
+    def make(architecture="resnet-8", regime="batchnorm", seed=0, **training) -> Run:
+        hyperparameters = {"epochs": 2, "batch_size": 32, "learning_rate": 0.1, "flip": False} | training
+        return Run(
+            study="test",
+            dataset="digits",
+            training=Training(**hyperparameters),
+            architecture=architecture,
+            regime=regime,
+            variant="kaiming-normal_gamma-uniform",
+            seed=seed,
+        )
+
+    return make

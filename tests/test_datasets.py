@@ -1,0 +1,270 @@
+"""Datasets: what they hold, how they are augmented, and every way in which their files can be wrong."""
+
+import functools
+import hashlib
+import http.server
+import io
+import pickle
+import tarfile
+import threading
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image
+from torchvision.datasets import CIFAR10
+
+from onlybn.datasets import DATASETS, cifar10
+from onlybn.datasets.images import augment, read, training_batches
+from onlybn.datasets.prepare import _check
+from onlybn.errors import UserError
+from onlybn.files import sha256
+
+
+def test_digits_are_a_fixed_stratified_split(digits):
+    assert (len(digits.train), len(digits.test)) == (1_437, 360)
+    assert digits.checksum == "aee66f802f8336cfaa4e3ecc2107a3aa74db8470d9e66431368b555d8ae5a5dd"
+    counts = digits.test.labels.bincount()
+    assert counts.min() >= 35
+    assert counts.max() <= 37
+
+
+def test_normalised_training_pixels_have_mean_0_and_deviation_1(digits):
+    pixels = digits.normalise(digits.train.images)
+    assert pixels.shape == (1_437, 1, 8, 8)
+    assert pixels.mean().item() == pytest.approx(0, abs=1e-4)
+    assert pixels.std().item() == pytest.approx(1, abs=1e-3)
+
+
+def test_augmentation_moves_and_mirrors_each_image_by_itself():
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (20, 6, 6, 3), dtype=np.uint8)
+    moves, flips = rng.integers(-2, 3, (20, 2)), rng.random(20) < 0.5
+    whole = augment(torch.from_numpy(images), torch.from_numpy(moves), torch.from_numpy(flips), 2)
+    for image, (down, right), flip, result in zip(images, moves, flips, whole.numpy(), strict=True):
+        moved = np.zeros_like(image)
+        for row in range(6):
+            for column in range(6):
+                if 0 <= row - down < 6 and 0 <= column - right < 6:
+                    moved[row, column] = image[row - down, column - right]
+        expected = np.pad(image, ((2, 2), (2, 2), (0, 0)))[2 - down : 8 - down]
+        expected = expected[:, ::-1] if flip else expected
+        start = 2 + right if flip else 2 - right
+        np.testing.assert_array_equal(result, expected[:, start : start + 6])
+        if not flip:
+            np.testing.assert_array_equal(result, moved)
+
+
+def test_an_epoch_shows_every_image_once_in_an_order_of_its_own(digits):
+    def order(seed, epoch):
+        batches = training_batches(digits, seed=seed, epoch=epoch, batch_size=100, shift=0.0, flip=False)
+        return torch.cat([images.flatten(1) for images, _ in batches])
+
+    first, second = order(0, 1), order(0, 2)
+    assert len(first) == 1_437
+    assert torch.equal(first, order(0, 1))
+    assert not torch.equal(first, second)
+    assert not torch.equal(first, order(1, 1))
+    assert torch.equal(first.sum(1).sort().values, second.sum(1).sort().values)
+
+
+def test_a_prepared_dataset_that_was_altered_is_refused(digits_folder, tmp_path):
+    for file in digits_folder.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    damaged = bytearray((tmp_path / "test.safetensors").read_bytes())
+    damaged[-1] ^= 1
+    (tmp_path / "test.safetensors").write_bytes(damaged)
+    with pytest.raises(UserError, match="altered since it was prepared"):
+        read(tmp_path, torch.device("cpu"))
+    (tmp_path / "test.safetensors").write_bytes(damaged[:-1])
+    with pytest.raises(UserError, match="is damaged"):
+        read(tmp_path, torch.device("cpu"))
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "sentence"),
+    [
+        (np.zeros((360, 8, 9, 1), np.uint8), np.arange(360) % 10, "expected uint8 of shape"),
+        (np.zeros((360, 8, 8, 1), np.float32), np.arange(360) % 10, "images are float32"),
+        (np.zeros((360, 8, 8, 1), np.uint8), np.arange(359) % 10, "359 test labels for 360 images"),
+        (np.zeros((360, 8, 8, 1), np.uint8), np.arange(360) % 11, "labels run from 0 to 10"),
+        (np.zeros((360, 8, 8, 1), np.uint8), np.arange(360) % 9, "in 9 classes"),
+    ],
+)
+def test_images_of_another_shape_or_label_are_refused(images, labels, sentence):
+    with pytest.raises(UserError, match=sentence):
+        _check("digits", "test", DATASETS["digits"], 360, images, labels)
+
+
+# A CIFAR-10 of 20 + 10 images, in the original's format, served as torchvision would find it.
+
+
+@pytest.fixture
+def small_cifar(tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    batches = {}
+    for name, count in (("data_batch_1", 20), ("test_batch", 10)):
+        data = rng.integers(0, 256, (count, 3072), dtype=np.uint8)
+        batches[name] = pickle.dumps({"data": data, "labels": [i % 10 for i in range(count)]})
+    batches["batches.meta"] = pickle.dumps({"label_names": list("abcdefghij")})
+    md5 = {name: hashlib.md5(content).hexdigest() for name, content in batches.items()}
+    archive = tmp_path / "served" / "cifar-10-python.tar.gz"
+    archive.parent.mkdir()
+    with tarfile.open(archive, "w:gz") as tar:
+        for name, content in batches.items():
+            member = tarfile.TarInfo(f"cifar-10-batches-py/{name}")
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    monkeypatch.setattr(CIFAR10, "train_list", [["data_batch_1", md5["data_batch_1"]]])
+    monkeypatch.setattr(CIFAR10, "test_list", [["test_batch", md5["test_batch"]]])
+    monkeypatch.setattr(
+        CIFAR10, "meta", {"filename": "batches.meta", "key": "label_names", "md5": md5["batches.meta"]}
+    )
+    monkeypatch.setattr(CIFAR10, "tgz_md5", hashlib.md5(archive.read_bytes()).hexdigest())
+    monkeypatch.setattr(CIFAR10, "url", "http://127.0.0.1:9/nothing-listens-here.tar.gz")
+    return archive, batches
+
+
+@pytest.fixture
+def server(small_cifar, monkeypatch):
+    archive, _ = small_cifar
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *args):
+            pass
+
+    with http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), functools.partial(Quiet, directory=archive.parent)
+    ) as httpd:
+        threading.Thread(target=httpd.serve_forever, daemon=True).start()
+        monkeypatch.setattr(CIFAR10, "url", f"http://127.0.0.1:{httpd.server_port}/{archive.name}")
+        yield
+        httpd.shutdown()
+
+
+def test_cifar10_is_downloaded_when_absent_and_read_from_disk_after(server, tmp_path, monkeypatch):
+    splits = cifar10.load_batches(tmp_path / "data")
+    assert splits["train"][0].shape == (20, 32, 32, 3)
+    assert splits["test"][1].tolist() == list(range(10))
+    monkeypatch.setattr(CIFAR10, "url", "http://127.0.0.1:9/nothing-listens-here.tar.gz")
+    np.testing.assert_array_equal(cifar10.load_batches(tmp_path / "data")["train"][0], splits["train"][0])
+
+
+def test_a_download_that_fails_says_where_the_files_belong(small_cifar, tmp_path):
+    with pytest.raises(UserError, match=r"cifar-10-batches-py is not there, and downloading .* failed"):
+        cifar10.load_batches(tmp_path / "data")
+
+
+def test_a_damaged_archive_is_refused(server, small_cifar, tmp_path):
+    archive, _ = small_cifar
+    archive.write_bytes(archive.read_bytes()[:-10])
+    with pytest.raises(UserError, match=r"downloading .* failed"):
+        cifar10.load_batches(tmp_path / "data")
+
+
+def test_original_batches_are_checked_before_they_are_unpickled(small_cifar, tmp_path):
+    _, batches = small_cifar
+    folder = tmp_path / "data" / "cifar-10-batches-py"
+    folder.mkdir(parents=True)
+    for name, content in batches.items():
+        (folder / name).write_bytes(content)
+    cifar10.load_batches(tmp_path / "data")
+
+    class Trap:
+        def __reduce__(self):
+            return (pytest.fail, ("an altered file was unpickled",))
+
+    (folder / "test_batch").write_bytes(pickle.dumps(Trap()))
+    with pytest.raises(UserError, match=r"test_batch is truncated or altered: its MD5 is .* expected"):
+        cifar10.load_batches(tmp_path / "data")
+    (folder / "test_batch").unlink()
+    with pytest.raises(UserError, match="test_batch is missing; expected a file with MD5"):
+        cifar10.load_batches(tmp_path / "data")
+
+
+# A JPEG-coded copy of 20 + 10 images.
+
+
+def jpeg_table(count, kind="JPEG", side=32, **columns):
+    rng = np.random.default_rng(count)
+
+    def coded():
+        file = io.BytesIO()
+        Image.fromarray(rng.integers(0, 256, (side, side, 3), dtype=np.uint8)).save(file, kind)
+        return {"bytes": file.getvalue(), "path": None}
+
+    content = {"img": [coded() for _ in range(count)], "label": [i % 10 for i in range(count)]}
+    return pa.table(content | columns)
+
+
+@pytest.fixture
+def jpeg(tmp_path):
+    folder = tmp_path / "cifar10"
+    folder.mkdir()
+
+    def write(train=None, test=None):
+        files = {}
+        for split, count, table in (("train", 20, train), ("test", 10, test)):
+            path = folder / f"{split}.parquet"
+            pq.write_table(table or jpeg_table(count), path)
+            files[split] = (path.name, sha256(path), count)
+        return files
+
+    return tmp_path, folder, write
+
+
+def test_the_jpeg_copy_is_read_in_its_order(jpeg):
+    data_dir, _, write = jpeg
+    splits = cifar10.load_jpeg(data_dir, write())
+    assert splits["train"][0].shape == (20, 32, 32, 3)
+    assert splits["test"][0].dtype == np.uint8
+    assert splits["test"][1].tolist() == list(range(10))
+
+
+@pytest.mark.parametrize(
+    ("damage", "sentence"),
+    [
+        (lambda path: path.unlink(), "test.parquet is missing; expected 10 rows"),
+        (
+            lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
+            "test.parquet is not a whole Parquet file",
+        ),
+        (lambda path: path.write_bytes(b""), "test.parquet is not a whole Parquet file"),
+        (lambda path: (path.unlink(), path.mkdir()), "test.parquet is missing"),
+        (
+            lambda path: path.write_bytes(flipped(path.read_bytes(), 500)),
+            r"test.parquet is altered, or another copy: its SHA-256",
+        ),
+        (lambda path: pq.write_table(jpeg_table(9), path), "test.parquet has 9 rows"),
+        (
+            lambda path: pq.write_table(pa.table({"image": [1], "label": [1]}), path),
+            "test.parquet has the columns image: int64, label: int64; expected 10 rows with the columns",
+        ),
+    ],
+)
+def test_a_damaged_jpeg_copy_is_refused_in_one_sentence(jpeg, damage, sentence):
+    data_dir, folder, write = jpeg
+    files = write()
+    damage(folder / "test.parquet")
+    with pytest.raises(UserError, match=f"^cifar10-jpeg: .*{sentence}"):
+        cifar10.load_jpeg(data_dir, files)
+
+
+def flipped(content: bytes, place: int) -> bytes:
+    return content[:place] + bytes([content[place] ^ 4]) + content[place + 1 :]
+
+
+@pytest.mark.parametrize(
+    ("table", "sentence"),
+    [
+        (jpeg_table(10, "PNG"), "row 0 is a PNG of 32×32; expected a JPEG"),
+        (jpeg_table(10, side=31), "row 0 is a JPEG of 31×31"),
+        (jpeg_table(10, img=[{"bytes": b"no", "path": ""}] * 10), "row 0 is not an image"),
+    ],
+)
+def test_images_of_another_kind_are_refused(jpeg, table, sentence):
+    data_dir, _, write = jpeg
+    with pytest.raises(UserError, match=sentence):
+        cifar10.load_jpeg(data_dir, write(test=table))

@@ -1,0 +1,71 @@
+"""Architectures: Table 1's exact counts, and the structure that they come from."""
+
+import pytest
+import torch
+from torch import nn
+
+from onlybn.models import architecture, build
+from onlybn.variants import DEFAULT, initialise
+
+# network: all, BatchNorm, output, shortcut convolutions (Table 1)
+TABLE_1 = {
+    "resnet-14": (175_258, 1_120, 650, 2_560),
+    "resnet-32": (466_906, 2_464, 650, 2_560),
+    "resnet-56": (855_770, 4_256, 650, 2_560),
+    "resnet-110": (1_730_714, 8_288, 650, 2_560),
+    "resnet-218": (3_480_602, 16_352, 650, 2_560),
+    "resnet-434": (6_980_378, 32_480, 650, 2_560),
+    "resnet-866": (13_979_930, 64_736, 650, 2_560),
+    "wrn-14-2": (696_618, 2_240, 1_290, 10_240),
+    "wrn-14-4": (2_777_674, 4_480, 2_570, 40_960),
+    "wrn-14-8": (11_093_130, 8_960, 5_130, 163_840),
+    "wrn-14-16": (44_337_418, 17_920, 10_250, 655_360),
+    "wrn-14-32": (177_279_498, 35_840, 20_490, 2_621_440),
+}
+
+
+@pytest.mark.parametrize("name", TABLE_1)
+def test_parameter_counts_are_those_of_table_1(name):
+    counts = build(name, channels=3, classes=10).parameter_counts()
+    assert tuple(counts.values()) == TABLE_1[name]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("side", [8, 9, 32])
+def test_images_of_any_size_give_a_logit_per_class(channels, side):
+    network = build("resnet-8", channels=channels, classes=7)
+    initialise(network, DEFAULT, seed=0)
+    assert network(torch.zeros(2, channels, side, side)).shape == (2, 7)
+
+
+def test_only_the_first_blocks_of_stages_2_and_3_stride_and_have_shortcuts():
+    network = build("resnet-20", channels=3, classes=10)
+    strided = [layer for layer in network.convolutions() if layer.stride == (2, 2)]
+    assert len(strided) == 4  # a 3×3 and a 1×1 in each
+    assert [block.shortcut is not None for stage in network.stages for block in stage] == [
+        *(False, False, False),
+        *(True, False, False),
+        *(True, False, False),
+    ]
+    assert all(block.convolution_1.stride == (1, 1) for block in network.stages[0])
+
+
+def test_every_batchnorm_has_its_own_place_and_precedes_the_activation():
+    network = build("wrn-14-2", channels=3, classes=10)
+    places = network.places()
+    assert set(places) == set(network.batchnorms())
+    assert len(set(places.values())) == len(places) == 15
+    assert all(isinstance(block.relu_1, nn.ReLU) for stage in network.stages for block in stage)
+
+
+@pytest.mark.parametrize(
+    "name", ["resnet-15", "resnet-2", "resnet-", "resnet--14", "wrn-14-0", "wrn-20-2", "resnet-014", ""]
+)
+def test_a_wrong_name_is_refused_in_one_sentence(name):
+    with pytest.raises(ValueError, match=r"^[^\n]+$"):
+        architecture(name)
+
+
+def test_the_nearest_depths_are_suggested():
+    with pytest.raises(ValueError, match=r"6n \+ 2 layers, such as resnet-14 or resnet-20"):
+        architecture("resnet-15")

@@ -1,0 +1,49 @@
+"""The project's own files: versions that agree, and nothing of the machine they were made on."""
+
+import re
+import subprocess
+import tomllib
+
+import pytest
+import yaml
+from conftest import ROOT
+
+
+def locked() -> dict[str, set[str]]:
+    pins: dict[str, set[str]] = {}
+    for name, pin in re.findall(r"^([\w.-]+)==(\S+)", (ROOT / "requirements.txt").read_text(), re.M):
+        pins.setdefault(name, set()).add(pin)
+    return pins
+
+
+def test_environment_yml_gives_conda_users_the_locked_versions():
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    (pip,) = [entry["pip"] for entry in environment["dependencies"] if isinstance(entry, dict)]
+    given = dict(line.split(";")[0].strip().split("==") for line in pip)
+    pins = locked()
+    assert all(version in pins[name] for name, version in given.items())
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    direct = {re.match(r"[\w.-]+", requirement)[0] for requirement in project["dependencies"]}
+    assert set(given) == direct
+
+
+def test_torch_and_torchvision_are_the_pair_that_was_measured():
+    assert locked()["torch"] == {"2.11.0"}
+    assert locked()["torchvision"] == {"0.26.0"}
+
+
+def test_the_lock_names_no_index_and_hashes_everything():
+    text = (ROOT / "requirements.txt").read_text()
+    assert "://" not in text
+    assert "index" not in text
+    for block in re.split(r"\n(?=[\w.-]+==)", text):
+        assert "--hash=sha256:" in block
+
+
+def test_no_file_holds_a_path_of_a_machine():
+    listed = subprocess.run(["git", "-C", ROOT, "ls-files"], capture_output=True, text=True)
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    for name in listed.stdout.splitlines():
+        content = (ROOT / name).read_bytes()
+        assert not re.search(rb"(?<![\w.])/(work|home|root|Users)/\w", content), name

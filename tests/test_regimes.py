@@ -1,0 +1,112 @@
+"""Regimes: over every parameter, what should move moves, and what is frozen stays bit-equal."""
+
+import pytest
+import torch
+
+from onlybn import regimes
+from onlybn.training import draw, train
+
+
+def weights(network) -> dict[str, torch.Tensor]:
+    """Every layer's weight and bias as the network computes with them, reparametrised or not."""
+    return {
+        f"{name}.{kind}": getattr(layer, kind).detach().clone()
+        for name, layer in network.named_modules()
+        if isinstance(layer, torch.nn.Conv2d | torch.nn.BatchNorm2d | torch.nn.Linear)
+        for kind in ("weight", "bias")
+        if getattr(layer, kind) is not None
+    }
+
+
+def is_batchnorm(network, name):
+    return isinstance(network.get_submodule(name.rpartition(".")[0]), torch.nn.BatchNorm2d)
+
+
+def is_output(network, name):
+    return network.get_submodule(name.rpartition(".")[0]) is network.output
+
+
+MOVES = {
+    "all": lambda network, name: True,
+    "no-affine": lambda network, name: not is_batchnorm(network, name),
+    "batchnorm": is_batchnorm,
+    "output": is_output,
+    "batchnorm+output": lambda network, name: is_batchnorm(network, name) or is_output(network, name),
+}
+
+
+def test_the_table_of_this_test_names_every_regime():
+    assert set(MOVES) == set(regimes.REGIMES)
+
+
+@pytest.mark.parametrize("regime", MOVES)
+def test_what_trains_moves_and_what_is_frozen_stays_bit_equal(regime, few_digits, make_run):
+    run = make_run(regime=regime, weight_decay=0.01)
+    before = weights(draw(run, channels=1, classes=10)[0])
+    network = train(run, few_digits).network
+    for name, after in weights(network).items():
+        moved = (after != before[name]).any().item()
+        assert moved == MOVES[regime](network, name), name
+
+
+@pytest.mark.parametrize("k", [1, 2, 20])
+def test_random_k_moves_k_weights_of_every_output_channel_of_every_convolution(k, few_digits, make_run):
+    run = make_run(regime=f"random-{k}", weight_decay=0.01)
+    before = weights(draw(run, channels=1, classes=10)[0])
+    network = train(run, few_digits).network
+    convolutions = {
+        f"{name}.weight" for name, layer in network.named_modules() if isinstance(layer, torch.nn.Conv2d)
+    }
+    assert len(convolutions) == 9  # stem, 3 · 2 · 1 in blocks, 2 shortcuts
+    for name, after in weights(network).items():
+        moved = (after != before[name]).flatten(1 if after.dim() > 1 else 0).sum(-1)
+        if name in convolutions:
+            assert (moved == min(k, after[0].numel())).all(), name
+        else:
+            assert not moved.any(), name
+
+
+def test_random_2_replaces_gamma_and_beta_one_for_one(make_run):
+    for architecture in ("resnet-14", "wrn-14-2"):
+        _, chosen = draw(make_run(architecture, "random-2"), channels=3, classes=10)
+        _, affine = draw(make_run(architecture, "batchnorm"), channels=3, classes=10)
+        assert sum(map(torch.numel, chosen.values())) == sum(map(torch.numel, affine.values()))
+
+
+def test_a_larger_k_adds_to_the_choice_of_a_smaller_one(make_run):
+    def choice(k):
+        network, _ = draw(make_run(regime=f"random-{k}"), channels=3, classes=10)
+        return network.convolution.parametrizations["weight"][0].index
+
+    few, many = choice(2), choice(5)
+    assert all(set(a) < set(b) for a, b in zip(few.tolist(), many.tolist(), strict=True))
+
+
+def test_no_affine_fixes_gamma_at_1_and_beta_at_0(make_run):
+    network, trained = draw(make_run(regime="no-affine"), channels=1, classes=10)
+    assert all((layer.weight == 1).all() and (layer.bias == 0).all() for layer in network.batchnorms())
+    assert sum(map(torch.numel, trained.values())) == sum(p.numel() for p in network.parameters()) - sum(
+        2 * layer.num_features for layer in network.batchnorms()
+    )
+
+
+def test_batchnorm_trains_the_shortcuts_too(make_run):
+    _, trained = draw(make_run("resnet-32"), channels=3, classes=10)
+    assert sum(map(torch.numel, trained.values())) == 2_464
+
+
+def test_regimes_of_one_seed_share_their_random_features(make_run):
+    one, _ = draw(make_run(regime="batchnorm"), channels=1, classes=10)
+    other, _ = draw(make_run(regime="random-2"), channels=1, classes=10)
+    assert all(torch.equal(tensor, weights(other)[name]) for name, tensor in weights(one).items())
+
+
+@pytest.mark.parametrize("name", ["batchnrom", "random-0", "random-", "random--2", "", "ALL"])
+def test_a_wrong_name_is_refused_in_one_sentence(name):
+    with pytest.raises(ValueError, match=r"^unknown regime [^\n]+$"):
+        regimes.regime(name)
+
+
+def test_the_nearest_name_is_suggested():
+    with pytest.raises(ValueError, match="did you mean 'batchnorm'"):
+        regimes.regime("batchnrom")

@@ -1,0 +1,79 @@
+"""Initialisation: what the draws are like, and that a seed names the same ones everywhere."""
+
+import numpy as np
+import pytest
+import torch
+
+from onlybn.models import build
+from onlybn.randomness import generator
+from onlybn.variants import AFFINES, FEATURES, NAMES, initialise
+
+
+def drawn(variant="kaiming-normal_gamma-uniform", seed=0, name="wrn-14-4"):
+    network = build(name, channels=3, classes=10)
+    initialise(network, variant, seed)
+    return network
+
+
+def test_a_draw_depends_on_seed_and_purpose_alone():
+    first = generator(3, "weight", "a").standard_normal(5)
+    generator(3, "weight", "b").standard_normal(7)
+    assert np.array_equal(first, generator(3, "weight", "a").standard_normal(5))
+    assert not np.array_equal(first, generator(4, "weight", "a").standard_normal(5))
+    assert not np.array_equal(first, generator(3, "weight", "b").standard_normal(5))
+
+
+def test_draws_are_pinned_so_that_a_seed_means_the_same_for_ever():
+    assert generator(0, "order", 1).permutation(8).tolist() == [7, 6, 5, 4, 1, 0, 2, 3]
+    weights = drawn(name="resnet-8").convolution.weight.flatten()[:4]
+    assert weights.tolist() == pytest.approx([0.06228237, -0.19081955, -0.05658042, -0.12437632], abs=1e-7)
+
+
+def test_kaiming_normal_has_the_spread_of_fan_in_and_biases_are_pytorchs():
+    network = drawn()
+    for layer in network.convolutions():
+        expected = (2 / layer.weight[0].numel()) ** 0.5
+        assert layer.weight.std().item() == pytest.approx(expected, rel=4 / layer.weight.numel() ** 0.5)
+    bound = network.output.in_features**-0.5
+    assert network.output.bias.abs().max() <= bound
+    assert network.output.bias.std() > bound / 4
+
+
+def test_gamma_is_uniform_from_0_to_1_and_beta_is_0():
+    layers = drawn().batchnorms()
+    gamma = torch.cat([layer.weight for layer in layers])
+    assert 0 <= gamma.min() < 0.01
+    assert 0.99 < gamma.max() <= 1
+    assert gamma.mean().item() == pytest.approx(0.5, abs=0.02)
+    assert all((layer.bias == 0).all() for layer in layers)
+    assert all((layer.running_mean == 0).all() and (layer.running_var == 1).all() for layer in layers)
+
+
+@pytest.mark.parametrize("variant", NAMES)
+def test_every_variant_draws_what_its_name_says(variant):
+    network = drawn(variant)
+    features, affine = variant.split("_")
+    weight = network.stages[1][0].convolution_1.weight  # 128 channels of 64 · 9 weights
+    rows = weight.flatten(1)
+    fan_in = rows.shape[1]
+    assert rows.mean().abs() < 0.01
+    match features:
+        case "orthogonal":
+            torch.testing.assert_close(rows @ rows.T, torch.eye(len(rows)), atol=1e-5, rtol=0)
+        case "binary":
+            assert rows.abs().unique().numel() == 1
+            assert rows.std().item() == pytest.approx((2 / fan_in) ** 0.5, rel=0.02)
+        case "kaiming-uniform":
+            assert rows.abs().max() <= (6 / fan_in) ** 0.5
+            assert rows.std().item() == pytest.approx((2 / fan_in) ** 0.5, rel=0.02)
+        case "kaiming-normal":
+            assert rows.abs().max() > 3 * (2 / fan_in) ** 0.5
+    low, high, beta = AFFINES[affine]
+    gamma = torch.cat([layer.weight for layer in network.batchnorms()])
+    assert low <= gamma.min() <= gamma.max() <= high
+    assert gamma.mean().item() == pytest.approx((low + high) / 2, abs=0.05)
+    assert all((layer.bias == beta).all() for layer in network.batchnorms())
+
+
+def test_every_kind_of_features_has_a_function_that_is_documented():
+    assert all(function.__doc__ for function in FEATURES.values())

@@ -1,0 +1,228 @@
+"""The workflow itself, run for real on digits: what it makes, and what it does not make again."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from conftest import ROOT
+
+STUDY = """
+dataset: digits
+training: {epochs: 1, batch_size: 128, learning_rate: 0.1, flip: false}
+seeds: 2
+experiments:
+  affine: {architectures: [resnet-8], regimes: [all, no-affine]}
+  batchnorm: {architectures: [resnet-8, resnet-14, wrn-14-2], regimes: [batchnorm]}
+figures: {figure-1: [affine], figure-2: [affine, batchnorm], figure-3: [batchnorm]}
+tables: {table-1: [batchnorm], accuracy: [affine, batchnorm]}
+"""
+
+
+class Checkout:
+    """A copy of what a user's clone has, with a tiny study, in a folder of its own."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        for name in ("Snakefile", "config.yaml", "environment.yml"):
+            shutil.copy(ROOT / name, folder / name)
+        for name in ("workflow", "profiles"):
+            shutil.copytree(ROOT / name, folder / name)
+        (folder / "tiny.yaml").write_text(STUDY)
+        config = (folder / "config.yaml").read_text().replace("study: digits", "study: tiny.yaml")
+        (folder / "config.yaml").write_text(config)
+
+    def command(self, *arguments):
+        return [sys.executable, "-m", "snakemake", *arguments]
+
+    def snakemake(self, *arguments):
+        return subprocess.run(
+            self.command(*arguments), cwd=self.folder, capture_output=True, text=True, timeout=300
+        )
+
+    def ok(self, *arguments) -> str:
+        done = self.snakemake("--cores", "2", *arguments)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    def jobs(self, *arguments) -> dict[str, int]:
+        """The jobs, by rule, that a dry run would run."""
+        text = self.ok("-n", "--quiet", "rules", *arguments)
+        found = re.findall(r"^([\w-]+) +(\d+)$", text, re.M)
+        return {name: int(count) for name, count in found if name != "total"}
+
+    def refusal(self, *arguments) -> str:
+        done = self.snakemake(*arguments)
+        assert done.returncode != 0
+        assert "Traceback" not in done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+
+@pytest.fixture
+def fresh(tmp_path):
+    return Checkout(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def reproduced(tmp_path_factory):
+    """A checkout in which the tiny study was run once, whole; tests leave it complete."""
+    checkout = Checkout(tmp_path_factory.mktemp("checkout"))
+    checkout.text = checkout.ok()
+    return checkout
+
+
+def test_one_command_trains_measures_and_draws(reproduced):
+    results = reproduced.folder / "results" / "tiny"
+    for name in ("figure-1", "figure-2", "figure-3"):
+        files = sorted(path.suffix for path in (results / "figures").glob(f"{name}.*"))
+        assert files == [".parquet", ".pdf", ".png", ".rst"]
+    accuracy = pd.read_parquet(results / "tables" / "accuracy.parquet")
+    assert accuracy["n"].tolist() == [2] * 5
+    assert "| resnet-14 | 174,970 |" in (results / "tables" / "table-1.md").read_text()
+    metrics = pq.read_table(results / "experiments" / "batchnorm" / "metrics.parquet")
+    assert metrics.num_rows == 3 * 2 * 2
+    assert not list(results.glob("work/**/*.*"))
+
+
+def test_the_terminal_tells_each_finished_run_and_the_log_each_epoch(reproduced):
+    assert re.search(r"^resnet-14 batchnorm seed 1: test accuracy [\d.]+ % after 1 ep", reproduced.text, re.M)
+    (log,) = reproduced.folder.glob("results/tiny/logs/train/resnet-8/all/*/seeds-0-to-0.log")
+    assert log.read_text().startswith("resnet-8 all seed 0: epoch 1/1, training loss ")
+
+
+def test_a_second_start_has_nothing_to_do(reproduced):
+    assert "Nothing to be done" in reproduced.ok()
+
+
+def test_a_deleted_figure_is_redrawn_and_nothing_else_runs(reproduced):
+    (reproduced.folder / "results/tiny/figures/figure-3.png").unlink()
+    assert reproduced.jobs() == {"draw_figure": 1, "main": 1}
+    reproduced.ok()
+
+
+def test_a_figure_trains_only_its_own_runs(fresh):
+    assert fresh.jobs("figure-1") == {
+        "prepare": 1,
+        "train": 2,
+        "train-seeds-1-to-1": 2,
+        "collect": 1,
+        "draw_figure": 1,
+        "figure-1": 1,
+    }
+
+
+def test_touched_data_reformatted_code_and_another_block_size_train_nothing(reproduced):
+    for path in (reproduced.folder / "results/datasets/digits").iterdir():
+        path.touch()
+    script = reproduced.folder / "workflow/scripts/train.py"
+    script.write_text(script.read_text() + "\n# a comment\n")
+    assert reproduced.jobs() == {}
+    assert reproduced.jobs("--config", "seeds_per_job=2") == {}
+
+
+def test_more_seeds_train_only_the_new_ones(reproduced):
+    jobs = reproduced.jobs("figure-1", "--config", "seeds=3")
+    trained = {name: count for name, count in jobs.items() if name.startswith("train")}
+    assert trained == {"train-seeds-2-to-2": 2}
+    text = reproduced.ok("figure-1", "--config", "seeds=3", "seeds_per_job=3")
+    assert re.findall(r"^resnet-8 .* seed (\d): test", text, re.M) == ["2", "2"]
+
+
+def test_a_changed_specification_trains_anew_in_a_folder_of_its_own(reproduced):
+    jobs = reproduced.jobs("figure-1", "--config", "momentum=0.8")
+    assert jobs["train"] == 2
+    study = reproduced.folder / "tiny.yaml"
+    study.write_text(STUDY.replace("learning_rate: 0.1", "learning_rate: 0.2"))
+    assert reproduced.jobs("figure-1")["train"] == 2
+    study.write_text(STUDY)
+    assert reproduced.jobs() == {}
+
+
+def test_finished_runs_of_an_unfinished_block_are_not_trained_again(fresh, monkeypatch):
+    # The second seed's folder cannot be made in the work folder: a file is in its place.
+    blocked = fresh.folder / "results/tiny/work/resnet-8/all/kaiming-normal_gamma-uniform/seed-1"
+    blocked.parent.mkdir(parents=True)
+    arguments = ("figure-1", "--retries", "0", "--config", "regimes=all", "seeds_per_job=2")
+    blocked.write_text("")
+    assert fresh.snakemake("--cores", "1", *arguments).returncode != 0
+    blocked.unlink()
+    first = fresh.folder / "results/tiny/runs/resnet-8/all/kaiming-normal_gamma-uniform/seed-0/run.json"
+    assert not first.exists()
+    fresh.ok("prepare" if False else "figure-1", "--config", "regimes=all", "seeds_per_job=2")
+    assert json.loads(first.read_text())["seed"] == 0
+
+
+def test_a_second_snakemake_on_the_same_results_is_refused_in_a_sentence(fresh):
+    first = subprocess.Popen(
+        fresh.command("--cores", "1"),
+        cwd=fresh.folder,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        deadline = time.monotonic() + 60
+        while not (fresh.folder / "results/tiny/logs/train").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        refusal = fresh.refusal("--cores", "1")
+        assert "error: another Snakemake is working in results" in refusal
+    finally:
+        os.killpg(first.pid, 9)
+        first.wait()
+    # The lock died with its process.
+    assert "another Snakemake" not in fresh.ok("table-1")
+
+
+REFUSALS = {
+    "study=nope": "error: config: study: unknown study 'nope'",
+    "architectures=resnet-15": "error: config: architectures: unknown architecture 'resnet-15'",
+    "regimes=batchnrom": "unknown regime 'batchnrom'; did you mean 'batchnorm'?",
+    "seeds=0": "error: config: seeds: 0 is not a number of seeds",
+    "results_dir=tiny.yaml/results": "tiny.yaml is not a folder",
+}
+
+
+@pytest.mark.parametrize("given", REFUSALS)
+def test_a_wrong_configuration_ends_in_one_sentence(fresh, given):
+    assert REFUSALS[given] in fresh.refusal("-n", "--config", given)
+
+
+def test_absent_data_ends_in_one_sentence_before_any_training(fresh):
+    text = fresh.refusal("figure-1", "--cores", "2", "--config", "dataset=cifar10-jpeg", "data_dir=nowhere")
+    sentence = "error: cifar10-jpeg: nowhere/cifar10/train.parquet is missing; expected 50,000 rows"
+    assert text.count(sentence) >= 1
+    assert text.rstrip().rpartition("What went wrong:")[2].strip().startswith(sentence)
+    assert not (fresh.folder / "results" / "tiny_dataset-cifar10-jpeg").exists()
+
+
+def test_cuda_without_a_device_is_refused_before_any_job(fresh):
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("there is a CUDA device here")
+    text = fresh.refusal("figure-1", "--cores", "2", "--config", "device=cuda")
+    assert "error: device: cuda was asked for, but torch sees no CUDA device here" in text
+    assert not (fresh.folder / "results" / "datasets").exists()
+
+
+def test_collect_refuses_to_mix_runs_of_different_data(reproduced, tmp_path):
+    from onlybn.collect import collect
+    from onlybn.errors import UserError
+
+    folders = [
+        path.parent for path in reproduced.folder.glob("results/tiny/runs/resnet-8/all/*/seed-[01]/run.json")
+    ]
+    mixed = tmp_path / "other"
+    shutil.copytree(folders[1], mixed)
+    record = json.loads((mixed / "run.json").read_text()) | {"dataset_checksum": "0"}
+    (mixed / "run.json").write_text(json.dumps(record))
+    assert collect("e", "affine", folders).num_rows == 2 * 560 / 2
+    with pytest.raises(UserError, match="experiment e mixes runs of different data"):
+        collect("e", "affine", [folders[0], mixed])
