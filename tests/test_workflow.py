@@ -53,7 +53,7 @@ class Checkout:
 
     def jobs(self, *arguments) -> dict[str, int]:
         """The jobs, by rule, that a dry run would run."""
-        text = self.ok("-n", "--quiet", "rules", *arguments)
+        text = self.ok(*arguments, "-n", "--quiet", "rules")
         found = re.findall(r"^([\w-]+) +(\d+)$", text, re.M)
         return {name: int(count) for name, count in found if name != "total"}
 
@@ -223,6 +223,6 @@ def test_collect_refuses_to_mix_runs_of_different_data(reproduced, tmp_path):
     shutil.copytree(folders[1], mixed)
     record = json.loads((mixed / "run.json").read_text()) | {"dataset_checksum": "0"}
     (mixed / "run.json").write_text(json.dumps(record))
-    assert collect("e", "affine", folders).num_rows == 2 * 560 / 2
+    assert collect("e", "affine", folders).num_rows == 2 * 336  # channels of ResNet-8
     with pytest.raises(UserError, match="experiment e mixes runs of different data"):
         collect("e", "affine", [folders[0], mixed])
