@@ -32,7 +32,7 @@ def textbook(run, images):
         momentum=training.momentum,
         weight_decay=training.weight_decay,
     )
-    mean, std = -images.offset / images.scale / 255, 1 / (255 * images.scale)
+    mean, std = images.mean[0], images.std[0]
     count = len(images.train)
     losses = []
     for epoch in range(1, training.epochs + 1):

@@ -65,7 +65,7 @@ def save(folder: Path, run: Run, outcome: "Outcome", images: "Images", settings:
             # One entry only: safetensors writes several in an order that changes from process to process.
             metadata={"onlybn": json.dumps({"digest": run.digest, "frozen_sums": prints["sums"]})},
         )
-    examples = run.training.epochs * len(images.train)
+    examples = outcome.rows[-1]["epoch"] * len(images.train)
     write_json(
         folder / "run.json",
         {
@@ -77,6 +77,7 @@ def save(folder: Path, run: Run, outcome: "Outcome", images: "Images", settings:
             **run.specification,
             "channels": images.channels,
             "classes": images.classes,
+            "normalisation": {"mean": images.mean, "std": images.std},
             "dataset_checksum": images.checksum,
             "counts": outcome.network.parameter_counts()
             | {"trainable_parameters": sum(p.numel() for p in outcome.trained.values())},

@@ -1,10 +1,11 @@
 from pathlib import Path
 
-from onlybn.collect import collect
-from onlybn.files import write_table
 from onlybn.jobs import job
 
 with job(Path(snakemake.log[0])):
+    from onlybn.collect import collect
+    from onlybn.files import write_table
+
     folders = dict.fromkeys(Path(file).parent for file in snakemake.input)
     wildcards = snakemake.wildcards
     write_table(Path(snakemake.output[0]), collect(wildcards.experiment, wildcards.collected, folders))

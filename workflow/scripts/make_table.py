@@ -1,8 +1,9 @@
 from pathlib import Path
 
 from onlybn.jobs import job
-from onlybn.tables.make import make
 
 with job(Path(snakemake.log[0])):
+    from onlybn.tables.make import make
+
     target = Path(snakemake.output[0]).with_suffix("")
     make(snakemake.wildcards.table, map(Path, snakemake.input), target)

@@ -1,9 +1,10 @@
 from pathlib import Path
 
-from onlybn.datasets.prepare import prepare
 from onlybn.jobs import job
 
 with job(Path(snakemake.log[0])):
+    from onlybn.datasets.prepare import prepare
+
     prepare(
         snakemake.wildcards.dataset,
         Path(snakemake.config["data_dir"]),

@@ -1,10 +1,11 @@
 from pathlib import Path
 
-from onlybn.block import train_block
 from onlybn.jobs import job
-from onlybn.workflow import open_workflow
 
 with job(Path(snakemake.log[0])) as terminal:
+    from onlybn.block import train_block
+    from onlybn.workflow import open_workflow
+
     workflow = open_workflow(snakemake.config, Path(snakemake.scriptdir).parent / "studies")
     runs = workflow.block_runs(snakemake.wildcards, snakemake.output)
     train_block(

@@ -32,12 +32,15 @@ class Split:
 class Images:
     """A prepared dataset on one device.
 
-    A pixel byte times `scale` plus `offset`, float32 (channels,), is normalised as the dataset says.
+    `mean` and `std` normalise each channel of pixels in [0, 1]; a pixel's byte times `scale` plus `offset`,
+    float32 (channels,), is the same.
     """
 
     train: Split
     test: Split
     classes: int
+    mean: list[float]
+    std: list[float]
     scale: Tensor
     offset: Tensor
     checksum: str
@@ -66,6 +69,8 @@ def read(folder: Path, device: torch.device) -> Images:
     return Images(
         **{s: Split(t["images"].to(device), t["labels"].to(device)) for s, t in tensors.items()},
         classes=facts["classes"],
+        mean=facts["mean"],
+        std=facts["std"],
         scale=(1 / (255 * std)).to(device),
         offset=(-torch.tensor(facts["mean"]) / std).to(device),
         checksum=found,
