@@ -202,10 +202,8 @@ class Measures:
         self.loss = self.loss + loss.double() * len(labels)
         # How many classes come before the label's, ties in the order of classes: none is a hit for top-1,
         # up to 4 for top-5. Written so that a logit that is not a number never makes a hit.
-        own, classes = (
-            logits.gather(1, labels[:, None]),
-            torch.arange(logits.shape[1]).to(labels.device),
-        )
+        own = logits.gather(1, labels[:, None])
+        classes = torch.arange(logits.shape[1], device=labels.device)
         after = (logits < own) | ((logits == own) & (classes >= labels[:, None]))
         better = len(classes) - after.sum(dim=1)
         self.hits = self.hits + torch.stack([(better < 1).sum(), (better < 5).sum()])

@@ -38,6 +38,6 @@ def draw(numbers: pd.DataFrame) -> Figure:
         style.chance_line(axes, dataset.chance)
         axes.set_xlabel(style.PANELS[panel])
         axes.set_title(f"{dataset.title}, {panel}")
-    grid[0][0].set_ylabel("test accuracy (%)")
+    grid[0][0].set(ylabel="test accuracy (%)", ylim=(0, 102))
     style.legend_below(figure, grid[0], columns=3 if len(panels) > 1 else 2)
     return figure

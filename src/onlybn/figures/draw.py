@@ -26,8 +26,10 @@ def draw(figure: str, study: str, tables: Iterable[Path], target: Path) -> None:
     numbers = module.numbers(read(tables))
     if numbers.empty:
         raise UserError(f"{figure}: the study {study} has no run that this figure shows")
-    caption = f"{module.caption(numbers)} Study {study}, {numbers['epochs'].max()} epochs; "
-    caption += f"mean ± one standard deviation, {seeds_phrase(numbers)}."
+    epochs = int(numbers["epochs"].max())
+    caption = f"{module.caption(numbers)} Study {study}, {epochs} epoch{'s' * (epochs != 1)}; "
+    caption += "mean ± one standard deviation, " if numbers["n"].max() > 1 else ""
+    caption += f"{seeds_phrase(numbers)}."
     # What is hashed or compared must not hold the moment of drawing.
     metadata = {".pdf": {"CreationDate": None}, ".png": {"Software": None}}
     style = resources.files("onlybn.figures") / "paper.mplstyle"

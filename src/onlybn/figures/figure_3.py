@@ -44,9 +44,10 @@ def draw(numbers: pd.DataFrame) -> Figure:
             ends = np.array([family["x"].min(), family["x"].max()])
             axes.plot(ends, intercept + slope * np.log2(ends), color=colour, linestyle="--", linewidth=1)
         style.points(axes, family, label=label, colour=colour, marker=marker, line="none")
-    style.log_axis(axes, numbers["x"])
-    axes.xaxis.set_major_formatter(lambda x, _: f"{x:,.0f}")
-    axes.tick_params(axis="x", rotation=35)
+    for name, x, y in numbers[["architecture", "x", "y"]].drop_duplicates().itertuples(index=False):
+        if not np.isnan(y):
+            axes.annotate(name, (x, y), (4, -3), textcoords="offset points", va="top", fontsize=5.5)
+    style.log_axis(axes, numbers["x"], ticks=2 ** np.arange(10, 17))
     axes.set_xlabel("BatchNorm parameters")
     axes.set_ylabel("test accuracy (%)")
     axes.set_title(f"{DATASETS[numbers['dataset'].iloc[0]].title}, BatchNorm only")

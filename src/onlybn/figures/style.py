@@ -7,7 +7,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
+from matplotlib.ticker import FixedLocator, NullLocator
 
 _COLOURS = sns.color_palette("colorblind")
 # Regime: what a reader calls it, its colour, its mark.
@@ -47,12 +47,12 @@ def points(axes: Axes, drawn: pd.DataFrame, *, label: str, colour, marker: str, 
         )
 
 
-def log_axis(axes: Axes, values: Sequence[float]) -> None:
-    """Give the x-axis a base-2 scale with ticks at the given values alone."""
+def log_axis(axes: Axes, values: Sequence[float], *, ticks: Sequence[float] | None = None) -> None:
+    """Give the x-axis a base-2 scale that fits the values, with ticks at them or at `ticks`."""
     axes.set_xscale("log", base=2)
-    axes.xaxis.set_major_locator(FixedLocator(sorted(set(values))))
+    axes.xaxis.set_major_locator(FixedLocator(sorted(set(values if ticks is None else ticks))))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(ScalarFormatter())
+    axes.xaxis.set_major_formatter(lambda x, _: f"{x:,.0f}")
     low, high = min(values), max(values)
     margin = (high / low) ** 0.06 if high > low else 1.2
     axes.set_xlim(low / margin, high * margin)
