@@ -40,6 +40,7 @@ for target, files in STUDY.targets.items():
 
 include: "workflow/rules/draw.smk"
 include: "workflow/rules/collect.smk"
+include: "workflow/rules/analyse.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/prepare.smk"
 

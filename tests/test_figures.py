@@ -8,43 +8,110 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from onlybn.figures import FIGURES, figure_1, figure_2, figure_3
+from onlybn.figures import (
+    FIGURES,
+    figure_1,
+    figure_2,
+    figure_3,
+    figure_5,
+    figure_6,
+    figure_7,
+    figure_e2,
+    figure_f,
+    gamma,
+)
 from onlybn.figures.draw import draw
 from onlybn.models import architecture, build
 from onlybn.summaries import finals, over_seeds, read
-from onlybn.tables import accuracy, table_1
+from onlybn.tables import TABLES, accuracy, dead_relu, failed, near_zero, table_1
 from onlybn.tables.make import make
 
 
-def collected(points, seeds=(0, 1), experiment="e") -> pd.DataFrame:
-    """A collected metrics table: final top-1 per (architecture, regime), one point higher per seed.
+def run_columns(name, regime, seed, *, diverged=False, variant="kaiming-normal_gamma-uniform") -> dict:
+    """What collect puts before the rows of every run."""
+    described = architecture(name)
+    return {
+        "study": "s",
+        "dataset": "digits",
+        "experiment": "e",
+        "architecture": name,
+        "family": described.family,
+        "depth": described.depth,
+        "width": described.width,
+        "regime": regime,
+        "variant": variant,
+        "seed": seed,
+        "status": "diverged" if diverged else "finished",
+        "epochs": 2,
+        **build(name, channels=3, classes=10).parameter_counts(),
+    }
+
+
+def collected(points, seeds=(0, 1)) -> pd.DataFrame:
+    """A collected metrics table: final top-1 per (architecture, regime[, variant]), one more per seed.
 
     Accuracy None is a run that diverged in its second epoch.
     """
     rows = []
-    for (name, regime), top_1 in points.items():
-        described = architecture(name)
+    for (name, regime, *variant), top_1 in points.items():
         for seed in seeds:
+            named = {"variant": variant[0]} if variant else {}
+            run = run_columns(name, regime, seed, diverged=top_1 is None, **named)
             final = math.nan if top_1 is None else top_1 + seed
-            run = {
-                "study": "s",
-                "dataset": "digits",
-                "experiment": experiment,
-                "architecture": name,
-                "family": described.family,
-                "depth": described.depth,
-                "width": described.width,
-                "regime": regime,
-                "variant": "kaiming-normal_gamma-uniform",
-                "seed": seed,
-                "status": "diverged" if top_1 is None else "finished",
-                **build(name, channels=3, classes=10).parameter_counts(),
-            }
             for epoch, value in ((1, 5.0), (2, final)):
                 for split in ("train", "test"):
                     row = {"epoch": epoch, "split": split, "loss": 1.0, "learning_rate": 0.1}
                     rows.append(run | row | {"top_1": value, "top_5": min(100.0, value + 30)})
     return pd.DataFrame(rows)
+
+
+def affine(points, seeds=(0, 1)) -> pd.DataFrame:
+    """A collected affine table of 100 channels a run, as many γ at 0 as given, the others at ±1."""
+    rows = []
+    for (name, regime), zeros in points.items():
+        for seed in seeds:
+            run = run_columns(name, regime, seed, diverged=zeros is None)
+            for channel in range(100):
+                gamma = 0.0 if channel < (zeros or 0) else (-1.0) ** (channel % 4 == 0)
+                place = {"position": "shortcut" if channel % 2 else "first", "channel": channel}
+                rows.append(run | place | {"gamma": gamma, "beta": channel % 3 - 1.0})
+    return pd.DataFrame(rows)
+
+
+def clamped(points, seeds=(0, 1)) -> pd.DataFrame:
+    """A collected clamping table: accuracy 90 as trained, lower by 100 ε once clamped."""
+    rows = []
+    for (name, regime), share in points.items():
+        for seed in seeds:
+            run = run_columns(name, regime, seed, diverged=share is None)
+            if share is None:
+                empty = ("threshold", "beta_too", "top_1", "clamped_percent", "top_1_unclamped")
+                rows.append(run | dict.fromkeys(empty))
+                continue
+            for threshold in (0.005, 0.01, 0.05, 0.1):
+                for beta_too in (False, True):
+                    row = {"threshold": threshold, "beta_too": beta_too, "top_1_unclamped": 90.0}
+                    drop = 100 * threshold + 20 * beta_too
+                    rows.append(run | row | {"top_1": 90.0 - drop, "clamped_percent": share})
+    return pd.DataFrame(rows)
+
+
+def activations(points, seeds=(0, 1)) -> pd.DataFrame:
+    """A collected activations table of 100 channels a run, as many of them always off as given."""
+    rows = []
+    for (name, regime), dead in points.items():
+        for seed in seeds:
+            run = run_columns(name, regime, seed, diverged=dead is None)
+            if dead is None:
+                rows.append(run | {"position": None, "off": None})
+                continue
+            for channel in range(100):
+                place = {"position": "addition" if channel % 2 else "inside"}
+                rows.append(run | place | {"off": 1.0 if channel < dead else 0.99})
+    return pd.DataFrame(rows)
+
+
+TABLES_OF = {"metrics": collected, "affine": affine, "clamping": clamped, "activations": activations}
 
 
 def test_a_runs_final_accuracy_is_its_last_test_row():
@@ -107,8 +174,9 @@ def test_figure_3_fits_points_per_doubling_of_batchnorm_parameters():
     ids=["one network", "every run of a point diverged"],
 )
 def test_a_figure_of_little_is_drawn_and_says_what_it_lacks(figure, points, tmp_path):
-    collected(points, seeds=[0]).to_parquet(tmp_path / "metrics.parquet")
-    draw(figure, "s", [tmp_path / "metrics.parquet"], tmp_path / figure)
+    _, table = FIGURES[figure]
+    TABLES_OF[table](points, seeds=[0]).to_parquet(tmp_path / "table.parquet")
+    draw(figure, "s", [tmp_path / "table.parquet"], tmp_path / figure)
     assert (tmp_path / f"{figure}.png").stat().st_size > 10_000
     caption = (tmp_path / f"{figure}.rst").read_text()
     assert "Study s" in caption
@@ -126,8 +194,83 @@ def test_a_figure_redrawn_is_the_same_bytes(tmp_path):
 
 def test_runs_that_experiments_share_are_counted_once(tmp_path):
     for name in ("a", "b"):
-        collected({("resnet-14", "all"): 50.0}, experiment=name).to_parquet(tmp_path / name)
+        metrics = collected({("resnet-14", "all"): 50.0})
+        metrics.assign(experiment=name).to_parquet(tmp_path / name)
     assert over_seeds(finals(read([tmp_path / "a", tmp_path / "b"])))["n"].tolist() == [2]
+
+
+def test_figure_4_counts_every_channel_once_and_averages_moments_over_runs():
+    numbers = gamma.numbers(affine({("resnet-14", "batchnorm"): 27, ("resnet-14", "all"): 4}))
+    assert numbers.groupby("regime")["share"].sum().to_dict() == pytest.approx({"all": 100, "batchnorm": 100})
+    facts = numbers.drop_duplicates("regime").set_index("regime")
+    values = np.array([0.0] * 27 + [(-1.0) ** (c % 4 == 0) for c in range(27, 100)])
+    assert facts.loc["batchnorm", "mean"] == pytest.approx(values.mean())
+    assert facts.loc["batchnorm", "deviation"] == pytest.approx(values.std(ddof=1))
+    assert facts.loc["batchnorm", "negative"] == pytest.approx(100 * (values < 0).mean())
+    around_0 = (numbers["left"] <= 0) & (numbers["right"] > 0) & (numbers["regime"] == "batchnorm")
+    assert numbers.loc[around_0, "share"].item() == 27
+
+
+def test_figure_5_counts_gammas_strictly_below_a_hundredth():
+    table = affine({("resnet-14", "batchnorm"): 27})
+    table.loc[table["gamma"] == 1.0, "gamma"] = 0.01
+    assert figure_5.numbers(table)["y"].tolist() == [27]
+
+
+def test_figure_6_sets_the_unclamped_network_beside_the_papers_thresholds():
+    numbers = figure_6.numbers(clamped({("resnet-14", "all"): 4, ("resnet-14", "batchnorm"): 27}))
+    lines = numbers[numbers["regime"] == "batchnorm"].set_index("threshold")["y"]
+    assert lines.to_dict() == pytest.approx({0.0: 90, 0.01: 89, 0.05: 85, 0.1: 80})
+    assert "4 % (all), 27 % (batchnorm) of γ" in figure_6.caption(numbers)
+
+
+def test_figure_7_counts_channels_off_strictly_more_than_99_percent():
+    assert figure_7.numbers(activations({("resnet-14", "all"): 31}))["y"].tolist() == [31]
+
+
+def test_appendix_e2_shows_means_with_and_without_the_runs_at_chance():
+    name = "kaiming-normal_gamma-one"
+    metrics = pd.concat(
+        [
+            collected({("resnet-14", "batchnorm", name): 10.0}, seeds=[0]),
+            collected({("resnet-14", "batchnorm", name): 60.0}, seeds=[2]),
+        ]
+    )
+    means = figure_e2.numbers(metrics).set_index("runs")["y"].to_dict()
+    assert means == {"all": 36, "trained": 62}
+    (row,) = failed.numbers(metrics).to_dict("records")
+    assert (row["runs"], row["failed"], row["top_1"], row["top_1_trained"]) == (2, 1, 36, 62)
+    assert "gamma-one" in failed.markdown(failed.numbers(metrics))
+
+
+def test_appendix_f_places_random_k_at_k_and_batchnorm_at_none():
+    points = {("resnet-14", regime): 20.0 for regime in ("random-1", "random-16", "batchnorm", "all")}
+    numbers = figure_f.numbers(collected(points))
+    assert numbers["regime"].tolist() == ["random-1", "random-16", "batchnorm"]
+    assert numbers["x"].tolist()[:2] == [1, 16]
+    assert math.isnan(numbers["x"].iloc[2])
+
+
+def test_near_zero_gammas_are_split_by_the_sign_of_beta():
+    (row,) = near_zero.numbers(affine({("resnet-14", "batchnorm"): 30})).to_dict("records")
+    parts = [row[name] for name in ("beta_negative", "beta_zero", "beta_positive")]
+    assert (row["near_zero"], parts) == (30, [10, 10, 10])
+    assert row["near_zero_without_shortcuts"] == 30
+
+
+def test_dead_relus_are_split_by_position_and_diverged_runs_counted():
+    points = {("resnet-14", "batchnorm"): 31, ("resnet-14", "all"): None}
+    rows = dead_relu.numbers(activations(points)).set_index("regime")
+    assert rows.loc["batchnorm", ["every", "inside", "addition"]].tolist() == [31, 32, 30]
+    assert rows.loc["all", ["n", "diverged"]].tolist() == [0, 2]
+
+
+@pytest.mark.parametrize("table", [name for name, (_, kind) in TABLES.items() if kind in TABLES_OF])
+def test_every_table_is_made_even_where_every_run_diverged(table, tmp_path):
+    points = {("resnet-14", "all"): None, ("resnet-14", "batchnorm"): 40.0}
+    TABLES_OF[TABLES[table][1]](points).to_parquet(tmp_path / "table.parquet")
+    make(table, [tmp_path / "table.parquet"], tmp_path / table)
+    assert (tmp_path / f"{table}.md").read_text()
 
 
 def test_the_accuracy_table_shows_mean_deviation_n_and_what_diverged():
@@ -161,7 +304,10 @@ def test_tables_come_as_csv_markdown_and_parquet(tmp_path):
 def test_drawing_and_collecting_import_no_torch():
     code = (
         "import sys; import onlybn.figures.draw, onlybn.tables.make, onlybn.collect;"
-        "from onlybn.figures import figure_1, figure_2, figure_3;"
+        "from importlib import import_module; from onlybn.figures import FIGURES;"
+        "from onlybn.tables import TABLES;"
+        "[import_module(f'onlybn.figures.{module}') for module, _ in FIGURES.values()];"
+        "[import_module(f'onlybn.tables.{module}') for module, _ in TABLES.values()];"
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

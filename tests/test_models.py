@@ -22,12 +22,54 @@ TABLE_1 = {
     "wrn-14-16": (44_337_418, 17_920, 10_250, 655_360),
     "wrn-14-32": (177_279_498, 35_840, 20_490, 2_621_440),
 }
+IMAGENET = {
+    "imagenet-resnet-18": (11_689_512, 9_600, 513_000, 172_032),
+    "imagenet-resnet-34": (21_797_672, 17_024, 513_000, 172_032),
+    "imagenet-resnet-50": (25_557_032, 53_120, 2_049_000, 2_768_896),
+    "imagenet-resnet-101": (44_549_160, 105_344, 2_049_000, 2_768_896),
+    "imagenet-resnet-200": (64_673_832, 176_000, 2_049_000, 2_768_896),
+}
+# Not in the paper's table; VGG-16's total is the one known for CIFAR-10 with BatchNorm.
+VGG = {
+    "vgg-11": (9_231_114, 5_504, 5_130, 0),
+    "vgg-13": (9_416_010, 5_888, 5_130, 0),
+    "vgg-16": (14_728_266, 8_448, 5_130, 0),
+    "vgg-19": (20_040_522, 11_008, 5_130, 0),
+}
 
 
-@pytest.mark.parametrize("name", TABLE_1)
+@pytest.mark.parametrize("name", [*TABLE_1, *IMAGENET, *VGG])
 def test_parameter_counts_are_those_of_table_1(name):
-    counts = build(name, channels=3, classes=10).parameter_counts()
-    assert tuple(counts.values()) == TABLE_1[name]
+    counts = build(name, channels=3, classes=1000 if name in IMAGENET else 10).parameter_counts()
+    assert tuple(counts.values()) == (TABLE_1 | IMAGENET | VGG)[name]
+
+
+@pytest.mark.parametrize(
+    "name", ["resnet-14", "wrn-14-2", "vgg-13", "imagenet-resnet-18", "imagenet-resnet-50"]
+)
+def test_every_batchnorm_and_every_call_of_a_relu_has_its_place(name):
+    network = build(name, channels=3, classes=10)
+    initialise(network, DEFAULT, seed=0)
+    places = network.batchnorm_places()
+    assert set(places) == set(network.batchnorms())
+    assert len(set(places.values())) == len(places)
+    calls = {}
+    for relu in network.relu_places():
+        relu.register_forward_hook(lambda relu, *_: calls.update({relu: calls.get(relu, 0) + 1}))
+    network(torch.zeros(2, 3, 32, 32))
+    assert calls == {relu: len(places) for relu, places in network.relu_places().items()}
+    assert {m for m in network.modules() if isinstance(m, nn.ReLU)} == set(calls)
+
+
+def test_a_vgg_stops_pooling_at_1_by_1_where_images_are_small():
+    network = build("vgg-11", channels=1, classes=10)
+    initialise(network, DEFAULT, seed=0)
+    sizes = []
+    for stage in network.stages:
+        stage.register_forward_hook(lambda stage, inputs, output: sizes.append(tuple(output.shape[2:])))
+    network(torch.zeros(2, 1, 8, 8))
+    network(torch.zeros(2, 1, 32, 32))
+    assert sizes == [(8, 8), (4, 4), (2, 2), (1, 1), (1, 1), (32, 32), (16, 16), (8, 8), (4, 4), (2, 2)]
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -50,16 +92,9 @@ def test_only_the_first_blocks_of_stages_2_and_3_stride_and_have_shortcuts():
     assert all(block.convolution_1.stride == (1, 1) for block in network.stages[0])
 
 
-def test_every_batchnorm_has_its_own_place_and_precedes_the_activation():
-    network = build("wrn-14-2", channels=3, classes=10)
-    places = network.places()
-    assert set(places) == set(network.batchnorms())
-    assert len(set(places.values())) == len(places) == 15
-    assert all(isinstance(block.relu_1, nn.ReLU) for stage in network.stages for block in stage)
-
-
 @pytest.mark.parametrize(
-    "name", ["resnet-15", "resnet-2", "resnet-", "resnet--14", "wrn-14-0", "wrn-20-2", "resnet-014", ""]
+    "name",
+    ["resnet-15", "resnet-2", "resnet-", "resnet--14", "wrn-14-0", "wrn-20-2", "resnet-014", "", "vgg-12"],
 )
 def test_a_wrong_name_is_refused_in_one_sentence(name):
     with pytest.raises(ValueError, match=r"^[^\n]+$"):

@@ -26,12 +26,21 @@ def is_output(network, name):
     return network.get_submodule(name.rpartition(".")[0]) is network.output
 
 
+def is_shortcut_convolution(network, name):
+    return network.get_submodule(name.rpartition(".")[0]) in network.shortcut_convolutions()
+
+
 MOVES = {
     "all": lambda network, name: True,
     "no-affine": lambda network, name: not is_batchnorm(network, name),
     "batchnorm": is_batchnorm,
     "output": is_output,
     "batchnorm+output": lambda network, name: is_batchnorm(network, name) or is_output(network, name),
+    "batchnorm+output+shortcut": lambda network, name: (
+        is_batchnorm(network, name) or is_output(network, name) or is_shortcut_convolution(network, name)
+    ),
+    "gamma": lambda network, name: is_batchnorm(network, name) and name.endswith(".weight"),
+    "beta": lambda network, name: is_batchnorm(network, name) and name.endswith(".bias"),
 }
 
 

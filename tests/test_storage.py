@@ -56,7 +56,7 @@ def test_tables_have_a_row_per_epoch_and_split_and_one_per_channel(saved, tmp_pa
     assert metrics["epoch"].to_pylist() == [1, 1, 2, 2, 3, 3]
     table = pq.read_table(tmp_path / "affine.parquet")
     assert table.schema.remove_metadata() == affine.SCHEMA
-    gamma = torch.cat([layer.weight.detach() for layer in network.places()])
+    gamma = torch.cat([layer.weight.detach() for layer in network.batchnorm_places()])
     assert table["gamma"].to_pylist() == gamma.tolist()
     assert table["position"].to_pylist()[0] == "stem"
     initial = table["gamma_initial"].to_numpy()

@@ -20,8 +20,15 @@ seeds: 2
 experiments:
   affine: {architectures: [resnet-8], regimes: [all, no-affine]}
   batchnorm: {architectures: [resnet-8, resnet-14, wrn-14-2], regimes: [batchnorm]}
-figures: {figure-1: [affine], figure-2: [affine, batchnorm], figure-3: [batchnorm]}
-tables: {table-1: [batchnorm], accuracy: [affine, batchnorm]}
+  one: {architectures: [resnet-8], regimes: [all, batchnorm]}
+figures:
+  figure-1: [affine]
+  figure-2: [affine, batchnorm]
+  figure-3: [batchnorm]
+  figure-5: [one]
+  figure-6: [one]
+  figure-7: [one]
+tables: {table-1: [batchnorm], accuracy: [affine, batchnorm], dead-relu: [one]}
 """
 
 
@@ -79,7 +86,7 @@ def reproduced(tmp_path_factory):
 
 def test_one_command_trains_measures_and_draws(reproduced):
     results = reproduced.folder / "results" / "tiny"
-    for name in ("figure-1", "figure-2", "figure-3"):
+    for name in ("figure-1", "figure-2", "figure-3", "figure-5", "figure-6", "figure-7"):
         files = sorted(path.suffix for path in (results / "figures").glob(f"{name}.*"))
         assert files == [".parquet", ".pdf", ".png", ".rst"]
     accuracy = pd.read_parquet(results / "tables" / "accuracy.parquet")
@@ -92,7 +99,7 @@ def test_one_command_trains_measures_and_draws(reproduced):
 
 def test_the_terminal_tells_each_finished_run_and_the_log_each_epoch(reproduced):
     assert re.search(r"^resnet-14 batchnorm seed 1: test accuracy [\d.]+ % after 1 ep", reproduced.text, re.M)
-    (log,) = reproduced.folder.glob("results/tiny/logs/train/resnet-8/all/*/seeds-0-to-0.log")
+    (log,) = reproduced.folder.glob("results/tiny/logs/train/resnet-8/all/*/seed-0.log")
     assert log.read_text().startswith("resnet-8 all seed 0: epoch 1/1, training loss ")
 
 
@@ -110,11 +117,29 @@ def test_a_figure_trains_only_its_own_runs(fresh):
     assert fresh.jobs("figure-1") == {
         "prepare": 1,
         "train": 2,
-        "train-seeds-1-to-1": 2,
+        "train-seed-1": 2,
         "collect": 1,
         "draw_figure": 1,
         "figure-1": 1,
     }
+
+
+def test_a_figure_measures_only_what_it_draws(fresh):
+    jobs = fresh.jobs("figure-6")
+    assert jobs == {
+        "prepare": 1,
+        "train": 2, "train-seed-1": 2, "analyse": 4,
+        "collect": 1, "draw_figure": 1, "figure-6": 1,
+    }
+    assert "analyse" not in fresh.jobs("figure-5")
+
+
+def test_a_diverged_run_is_analysed_drawn_and_counted(fresh):
+    fresh.ok("figure-6", "dead-relu", "--config", "seeds=1", "learning_rate=1e18")
+    drawn = fresh.folder / "results/tiny_learning_rate-1e+18_seeds-1"
+    assert "2 diverged runs (×) left out of the means" in (drawn / "figures/figure-6.rst").read_text()
+    counted = pd.read_parquet(drawn / "tables/dead-relu.parquet")
+    assert counted["diverged"].tolist() == [1, 1]
 
 
 def test_touched_data_reformatted_code_and_another_block_size_train_nothing(reproduced):
@@ -129,7 +154,7 @@ def test_touched_data_reformatted_code_and_another_block_size_train_nothing(repr
 def test_more_seeds_train_only_the_new_ones(reproduced):
     jobs = reproduced.jobs("figure-1", "--config", "seeds=3")
     trained = {name: count for name, count in jobs.items() if name.startswith("train")}
-    assert trained == {"train-seeds-2-to-2": 2}
+    assert trained == {"train-seed-2": 2}
     text = reproduced.ok("figure-1", "--config", "seeds=3", "seeds_per_job=3")
     assert re.findall(r"^resnet-8 .* seed (\d): test", text, re.M) == ["2", "2"]
 

@@ -22,6 +22,7 @@ COUNTS = (
 def collect(experiment: str, table: str, folders: Iterable[Path]) -> pa.Table:
     """Stack `{table}.parquet` of the runs' folders, in their order, behind the columns of each run.
 
+    A run whose table is empty, since it diverged, has one row of missing values, so that it is counted.
     Raises UserError if a run is damaged, or if the runs were not trained on the same data.
     """
     parts, trained_on = [], {}
@@ -41,6 +42,7 @@ def collect(experiment: str, table: str, folders: Iterable[Path]) -> pa.Table:
             "variant": record["variant"],
             "seed": record["seed"],
             "status": record["status"],
+            "epochs": record["training"]["epochs"],
             **{name: record["counts"][name] for name in COUNTS},
         }
         path = folder / f"{table}.parquet"
@@ -50,6 +52,8 @@ def collect(experiment: str, table: str, folders: Iterable[Path]) -> pa.Table:
             raise UserError(
                 f"{path} is missing or damaged ({error}); delete {folder} to train it again"
             ) from None
+        if rows.num_rows == 0:
+            rows = pa.table([pa.nulls(1, field.type) for field in rows.schema], rows.schema)
         named = {name: _constant(value, rows.num_rows) for name, value in columns.items()}
         parts.append(pa.table({**named, **{name: rows[name] for name in rows.column_names}}))
     if len(trained_on) > 1:

@@ -50,6 +50,22 @@ def batchnorm_and_output(network: "Network", seed: int) -> "Iterable[Parameter]"
     return [*batchnorm(network, seed), *output(network, seed)]
 
 
+def batchnorm_output_and_shortcut(network: "Network", seed: int) -> "Iterable[Parameter]":
+    """Train γ, β, the last linear layer and the convolutions of the shortcuts (Appendix D)."""
+    shortcuts = [p for layer in network.shortcut_convolutions() for p in layer.parameters()]
+    return [*batchnorm_and_output(network, seed), *shortcuts]
+
+
+def gamma(network: "Network", seed: int) -> "Iterable[Parameter]":
+    """Train γ alone (beyond the paper)."""
+    return [layer.weight for layer in network.batchnorms()]
+
+
+def beta(network: "Network", seed: int) -> "Iterable[Parameter]":
+    """Train β alone (beyond the paper)."""
+    return [layer.bias for layer in network.batchnorms()]
+
+
 def random(network: "Network", seed: int, weights: int) -> "Iterable[Parameter]":
     """Train `weights` randomly chosen weights of every output channel of every convolution (Figure 2).
 
@@ -76,6 +92,9 @@ REGIMES: dict[str, Regime] = {
     "batchnorm": batchnorm,
     "output": output,
     "batchnorm+output": batchnorm_and_output,
+    "batchnorm+output+shortcut": batchnorm_output_and_shortcut,
+    "gamma": gamma,
+    "beta": beta,
 }
 _RANDOM = r"random-([1-9]\d{0,4})"
 

@@ -1,23 +1,27 @@
-"""What figures and tables share: a run's final accuracy, and replicates summarised over seeds."""
+"""What figures and tables share: values of each run, and replicates summarised over seeds."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from onlybn.datasets import DATASETS
 
-RUN = ["study", "dataset", "architecture", "regime", "variant", "seed"]
+# What names a point of a study, and what tells its replicates apart.
 POINT = [
+    "study",
     "dataset",
     "architecture",
     "family",
     "depth",
     "width",
+    "parameters",
     "batchnorm_parameters",
     "regime",
     "variant",
+    "epochs",
 ]
+RUN = [*POINT, "seed", "status"]
 
 
 def read(paths: Iterable[Path]) -> pd.DataFrame:
@@ -34,56 +38,74 @@ def read(paths: Iterable[Path]) -> pd.DataFrame:
 def finals(metrics: pd.DataFrame) -> pd.DataFrame:
     """Return each run's test row after its last epoch."""
     test = metrics[metrics["split"] == "test"].reset_index(drop=True)
-    return test.loc[test.groupby(RUN)["epoch"].idxmax()].reset_index(drop=True)
+    return test.loc[test.groupby(RUN)["epoch"].idxmax()].sort_index().reset_index(drop=True)
 
 
-def over_seeds(runs: pd.DataFrame) -> pd.DataFrame:
-    """Summarise the replicates of each point: mean and standard deviation (n − 1) of top-1 and top-5.
+def per_run(table: pd.DataFrame, measure: Callable[[pd.DataFrame], dict[str, float]]) -> pd.DataFrame:
+    """Return a row per run with what `measure` makes of its rows."""
+    rows = [dict(zip(RUN, run, strict=True)) | measure(rows) for run, rows in table.groupby(RUN, sort=False)]
+    return pd.DataFrame(rows, columns=None if rows else RUN)
 
-    Runs that diverged enter no mean: they are counted in `diverged`, and the others in `n`. `at_chance`
-    counts runs among the n whose top-1 is at most 1.5 times chance (Appendix E.2).
+
+def over_seeds(
+    runs: pd.DataFrame, values: Sequence[str] = ("top_1", "top_5"), by: Sequence[str] = ()
+) -> pd.DataFrame:
+    """Summarise replicates, a row per run, by point (and `by`): mean and standard deviation (n − 1).
+
+    Runs that diverged enter no mean: they are counted in `diverged`, and the others in `n`. Of
+    accuracies, `at_chance` counts runs among the n whose top-1 is at most 1.5 times chance (Appendix E.2).
     """
-
-    def summary(runs: pd.DataFrame) -> pd.Series:
-        finished = runs[runs["status"] == "finished"]
-        chance = DATASETS[runs["dataset"].iloc[0]].chance
-        return pd.Series(
-            {
-                "top_1": finished["top_1"].mean(),
-                "top_1_std": finished["top_1"].std(ddof=1),
-                "top_5": finished["top_5"].mean(),
-                "top_5_std": finished["top_5"].std(ddof=1),
-                "n": len(finished),
-                "diverged": len(runs) - len(finished),
-                "at_chance": int((finished["top_1"] <= 1.5 * chance).sum()),
-                "epochs": int(runs["epoch"].max()),
-            }
-        )
-
-    points = runs.groupby(POINT, sort=False)[runs.columns.tolist()].apply(summary).reset_index()
-    return points.astype(dict.fromkeys(("n", "diverged", "at_chance", "epochs"), int))
+    rows = []
+    for point, replicates in runs.groupby([*POINT, *by], sort=False):
+        finished = replicates[replicates["status"] == "finished"]
+        row = dict(zip([*POINT, *by], point, strict=True))
+        for value in values:
+            row |= {value: finished[value].mean(), f"{value}_std": finished[value].std(ddof=1)}
+        row |= {"n": len(finished), "diverged": len(replicates) - len(finished), "at_chance": 0}
+        if "top_1" in values:
+            row["at_chance"] = int(stuck(finished).sum())
+        rows.append(row)
+    summarised = [name for value in values for name in (value, f"{value}_std")]
+    return pd.DataFrame(rows, columns=[*POINT, *by, *summarised, "n", "diverged", "at_chance"])
 
 
-def by_family(points: pd.DataFrame) -> pd.DataFrame:
-    """Place points in the panels `depth` and `width`, `x` being their place in it.
+def stuck(runs: pd.DataFrame) -> pd.Series:
+    """Say of each run whether its top-1 is at most 1.5 times chance."""
+    chance = {name: dataset.chance for name, dataset in DATASETS.items()}
+    return runs["top_1"] <= 1.5 * runs["dataset"].map(chance).astype(float)
 
-    ResNet-14 is the WRN of width 1, so it stands in both where there are WRNs.
+
+# Panel: the family that it shows, and the column along its x-axis.
+PANELS = {
+    "depth": ("resnet", "depth"),
+    "width": ("wrn", "width"),
+    "VGG depth": ("vgg", "depth"),
+    "ImageNet depth": ("imagenet-resnet", "depth"),
+}
+
+
+def by_panel(points: pd.DataFrame) -> pd.DataFrame:
+    """Place points in the panels of their families, `x` being their place along the axis.
+
+    ResNet-14 is the WRN of width 1, so it stands in both `depth` and `width` where there are WRNs.
     """
-    depth = points[points["family"] == "resnet"].assign(panel="depth", x=lambda p: p["depth"])
-    wide = points["family"] == "wrn"
-    if wide.any():
-        wide |= points["architecture"] == "resnet-14"
-    width = points[wide].assign(panel="width", x=lambda p: p["width"])
-    return pd.concat([depth, width]).sort_values(["panel", "regime", "x"], ignore_index=True)
+    placed = []
+    for panel, (family, x) in PANELS.items():
+        members = points["family"] == family
+        if panel == "width" and members.any():
+            members |= points["architecture"] == "resnet-14"
+        placed.append(points[members].assign(panel=panel, x=points.loc[members, x]))
+    return pd.concat(placed).reset_index(drop=True).sort_values(["panel", "regime", "x"], ignore_index=True)
 
 
 def seeds_phrase(points: pd.DataFrame) -> str:
     """Say how many seeds the points were measured with, and what became of runs outside the means."""
+    counted = points.drop_duplicates(["architecture", "regime", "variant"])
     low, high = points["n"].min(), points["n"].max()
     phrase = f"n = {high}" if low == high else f"n = {low} to {high}"
     phrase += " seed" if (low, high) == (1, 1) else " seeds"
-    if diverged := int(points["diverged"].sum()):
+    if diverged := int(counted["diverged"].sum()):
         phrase += f"; {diverged} diverged run{'s' * (diverged > 1)} (×) left out of the means"
-    if stuck := int(points["at_chance"].sum()):
-        phrase += f"; {stuck} run{'s' * (stuck > 1)} at most 1.5 times chance"
+    if at_chance := int(counted["at_chance"].sum()):
+        phrase += f"; {at_chance} run{'s' * (at_chance > 1)} at most 1.5 times chance"
     return phrase

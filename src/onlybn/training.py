@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import numpy as np
@@ -118,7 +117,6 @@ def train(
     optimiser = SGD(trained.values(), momentum=training.momentum, weight_decay=training.weight_decay)
     steps_per_epoch = -(-len(images.train) // training.batch_size)
     rates = learning_rates(training, steps_per_epoch)
-    arithmetic = torch.autocast(device.type, precision, enabled=precision != torch.float32)
     rows: list[dict] = []
     diverged = None
     for epoch in range(1, training.epochs + 1):
@@ -133,8 +131,8 @@ def train(
             flip=training.flip,
         )
         measured = {
-            "train": train_epoch(network, optimiser, batches, epoch_rates, arithmetic),
-            "test": evaluate(network, test_batches(images, training.batch_size), arithmetic),
+            "train": train_epoch(network, optimiser, batches, epoch_rates, precision),
+            "test": evaluate(network, images, batch_size=training.batch_size, precision=precision),
         }
         rows += [
             {"epoch": epoch, "split": split, **measures, "learning_rate": epoch_rates[-1]}
@@ -158,11 +156,12 @@ def train_epoch(
     optimiser: SGD,
     batches: Iterable[tuple[Tensor, Tensor]],
     rates: Iterable[float],
-    arithmetic: AbstractContextManager,
+    precision: torch.dtype,
 ) -> dict[str, float]:
     """Train on the batches, each at its learning rate; return what `Measures` does of them."""
     network.train()
     measures = Measures()
+    arithmetic = arithmetic_in(precision, network)
     for (images, labels), rate in zip(batches, rates, strict=True):
         with arithmetic:
             logits = network(images)
@@ -175,17 +174,24 @@ def train_epoch(
 
 @torch.no_grad()
 def evaluate(
-    network: Network, batches: Iterable[tuple[Tensor, Tensor]], arithmetic: AbstractContextManager
+    network: Network, images: Images, *, batch_size: int, precision: torch.dtype = torch.float32
 ) -> dict[str, float]:
-    """Test with BatchNorm's running statistics; return what `Measures` does of the batches."""
+    """Test on the test images, with BatchNorm's running statistics; return what `Measures` does of them."""
     network.eval()
     measures = Measures()
+    arithmetic = arithmetic_in(precision, network)
     with nn.utils.parametrize.cached():
-        for images, labels in batches:
+        for batch, labels in test_batches(images, batch_size):
             with arithmetic:
-                logits = network(images)
+                logits = network(batch)
             measures.add(F.cross_entropy(logits.float(), labels), logits, labels)
     return measures.averages()
+
+
+def arithmetic_in(precision: torch.dtype, network: Network) -> torch.autocast:
+    """Return the context in which the network computes its activations in that precision."""
+    device = next(network.parameters()).device.type
+    return torch.autocast(device, precision, enabled=precision != torch.float32)
 
 
 class Measures:

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from onlybn import datasets, figures, jobs, storage, tables
+from onlybn.analyses import ANALYSES
 from onlybn.configuration import open_study
 from onlybn.errors import UserError
 from onlybn.study import Run, Study
 
-# Written beside a run's training, and collected for every experiment.
-COLLECTED = ("metrics", "affine")
+COLLECTED = ("metrics", "affine", *ANALYSES)
 FIGURE_FILES = (".pdf", ".png", ".parquet", ".rst")
 TABLE_FILES = (".csv", ".md", ".parquet")
 
@@ -48,7 +48,7 @@ class Workflow:
     def block_name(self, seeds: list[int]) -> str:
         """Return the name of the rule that trains a block of seeds; the first is `train`."""
         first = self.study.seed_blocks()[0]
-        return "train" if seeds == first else f"train-seeds-{seeds[0]}-to-{seeds[-1]}"
+        return "train" if seeds == first else f"train-{_span(seeds)}"
 
     def run_files(self, seeds: list[int]) -> list[str]:
         """Return the patterns of the run folders' files of a block of seeds."""
@@ -57,7 +57,7 @@ class Workflow:
     def block_log(self, seeds: list[int]) -> str:
         """Return the pattern of the log of a block of seeds."""
         point = "{architecture}/{regime}/{variant}"
-        return f"{self.runs}/logs/train/{point}/seeds-{seeds[0]}-to-{seeds[-1]}.log"
+        return f"{self.runs}/logs/train/{point}/{_span(seeds)}.log"
 
     def digest(self, wildcards: Any) -> str:
         """Return the digest of a run's specification, which does not depend on its seed."""
@@ -74,6 +74,24 @@ class Workflow:
         """How many GPUs a training job takes; `auto` takes one where there is an NVIDIA driver."""
         wants = {"cuda": True, "cpu": False, "auto": Path("/dev/nvidiactl").exists()}
         return int(wants[self.study.device])
+
+    # analyse
+
+    @property
+    def analysis_pattern(self) -> str:
+        """The pattern of an analysis of a run."""
+        return f"{self.run_pattern}/seed-{{seed}}/{{analysis}}.parquet"
+
+    @property
+    def analysed_run(self) -> list[str]:
+        """The pattern of what an analysis reads of a run."""
+        return [f"{self.run_pattern}/seed-{{seed}}/{file}" for file in ("run.json", "state.safetensors")]
+
+    @property
+    def analysis_log(self) -> str:
+        """The pattern of an analysis' log."""
+        point = "{architecture}/{regime}/{variant}"
+        return f"{self.runs}/logs/{{analysis}}/{point}/seed-{{seed}}.log"
 
     # collect
 
@@ -116,16 +134,16 @@ class Workflow:
 
     def _inputs(
         self,
-        registry: Mapping[str, tuple[str, ...]],
+        registry: Mapping[str, tuple[str, str]],
         wanted: Mapping[str, list[str]],
         name: str,
     ) -> list[str]:
-        if registry[name] == ("parameter_counts",):
+        _, collected = registry[name]
+        if collected == "parameter_counts":
             return [self.parameter_counts]
         return [
             self.experiment_pattern.format(experiment=experiment, collected=collected)
             for experiment in wanted[name]
-            for collected in registry[name]
         ]
 
     @property
@@ -159,6 +177,8 @@ class Workflow:
             "figure": definition.figures,
             "table": definition.tables,
             "dataset": [definition.dataset],
+            "seed": map(str, definition.seeds),
+            "analysis": ANALYSES,
         }
         # A study without figures still needs a pattern, one that no name fits.
         return {name: "|".join(map(re.escape, names)) or r"(?!)" for name, names in allowed.items()}
@@ -187,6 +207,10 @@ class Workflow:
         lines = [line for log in logs for line in jobs.last_lines(Path(log))]
         if lines:
             print("What went wrong:", *lines, sep="\n  ", file=sys.stderr)
+
+
+def _span(seeds: list[int]) -> str:
+    return f"seed-{seeds[0]}" if len(seeds) == 1 else f"seeds-{seeds[0]}-to-{seeds[-1]}"
 
 
 def open_workflow(config: Mapping[str, Any], builtin: Path) -> Workflow:

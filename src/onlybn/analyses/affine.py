@@ -32,7 +32,7 @@ def affine(network: Network, initial: dict[str, tuple[Tensor, Tensor]]) -> pa.Ta
     """
     names = {layer: name for name, layer in network.named_layers(torch.nn.BatchNorm2d)}
     tables = []
-    for index, (layer, place) in enumerate(network.places().items()):
+    for index, (layer, place) in enumerate(network.batchnorm_places().items()):
         channels = layer.num_features
         gamma_initial, beta_initial = initial[names[layer]]
         columns = [

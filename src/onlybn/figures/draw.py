@@ -9,6 +9,7 @@ import matplotlib as mpl
 import pyarrow as pa
 
 from onlybn.errors import UserError
+from onlybn.figures import FIGURES
 from onlybn.files import write_table, written_whole
 from onlybn.summaries import read, seeds_phrase
 
@@ -22,7 +23,7 @@ def draw(figure: str, study: str, tables: Iterable[Path], target: Path) -> None:
     mpl.use("agg")
     from matplotlib import pyplot as plt
 
-    module = import_module(f"onlybn.figures.{figure.replace('-', '_')}")
+    module = import_module(f"onlybn.figures.{FIGURES[figure][0]}")
     numbers = module.numbers(read(tables))
     if numbers.empty:
         raise UserError(f"{figure}: the study {study} has no run that this figure shows")

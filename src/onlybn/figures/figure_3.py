@@ -8,7 +8,7 @@ from scipy.stats import linregress
 
 from onlybn.datasets import DATASETS
 from onlybn.figures import style
-from onlybn.summaries import by_family, finals, over_seeds
+from onlybn.summaries import by_panel, finals, over_seeds
 
 
 def numbers(metrics: pd.DataFrame) -> pd.DataFrame:
@@ -18,20 +18,20 @@ def numbers(metrics: pd.DataFrame) -> pd.DataFrame:
     and `intercept` the line's height at x = 1, by least squares over the means; both are missing where
     fewer than two architectures have one.
     """
-    points = by_family(over_seeds(finals(metrics[metrics["regime"] == "batchnorm"])))
+    points = by_panel(over_seeds(finals(metrics[metrics["regime"] == "batchnorm"]), values=["top_1"]))
     points = points.rename(columns={"top_1": "y", "top_1_std": "std"})
     points["x"] = points["batchnorm_parameters"]
     points[["slope", "intercept"]] = np.nan
     for panel, family in points.groupby("panel"):
         there = family.dropna(subset="y")
         if there["x"].nunique() >= 2:
-            line = linregress(np.log2(there["x"]), there["y"])
+            line = linregress(np.log2(there["x"].astype(float)), there["y"])
             points.loc[points["panel"] == panel, ["slope", "intercept"]] = line.slope, line.intercept
     return points
 
 
 def draw(numbers: pd.DataFrame) -> Figure:
-    """Draw both families in one panel, each with its line, whose slope stands in the legend."""
+    """Draw all families in one panel, each with its line, whose slope stands in the legend."""
     figure, axes = plt.subplots(figsize=(4.0, 2.6), layout="constrained")
     for panel, (colour, marker) in style.FAMILIES.items():
         family = numbers[numbers["panel"] == panel]
@@ -47,7 +47,7 @@ def draw(numbers: pd.DataFrame) -> Figure:
     for name, x, y in numbers[["architecture", "x", "y"]].drop_duplicates().itertuples(index=False):
         if not np.isnan(y):
             axes.annotate(name, (x, y), (4, -3), textcoords="offset points", va="top", fontsize=5.5)
-    style.log_axis(axes, numbers["x"], ticks=2 ** np.arange(10, 17))
+    style.log_axis(axes, numbers["x"], ticks=2 ** np.arange(10, 18))
     axes.set_xlabel("BatchNorm parameters")
     axes.set_ylabel("test accuracy (%)")
     axes.set_title(f"{DATASETS[numbers['dataset'].iloc[0]].title}, BatchNorm only")

@@ -1,26 +1,77 @@
 """What all figures look alike in: the colour and mark of each regime, axes, points with error bars."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
-_COLOURS = sns.color_palette("colorblind")
+from onlybn.datasets import DATASETS
+from onlybn.summaries import PANELS
+
+COLOURS = sns.color_palette("colorblind")
 # Regime: what a reader calls it, its colour, its mark.
 REGIMES = {
-    "all": ("all parameters", _COLOURS[0], "o"),
-    "no-affine": ("all but γ and β", _COLOURS[7], "s"),
-    "batchnorm+output": ("BatchNorm and output layer", _COLOURS[2], "^"),
-    "batchnorm": ("BatchNorm", _COLOURS[3], "D"),
-    "random-2": ("2 random weights per channel", _COLOURS[4], "v"),
-    "output": ("output layer", _COLOURS[1], "P"),
+    "all": ("all parameters", COLOURS[0], "o"),
+    "no-affine": ("all but γ and β", COLOURS[7], "s"),
+    "batchnorm+output+shortcut": ("BatchNorm, output and shortcuts", COLOURS[9], "<"),
+    "batchnorm+output": ("BatchNorm and output layer", COLOURS[2], "^"),
+    "batchnorm": ("BatchNorm", COLOURS[3], "D"),
+    "random-2": ("2 random weights per channel", COLOURS[4], "v"),
+    "output": ("output layer", COLOURS[1], "P"),
+    "gamma": ("γ alone", COLOURS[5], ">"),
+    "beta": ("β alone", COLOURS[6], "*"),
 }
-PANELS = {"depth": "depth (layers)", "width": "width (factor on ResNet-14's channels)"}
-FAMILIES = {"depth": (_COLOURS[3], "D"), "width": (_COLOURS[9], "s")}
+FAMILIES = {
+    "depth": (COLOURS[3], "D"),
+    "width": (COLOURS[9], "s"),
+    "VGG depth": (COLOURS[2], "^"),
+    "ImageNet depth": (COLOURS[0], "o"),
+}
+X_LABELS = {"depth": "depth (layers)", "width": "width (factor on channels)"}
+
+
+def panels(
+    numbers: pd.DataFrame,
+    draw: Callable[[Axes, pd.DataFrame], None],
+    *,
+    y_label: str,
+    y_limits: tuple[float, float] | None = (0, 102),
+    rows: str | None = None,
+    row_title: Callable[[str], str] = str,
+) -> Figure:
+    """Draw a panel for each family that there is, side by side, and a row of them for each value of `rows`.
+
+    `draw` is given the axes and the panel's numbers; axes and legend are added here.
+    """
+    shown = [panel for panel in PANELS if (numbers["panel"] == panel).any()]
+    values = list(dict.fromkeys(numbers[rows])) if rows else [""]
+    figure, grid = plt.subplots(
+        len(values),
+        len(shown),
+        figsize=(2.75 * len(shown), 2.2 * len(values)),
+        sharey=True,
+        squeeze=False,
+        layout="constrained",
+    )
+    title = DATASETS[numbers["dataset"].iloc[0]].title
+    for line, value in zip(grid, values, strict=True):
+        for axes, panel in zip(line, shown, strict=True):
+            here = numbers[(numbers["panel"] == panel) & (numbers[rows] == value if rows else True)]
+            draw(axes, here)
+            if len(here):
+                log_axis(axes, here["x"])
+            axes.set_xlabel(X_LABELS[PANELS[panel][1]])
+            axes.set_title(f"{title}, {panel}" + (f": {row_title(value)}" if rows else ""))
+        line[0].set_ylabel(y_label)
+    if y_limits:
+        grid[0][0].set_ylim(*y_limits)
+    legend_below(figure, list(grid.flat), columns=3 if len(shown) > 1 else 2)
+    return figure
 
 
 def points(axes: Axes, drawn: pd.DataFrame, *, label: str, colour, marker: str, line: str = "-") -> None:
@@ -47,6 +98,14 @@ def points(axes: Axes, drawn: pd.DataFrame, *, label: str, colour, marker: str, 
         )
 
 
+def regime_lines(axes: Axes, here: pd.DataFrame) -> None:
+    """Draw a line for each regime that there is, in the order of `REGIMES`."""
+    for regime, (label, colour, marker) in REGIMES.items():
+        line = here[here["regime"] == regime]
+        if len(line):
+            points(axes, line, label=label, colour=colour, marker=marker)
+
+
 def log_axis(axes: Axes, values: Sequence[float], *, ticks: Sequence[float] | None = None) -> None:
     """Give the x-axis a base-2 scale that fits the values, with ticks at them or at `ticks`."""
     axes.set_xscale("log", base=2)
@@ -58,8 +117,11 @@ def log_axis(axes: Axes, values: Sequence[float], *, ticks: Sequence[float] | No
     axes.set_xlim(low / margin, high * margin)
 
 
-def chance_line(axes: Axes, chance: float) -> None:
+def chance_line(axes: Axes, here: pd.DataFrame) -> None:
     """Draw the accuracy of guessing."""
+    if here.empty:
+        return
+    chance = DATASETS[here["dataset"].iloc[0]].chance
     axes.axhline(chance, color="0.55", linestyle=":", linewidth=0.9, zorder=0)
     axes.annotate(
         "chance",
@@ -80,4 +142,7 @@ def legend_below(figure: Figure, axes: Sequence[Axes], columns: int) -> None:
     for panel in axes:
         for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):
             found.setdefault(label, handle)
-    figure.legend(found.values(), found.keys(), loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=columns)
+    if found:
+        figure.legend(
+            found.values(), found.keys(), loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=columns
+        )

@@ -39,12 +39,32 @@ def _wrn(width: int) -> Architecture:
     return Architecture(f"wrn-14-{width}", "wrn", 14, width)
 
 
+def _vgg(depth: int) -> Architecture:
+    return _one_of("vgg", depth, (11, 13, 16, 19))
+
+
+def _imagenet_resnet(depth: int) -> Architecture:
+    return _one_of("imagenet-resnet", depth, (18, 34, 50, 101, 200))
+
+
+def _one_of(family: str, depth: int, depths: tuple[int, ...]) -> Architecture:
+    name = f"{family}-{depth}"
+    if depth not in depths:
+        raise ValueError(choose_from("architecture", name, [f"{family}-{d}" for d in depths]))
+    return Architecture(name, family, depth, 1)
+
+
 _PATTERNS: dict[str, Callable[[int], Architecture]] = {
     r"resnet-([1-9]\d{0,4})": _resnet,
     r"wrn-14-([1-9]\d{0,3})": _wrn,
+    r"vgg-([1-9]\d{0,4})": _vgg,
+    r"imagenet-resnet-([1-9]\d{0,4})": _imagenet_resnet,
 }
-_EXAMPLES = [f"resnet-{depth}" for depth in (14, 32, 56, 110, 218, 434, 866)] + [
-    f"wrn-14-{width}" for width in (2, 4, 8, 16, 32)
+_EXAMPLES = [
+    *(f"resnet-{depth}" for depth in (14, 32, 56, 110, 218, 434, 866)),
+    *(f"wrn-14-{width}" for width in (2, 4, 8, 16, 32)),
+    *(f"vgg-{depth}" for depth in (11, 13, 16, 19)),
+    *(f"imagenet-resnet-{depth}" for depth in (18, 34, 50, 101, 200)),
 ]
 
 
@@ -64,13 +84,23 @@ def build(name: str, *, channels: int, classes: int) -> "Network":
     """
     import torch
 
-    from onlybn.models.resnet import CifarResNet
-
     described = architecture(name)
+    images = {"channels": channels, "classes": classes}
     with torch.device("meta"):
-        return CifarResNet(
-            blocks=(described.depth - 2) // 6,
-            width=described.width,
-            channels=channels,
-            classes=classes,
-        )
+        match described.family:
+            case "vgg":
+                from onlybn.models.vgg import Vgg
+
+                network = Vgg(depth=described.depth, **images)
+            case "imagenet-resnet":
+                from onlybn.models.imagenet import ImageNetResNet
+
+                network = ImageNetResNet(depth=described.depth, **images)
+            case _:
+                from onlybn.models.resnet import CifarResNet
+
+                blocks = (described.depth - 2) // 6
+                network = CifarResNet(blocks=blocks, width=described.width, **images)
+    for layer in network.batchnorms():
+        layer.num_batches_tracked = None  # nothing reads the count of batches, and it costs a kernel each
+    return network

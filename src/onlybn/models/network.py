@@ -8,7 +8,11 @@ from torch import Tensor, nn
 
 
 class Place(NamedTuple):
-    """Where a BatchNorm layer sits: stage and block from 1 (0 for the stem), and which one it is."""
+    """Where a BatchNorm layer or a ReLU's call sits: stage and block from 1 (0 for the stem), and which.
+
+    A BatchNorm's position is `stem`, `first`, `second`, `third`, `shortcut`, or `inside` in a VGG; a
+    ReLU's is `stem`, `inside` a block, or after an `addition`.
+    """
 
     stage: int
     block: int
@@ -21,8 +25,12 @@ class Network(nn.Module, ABC):
     output: nn.Linear
 
     @abstractmethod
-    def places(self) -> dict[nn.BatchNorm2d, Place]:
+    def batchnorm_places(self) -> dict[nn.BatchNorm2d, Place]:
         """Return each BatchNorm layer's place, in the order of the forward pass."""
+
+    @abstractmethod
+    def relu_places(self) -> dict[nn.ReLU, list[Place]]:
+        """Return the places of each ReLU module's calls, in the order in which it is called."""
 
     @abstractmethod
     def shortcut_convolutions(self) -> list[nn.Conv2d]:
@@ -52,13 +60,6 @@ class Network(nn.Module, ABC):
             "output_parameters": _size(self.output),
             "shortcut_parameters": sum(_size(layer) for layer in self.shortcut_convolutions()),
         }
-
-
-def batchnorm(channels: int) -> nn.BatchNorm2d:
-    """Return a BatchNorm layer without a count of its batches: nothing reads it, and it costs a kernel."""
-    layer = nn.BatchNorm2d(channels)
-    layer.num_batches_tracked = None
-    return layer
 
 
 def _size(layer: nn.Module) -> int:

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from onlybn.models.network import Network, Place, batchnorm
+from onlybn.models.network import Network, Place
 
 
 class BasicBlock(nn.Module):
@@ -14,10 +14,10 @@ class BasicBlock(nn.Module):
     def __init__(self, inputs: int, outputs: int, stride: int):
         super().__init__()
         self.convolution_1 = nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
-        self.batchnorm_1 = batchnorm(outputs)
+        self.batchnorm_1 = nn.BatchNorm2d(outputs)
         self.relu_1 = nn.ReLU(inplace=True)
         self.convolution_2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
-        self.batchnorm_2 = batchnorm(outputs)
+        self.batchnorm_2 = nn.BatchNorm2d(outputs)
         self.shortcut: Shortcut | None = None
         if stride != 1 or inputs != outputs:
             self.shortcut = Shortcut(inputs, outputs, stride)
@@ -37,7 +37,7 @@ class Shortcut(nn.Module):
     def __init__(self, inputs: int, outputs: int, stride: int):
         super().__init__()
         self.convolution = nn.Conv2d(inputs, outputs, 1, stride, bias=False)
-        self.batchnorm = batchnorm(outputs)
+        self.batchnorm = nn.BatchNorm2d(outputs)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (batch, inputs, height, width) to (batch, outputs, height / stride, width / stride)."""
@@ -55,7 +55,7 @@ class CifarResNet(Network):
         super().__init__()
         stem = 16 * width
         self.convolution = nn.Conv2d(channels, stem, 3, padding=1, bias=False)
-        self.batchnorm = batchnorm(stem)
+        self.batchnorm = nn.BatchNorm2d(stem)
         self.relu = nn.ReLU(inplace=True)
         self.stages = nn.ModuleList()
         inputs = stem
@@ -74,7 +74,7 @@ class CifarResNet(Network):
             x = stage(x)
         return self.output(x.mean(dim=(2, 3)))
 
-    def places(self) -> dict[nn.BatchNorm2d, Place]:
+    def batchnorm_places(self) -> dict[nn.BatchNorm2d, Place]:
         """Return each BatchNorm layer's place, in the order of the forward pass."""
         places = {self.batchnorm: Place(0, 0, "stem")}
         for s, stage in enumerate(self.stages, start=1):
@@ -83,6 +83,15 @@ class CifarResNet(Network):
                 places[block.batchnorm_2] = Place(s, b, "second")
                 if block.shortcut is not None:
                     places[block.shortcut.batchnorm] = Place(s, b, "shortcut")
+        return places
+
+    def relu_places(self) -> dict[nn.ReLU, list[Place]]:
+        """Return the places of each ReLU's calls, in the order of the forward pass."""
+        places = {self.relu: [Place(0, 0, "stem")]}
+        for s, stage in enumerate(self.stages, start=1):
+            for b, block in enumerate(stage, start=1):
+                places[block.relu_1] = [Place(s, b, "inside")]
+                places[block.relu_2] = [Place(s, b, "addition")]
         return places
 
     def shortcut_convolutions(self) -> list[nn.Conv2d]:

@@ -1,12 +1,16 @@
-"""The tables of the paper and of the study: for each, what it is made from.
+"""The tables of the paper and of the study: for each, its module, and what it is made from."""
 
-Table `table-1` is the module `table_1`, which turns those tables into its rows, and the rows into
-Markdown.
-"""
-
-TABLES: dict[str, tuple[str, ...]] = {
-    "table-1": ("parameter_counts",),
-    "accuracy": ("metrics",),
+# Table: module, collected table.
+TABLES: dict[str, tuple[str, str]] = {
+    "table-1": ("table_1", "parameter_counts"),
+    "accuracy": ("accuracy", "metrics"),
+    "accuracy-vgg": ("accuracy", "metrics"),
+    "accuracy-shortcut": ("accuracy", "metrics"),
+    "accuracy-initialisation": ("accuracy", "metrics"),
+    "accuracy-random": ("accuracy", "metrics"),
+    "failed": ("failed", "metrics"),
+    "near-zero": ("near_zero", "affine"),
+    "dead-relu": ("dead_relu", "activations"),
 }
 # What `main` makes.
 MAIN = ("table-1", "accuracy")

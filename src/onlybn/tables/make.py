@@ -8,11 +8,12 @@ import pyarrow as pa
 
 from onlybn.files import write_table, written_whole
 from onlybn.summaries import read
+from onlybn.tables import TABLES
 
 
 def make(table: str, tables: Iterable[Path], target: Path) -> None:
     """Write the named table, made from collected ones, into `target` with .csv, .md and .parquet."""
-    module = import_module(f"onlybn.tables.{table.replace('-', '_')}")
+    module = import_module(f"onlybn.tables.{TABLES[table][0]}")
     numbers = module.numbers(read(tables))
     with written_whole(target.with_suffix(".csv")) as beside:
         numbers.to_csv(beside, index=False)

@@ -1,0 +1,36 @@
+"""One analysis job: a finished run's network, measured on its dataset."""
+
+from importlib import import_module
+from pathlib import Path
+
+import torch
+
+from onlybn import storage
+from onlybn.datasets.images import read
+from onlybn.errors import UserError
+from onlybn.files import write_table
+from onlybn.training import choose_device
+
+
+def measure(analysis: str, folder: Path, target: Path, *, dataset: Path, device: str, threads: int) -> None:
+    """Write an analysis of the run in `folder` to `target`; an empty table if the run diverged.
+
+    The network is tested in the precision that it was trained in. Raises UserError if the run is
+    damaged, or was trained on other data than `dataset` holds.
+    """
+    module = import_module(f"onlybn.analyses.{analysis}")
+    torch.set_num_threads(threads)
+    place = choose_device(device)
+    record = storage.read_record(folder)
+    images = read(dataset, place)
+    if record["dataset_checksum"] != images.checksum:
+        raise UserError(f"{folder} was trained on other data than {dataset} holds")
+    table = module.SCHEMA.empty_table()
+    if record["status"] == "finished":
+        table = getattr(module, analysis)(
+            storage.load(folder).to(place, memory_format=torch.channels_last),
+            images,
+            batch_size=record["training"]["batch_size"],
+            precision=getattr(torch, record["computed"]["precision"]),
+        )
+    write_table(target, table)

@@ -1,0 +1,50 @@
+"""Accuracy by initialisation: what Appendices E.1 and E.2 share."""
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from onlybn.figures import style
+from onlybn.figures.distribution import COMPARED
+from onlybn.summaries import by_panel, finals, over_seeds, stuck
+
+_MARKERS = ("o", "s", "^", "D")
+
+
+def numbers(metrics: pd.DataFrame, part: int, *, without_failed: bool = False) -> pd.DataFrame:
+    """Return a row per panel, regime, architecture and initialisation: mean top-1 `y`.
+
+    `initialisation` is that part of the variant's name: 0 the features', 1 BatchNorm's. With
+    `without_failed`, `runs` says whether the mean is over all runs or over those that did not end at chance.
+    """
+    runs = finals(metrics[metrics["regime"].isin(COMPARED)])
+    taken = {"all": runs}
+    if without_failed:
+        taken["trained"] = runs[~stuck(runs) | (runs["status"] == "diverged")]
+    points = pd.concat(
+        [over_seeds(chosen, values=["top_1"]).assign(runs=name) for name, chosen in taken.items()]
+    )
+    points["initialisation"] = points["variant"].str.split("_").str[part]
+    return by_panel(points.rename(columns={"top_1": "y", "top_1_std": "std"}))
+
+
+def draw(numbers: pd.DataFrame) -> Figure:
+    """Draw a row of panels per regime, a line per initialisation; dotted without the runs that failed."""
+    names = list(dict.fromkeys(numbers["initialisation"]))
+
+    def panel(axes: Axes, here: pd.DataFrame) -> None:
+        for name, colour, marker in zip(names, style.COLOURS, _MARKERS, strict=False):
+            for runs, line in (("all", "-"), ("trained", ":")):
+                shown = here[(here["initialisation"] == name) & (here["runs"] == runs)]
+                if len(shown):
+                    label = name if runs == "all" else f"{name}, runs that trained"
+                    style.points(axes, shown, label=label, colour=colour, marker=marker, line=line)
+        style.chance_line(axes, here)
+
+    return style.panels(
+        numbers,
+        panel,
+        y_label="test accuracy (%)",
+        rows="regime",
+        row_title=lambda regime: style.REGIMES[regime][0],
+    )

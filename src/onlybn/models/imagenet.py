@@ -1,0 +1,58 @@
+"""ResNets for ImageNet, from torchvision's blocks (Appendix B)."""
+
+from torch import nn
+from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
+
+from onlybn.models.network import Network, Place
+
+BLOCKS = {
+    18: (BasicBlock, (2, 2, 2, 2)),
+    34: (BasicBlock, (3, 4, 6, 3)),
+    50: (Bottleneck, (3, 4, 6, 3)),
+    101: (Bottleneck, (3, 4, 23, 3)),
+    200: (Bottleneck, (3, 24, 36, 3)),
+}
+POSITIONS = ("first", "second", "third")
+
+
+class ImageNetResNet(ResNet, Network):
+    """torchvision's ResNet; no option that would start a γ at 0 is used, and every γ is drawn anew."""
+
+    def __init__(self, *, depth: int, channels: int, classes: int):
+        block, layers = BLOCKS[depth]
+        super().__init__(block, list(layers), num_classes=classes)
+        if channels != 3:
+            self.conv1 = nn.Conv2d(channels, 64, 7, stride=2, padding=3, bias=False)
+
+    @property
+    def output(self) -> nn.Linear:
+        """The last linear layer."""
+        return self.fc
+
+    def batchnorm_places(self) -> dict[nn.BatchNorm2d, Place]:
+        """Return each BatchNorm layer's place, in the order of the forward pass."""
+        places = {self.bn1: Place(0, 0, "stem")}
+        for s, b, block in self._blocks():
+            inside = [block.bn1, block.bn2, *([block.bn3] if isinstance(block, Bottleneck) else [])]
+            places |= {layer: Place(s, b, p) for layer, p in zip(inside, POSITIONS, strict=False)}
+            if block.downsample is not None:
+                places[block.downsample[1]] = Place(s, b, "shortcut")
+        return places
+
+    def relu_places(self) -> dict[nn.ReLU, list[Place]]:
+        """Return the places of each ReLU's calls: a block calls its one ReLU two or three times."""
+        places = {self.relu: [Place(0, 0, "stem")]}
+        for s, b, block in self._blocks():
+            inside = 2 if isinstance(block, Bottleneck) else 1
+            places[block.relu] = [Place(s, b, "inside")] * inside + [Place(s, b, "addition")]
+        return places
+
+    def shortcut_convolutions(self) -> list[nn.Conv2d]:
+        """Return the 1×1 convolutions of the shortcuts."""
+        return [block.downsample[0] for _, _, block in self._blocks() if block.downsample is not None]
+
+    def _blocks(self) -> list[tuple[int, int, BasicBlock | Bottleneck]]:
+        stages = (self.layer1, self.layer2, self.layer3, self.layer4)
+        return [
+            (s, b, block) for s, stage in enumerate(stages, start=1) for b, block in enumerate(stage, start=1)
+        ]

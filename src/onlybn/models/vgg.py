@@ -1,0 +1,75 @@
+"""VGGs for CIFAR-10 (Appendix C), with BatchNorm and one linear layer in place of the dense stack."""
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from onlybn.models.network import Network, Place
+
+# Convolutions in each of the five stages; a 2×2 max-pool stands between stages.
+STAGES = {
+    11: (1, 1, 2, 2, 2),
+    13: (2, 2, 2, 2, 2),
+    16: (2, 2, 3, 3, 3),
+    19: (2, 2, 4, 4, 4),
+}
+CHANNELS = (64, 128, 256, 512, 512)
+
+
+class Layer(nn.Module):
+    """A 3×3 convolution with bias, BatchNorm and ReLU."""
+
+    def __init__(self, inputs: int, outputs: int):
+        super().__init__()
+        self.convolution = nn.Conv2d(inputs, outputs, 3, padding=1)
+        self.batchnorm = nn.BatchNorm2d(outputs)
+        self.relu = nn.ReLU(inplace=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (batch, inputs, height, width) to (batch, outputs, height, width)."""
+        return self.relu(self.batchnorm(self.convolution(x)))
+
+
+class Vgg(Network):
+    """VGG-11, 13, 16 or 19: five stages of 64 to 512 channels, averaged before the linear layer.
+
+    Images are float (batch, channels, height, width). Where an image is too small for all four max-pools
+    (below 16×16), pooling stops at 1×1.
+    """
+
+    def __init__(self, *, depth: int, channels: int, classes: int):
+        super().__init__()
+        self.stages = nn.ModuleList()
+        inputs = channels
+        for count, outputs in zip(STAGES[depth], CHANNELS, strict=True):
+            layers = [Layer(inputs, outputs), *(Layer(outputs, outputs) for _ in range(count - 1))]
+            self.stages.append(nn.Sequential(*layers))
+            inputs = outputs
+        self.output = nn.Linear(inputs, classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map images, float (batch, channels, height, width), to logits, float (batch, classes)."""
+        x = self.stages[0](images)
+        for stage in self.stages[1:]:
+            if min(x.shape[2:]) > 1:
+                x = F.max_pool2d(x, 2)
+            x = stage(x)
+        return self.output(x.mean(dim=(2, 3)))
+
+    def batchnorm_places(self) -> dict[nn.BatchNorm2d, Place]:
+        """Return each BatchNorm layer's place, in the order of the forward pass."""
+        return {layer.batchnorm: place for layer, place in self._layers()}
+
+    def relu_places(self) -> dict[nn.ReLU, list[Place]]:
+        """Return the places of each ReLU's calls, in the order of the forward pass."""
+        return {layer.relu: [place] for layer, place in self._layers()}
+
+    def shortcut_convolutions(self) -> list[nn.Conv2d]:
+        """Return none: a VGG has no shortcuts."""
+        return []
+
+    def _layers(self) -> list[tuple[Layer, Place]]:
+        return [
+            (layer, Place(s, b, "inside"))
+            for s, stage in enumerate(self.stages, start=1)
+            for b, layer in enumerate(stage, start=1)
+        ]

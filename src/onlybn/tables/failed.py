@@ -1,0 +1,35 @@
+"""Appendix E.2: how many runs failed to train, by network, regime and variant."""
+
+import pandas as pd
+
+from onlybn.summaries import finals, over_seeds, stuck
+
+
+def numbers(metrics: pd.DataFrame) -> pd.DataFrame:
+    """Return a row per architecture, regime and variant: runs, how many failed, means with and without.
+
+    A run failed if it diverged, or ended with a top-1 of at most 1.5 times chance. Accuracies are means in
+    percent: `top_1` over all runs that did not diverge, `top_1_trained` over those that did not fail.
+    """
+    runs = finals(metrics)
+    points = over_seeds(runs, values=["top_1"])
+    key = ["architecture", "regime", "variant"]
+    trained = runs[(runs["status"] == "finished") & ~stuck(runs)].groupby(key)["top_1"].mean()
+    points["runs"] = points["n"] + points["diverged"]
+    points["failed"] = points["at_chance"] + points["diverged"]
+    points["top_1_trained"] = [trained.get(tuple(row)) for row in points[key].itertuples(index=False)]
+    return points
+
+
+def markdown(numbers: pd.DataFrame) -> str:
+    """Return the rows with at least one failed run, or a sentence if there is none."""
+    failed = numbers[numbers["failed"] > 0]
+    if failed.empty:
+        return f"None of {numbers['runs'].sum()} runs failed to train."
+    shown = failed[["architecture", "regime", "variant", "runs", "diverged", "at_chance"]].assign(
+        **{
+            "mean top-1": failed["top_1"].map("{:.1f}".format),
+            "without failed": failed["top_1_trained"].astype(float).map("{:.1f}".format),
+        }
+    )
+    return shown.to_markdown(index=False)

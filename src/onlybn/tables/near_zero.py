@@ -1,0 +1,40 @@
+"""Near-zero γ by the sign of β: a channel with γ = 0 and β > 0 is a constant, not an absent feature."""
+
+import pandas as pd
+
+from onlybn.figures.figure_5 import THRESHOLD
+from onlybn.summaries import over_seeds, per_run
+
+SHARES = ("near_zero", "beta_negative", "beta_zero", "beta_positive", "near_zero_without_shortcuts")
+
+
+def numbers(affine: pd.DataFrame) -> pd.DataFrame:
+    """Return a row per architecture, regime and variant: percentages of all BatchNorm channels.
+
+    `near_zero` is the share with |γ| < 0.01, the next three its parts by the sign of β (zero: |β| < 0.01),
+    and the last the share among the channels that are not on shortcuts.
+    """
+
+    def measure(rows: pd.DataFrame) -> dict[str, float]:
+        small, beta = rows["gamma"].abs() < THRESHOLD, rows["beta"]
+        zero = beta.abs() < THRESHOLD
+        shares = (small, small & ~zero & (beta < 0), small & zero, small & ~zero & (beta > 0))
+        inner = small[rows["position"] != "shortcut"]
+        return dict(zip(SHARES, [100 * share.mean() for share in (*shares, inner)], strict=True))
+
+    return over_seeds(per_run(affine, measure), values=SHARES)
+
+
+def markdown(numbers: pd.DataFrame) -> str:
+    """Return a row per network and regime, in percent of all channels."""
+    shown = numbers[["architecture", "regime"]].assign(
+        **{
+            "|γ| < 0.01": numbers["near_zero"],
+            "with β < 0": numbers["beta_negative"],
+            "with |β| < 0.01": numbers["beta_zero"],
+            "with β > 0": numbers["beta_positive"],
+            "without shortcuts": numbers["near_zero_without_shortcuts"],
+            "n": numbers["n"],
+        }
+    )
+    return shown.to_markdown(index=False, floatfmt=".1f")

@@ -1,0 +1,98 @@
+"""Analyses on networks whose answers are known, and what they leave as it was."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from onlybn.analyses import ANALYSES, activations, clamping
+from onlybn.datasets.images import Split
+from onlybn.models.network import Network, Place
+from onlybn.training import draw, evaluate, learned
+
+
+class HandMade(Network):
+    """One BatchNorm that passes each of three channels shifted by β, one ReLU, called twice."""
+
+    def __init__(self):
+        super().__init__()
+        self.batchnorm = nn.BatchNorm2d(3, eps=1e-30)
+        self.batchnorm.bias.data = torch.tensor([-0.5, 0.0, 1.0])
+        self.relu = nn.ReLU()
+        self.output = nn.Linear(3, 2)
+
+    def forward(self, images):
+        first = self.relu(self.batchnorm(images.expand(-1, 3, -1, -1)))
+        return self.output(self.relu(first - 0.6).mean(dim=(2, 3)))
+
+    def batchnorm_places(self):
+        return {self.batchnorm: Place(0, 0, "stem")}
+
+    def relu_places(self):
+        return {self.relu: [Place(0, 0, "stem"), Place(1, 1, "addition")]}
+
+    def shortcut_convolutions(self):
+        return []
+
+
+@pytest.fixture
+def four_pixels(digits):
+    """Two images of 2×2 pixels, 0 or 1 once normalised: five are 0 and three are 1."""
+    pixels = torch.tensor([[[0, 0], [0, 1]], [[0, 1], [1, 0]]], dtype=torch.uint8)[..., None]
+    split = Split(pixels, torch.tensor([0, 1]))
+    return replace(digits, train=split, test=split, scale=torch.ones(1), offset=torch.zeros(1))
+
+
+@pytest.mark.parametrize("batch_size", [1, 2])
+def test_activations_are_counted_exactly_over_images_and_pixels(four_pixels, batch_size):
+    table = activations.activations(HandMade(), four_pixels, batch_size=batch_size).to_pydict()
+    # Channels add −0.5, 0 and 1 before the first ReLU; the second subtracts 0.6 more.
+    assert table["zeros"] == [5, 5, 0, 8, 5, 0]
+    assert table["activations"] == [8] * 6
+    assert table["off"] == [0.625, 0.625, 0.0, 1.0, 0.625, 0.0]
+    assert table["position"] == ["stem"] * 3 + ["addition"] * 3
+    assert table["relu"] == [0, 0, 0, 1, 1, 1]
+
+
+def test_activations_have_a_row_per_channel_of_every_relu(few_digits, make_run):
+    network, _ = draw(make_run("resnet-14"), channels=1, classes=10)
+    table = activations.activations(network, few_digits, batch_size=32)
+    assert table.num_rows == 16 + 2 * (2 * 16 + 2 * 32 + 2 * 64)
+    positions = table["position"].to_pylist()
+    assert positions.count("inside") == positions.count("addition") == 2 * (16 + 32 + 64)
+    assert table["activations"].to_pylist()[0] == 70 * 8 * 8
+
+
+def test_clamping_sets_gammas_strictly_below_the_threshold_to_0(few_digits, make_run):
+    network, _ = draw(make_run(), channels=1, classes=10)
+    for layer in network.batchnorms():
+        layer.weight.data.fill_(0.5)
+        layer.bias.data.fill_(0.25)
+    network.batchnorm.weight.data[:4] = torch.tensor([0.009, -0.009, 0.01, 0.02])
+    table = clamping.clamping(network, few_digits, batch_size=32, thresholds=(0.01, 0.05)).to_pydict()
+    assert table["clamped"] == [2, 4, 2, 4]
+    assert table["channels"][0] == 336
+    assert table["beta_too"] == [False, False, True, True]
+
+    def by_hand(count, beta):
+        clamped, _ = draw(make_run(), channels=1, classes=10)
+        clamped.load_state_dict(network.state_dict())
+        clamped.batchnorm.weight.data[:count] = 0
+        if beta:
+            clamped.batchnorm.bias.data[:count] = 0
+        return evaluate(clamped, few_digits, batch_size=32)["loss"]
+
+    assert table["loss"] == [by_hand(2, False), by_hand(4, False), by_hand(2, True), by_hand(4, True)]
+    assert table["loss_unclamped"] == [by_hand(0, False)] * 4
+
+
+@pytest.mark.parametrize("analysis", ANALYSES)
+def test_an_analysis_leaves_the_network_as_it_was(analysis, few_digits, make_run):
+    network, _ = draw(make_run(), channels=1, classes=10)
+    before = {name: tensor.clone() for name, tensor in learned(network).items()}
+    module = {"clamping": clamping, "activations": activations}[analysis]
+    table = getattr(module, analysis)(network, few_digits, batch_size=32)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in learned(network).items())
+    assert table.schema == module.SCHEMA
+    assert not any(relu._forward_hooks for relu in network.relu_places())
