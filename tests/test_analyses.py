@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from onlybn import training
 from onlybn.analyses import ANALYSES, activations, clamping
 from onlybn.datasets.images import Split
 from onlybn.models.network import Network, Place
@@ -45,8 +46,9 @@ def four_pixels(digits):
 
 
 @pytest.mark.parametrize("batch_size", [1, 2])
-def test_activations_are_counted_exactly_over_images_and_pixels(four_pixels, batch_size):
-    table = activations.activations(HandMade(), four_pixels, batch_size=batch_size).to_pydict()
+def test_activations_are_counted_exactly_over_images_and_pixels(four_pixels, batch_size, monkeypatch):
+    monkeypatch.setattr(training, "TEST_BATCH", batch_size)
+    table = activations.activations(HandMade(), four_pixels).to_pydict()
     # Channels add −0.5, 0 and 1 before the first ReLU; the second subtracts 0.6 more.
     assert table["zeros"] == [5, 5, 0, 8, 5, 0]
     assert table["activations"] == [8] * 6
@@ -57,7 +59,7 @@ def test_activations_are_counted_exactly_over_images_and_pixels(four_pixels, bat
 
 def test_activations_have_a_row_per_channel_of_every_relu(few_digits, make_run):
     network, _ = draw(make_run("resnet-14"), channels=1, classes=10)
-    table = activations.activations(network, few_digits, batch_size=32)
+    table = activations.activations(network, few_digits)
     assert table.num_rows == 16 + 2 * (2 * 16 + 2 * 32 + 2 * 64)
     positions = table["position"].to_pylist()
     assert positions.count("inside") == positions.count("addition") == 2 * (16 + 32 + 64)
@@ -70,7 +72,7 @@ def test_clamping_sets_gammas_strictly_below_the_threshold_to_0(few_digits, make
         layer.weight.data.fill_(0.5)
         layer.bias.data.fill_(0.25)
     network.batchnorm.weight.data[:4] = torch.tensor([0.009, -0.009, 0.01, 0.02])
-    table = clamping.clamping(network, few_digits, batch_size=32, thresholds=(0.01, 0.05)).to_pydict()
+    table = clamping.clamping(network, few_digits, thresholds=(0.01, 0.05)).to_pydict()
     assert table["clamped"] == [2, 4, 2, 4]
     assert table["channels"][0] == 336
     assert table["beta_too"] == [False, False, True, True]
@@ -81,7 +83,7 @@ def test_clamping_sets_gammas_strictly_below_the_threshold_to_0(few_digits, make
         clamped.batchnorm.weight.data[:count] = 0
         if beta:
             clamped.batchnorm.bias.data[:count] = 0
-        return evaluate(clamped, few_digits, batch_size=32)["loss"]
+        return evaluate(clamped, few_digits)["loss"]
 
     assert table["loss"] == [by_hand(2, False), by_hand(4, False), by_hand(2, True), by_hand(4, True)]
     assert table["loss_unclamped"] == [by_hand(0, False)] * 4
@@ -92,7 +94,7 @@ def test_an_analysis_leaves_the_network_as_it_was(analysis, few_digits, make_run
     network, _ = draw(make_run(), channels=1, classes=10)
     before = {name: tensor.clone() for name, tensor in learned(network).items()}
     module = {"clamping": clamping, "activations": activations}[analysis]
-    table = getattr(module, analysis)(network, few_digits, batch_size=32)
+    table = getattr(module, analysis)(network, few_digits)
     assert all(torch.equal(tensor, before[name]) for name, tensor in learned(network).items())
     assert table.schema == module.SCHEMA
     assert not any(relu._forward_hooks for relu in network.relu_places())

@@ -128,8 +128,12 @@ def test_a_figure_measures_only_what_it_draws(fresh):
     jobs = fresh.jobs("figure-6")
     assert jobs == {
         "prepare": 1,
-        "train": 2, "train-seed-1": 2, "analyse": 4,
-        "collect": 1, "draw_figure": 1, "figure-6": 1,
+        "train": 2,
+        "train-seed-1": 2,
+        "analyse": 4,
+        "collect": 1,
+        "draw_figure": 1,
+        "figure-6": 1,
     }
     assert "analyse" not in fresh.jobs("figure-5")
 

@@ -1,5 +1,6 @@
 """The collect stage: the tables of an experiment's runs, stacked, with each run's columns; no arithmetic."""
 
+import json
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -43,6 +44,7 @@ def collect(experiment: str, table: str, folders: Iterable[Path]) -> pa.Table:
             "seed": record["seed"],
             "status": record["status"],
             "epochs": record["training"]["epochs"],
+            "training": json.dumps(record["training"], sort_keys=True),
             **{name: record["counts"][name] for name in COUNTS},
         }
         path = folder / f"{table}.parquet"

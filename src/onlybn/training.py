@@ -16,6 +16,9 @@ from onlybn.models.network import Network
 from onlybn.sgd import SGD
 from onlybn.study import Run, Training
 
+# Images to a batch in testing, where the size changes nothing but speed.
+TEST_BATCH = 128
+
 
 @dataclass
 class Progress:
@@ -132,7 +135,7 @@ def train(
         )
         measured = {
             "train": train_epoch(network, optimiser, batches, epoch_rates, precision),
-            "test": evaluate(network, images, batch_size=training.batch_size, precision=precision),
+            "test": evaluate(network, images, precision=precision),
         }
         rows += [
             {"epoch": epoch, "split": split, **measures, "learning_rate": epoch_rates[-1]}
@@ -173,15 +176,13 @@ def train_epoch(
 
 
 @torch.no_grad()
-def evaluate(
-    network: Network, images: Images, *, batch_size: int, precision: torch.dtype = torch.float32
-) -> dict[str, float]:
+def evaluate(network: Network, images: Images, *, precision: torch.dtype = torch.float32) -> dict[str, float]:
     """Test on the test images, with BatchNorm's running statistics; return what `Measures` does of them."""
     network.eval()
     measures = Measures()
     arithmetic = arithmetic_in(precision, network)
     with nn.utils.parametrize.cached():
-        for batch, labels in test_batches(images, batch_size):
+        for batch, labels in test_batches(images, TEST_BATCH):
             with arithmetic:
                 logits = network(batch)
             measures.add(F.cross_entropy(logits.float(), labels), logits, labels)

@@ -2,7 +2,7 @@
 
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -126,24 +126,32 @@ class Workflow:
 
     def figure_inputs(self, wildcards: Any) -> list[str]:
         """Return the collected tables of the experiments that a figure draws, and no others."""
-        return self._inputs(figures.FIGURES, self.study.definition.figures, wildcards.figure)
+        wanted = self.study.definition.figures[wildcards.figure]
+        return self._collected(wanted, figures.FIGURES[wildcards.figure][1:])
 
     def table_inputs(self, wildcards: Any) -> list[str]:
         """Return the collected tables of the experiments that a table shows, and no others."""
-        return self._inputs(tables.TABLES, self.study.definition.tables, wildcards.table)
-
-    def _inputs(
-        self,
-        registry: Mapping[str, tuple[str, str]],
-        wanted: Mapping[str, list[str]],
-        name: str,
-    ) -> list[str]:
-        _, collected = registry[name]
-        if collected == "parameter_counts":
+        _, *kinds = tables.TABLES[wildcards.table]
+        wanted = self.study.definition.tables[wildcards.table]
+        if kinds == ["parameter_counts"]:
             return [self.parameter_counts]
+        if len(kinds) == 1:
+            return self._collected(wanted, kinds)
+        # Of several kinds, an experiment gives its metrics and what the study's figures draw of it.
         return [
-            self.experiment_pattern.format(experiment=experiment, collected=collected)
-            for experiment in wanted[name]
+            file for experiment in wanted for file in self._collected([experiment], self._drawn(experiment))
+        ]
+
+    def _drawn(self, experiment: str) -> list[str]:
+        drawn = self.study.definition.figures.items()
+        kinds = {figures.FIGURES[figure][1] for figure, wanted in drawn if experiment in wanted}
+        return sorted(kinds | {"metrics"})
+
+    def _collected(self, experiments: Iterable[str], kinds: Iterable[str]) -> list[str]:
+        return [
+            self.experiment_pattern.format(experiment=experiment, collected=kind)
+            for experiment in experiments
+            for kind in kinds
         ]
 
     @property

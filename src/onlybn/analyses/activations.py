@@ -25,9 +25,7 @@ SCHEMA = pa.schema(
 
 
 @torch.no_grad()
-def activations(
-    network: Network, images: Images, *, batch_size: int, precision: torch.dtype = torch.float32
-) -> pa.Table:
+def activations(network: Network, images: Images, *, precision: torch.dtype = torch.float32) -> pa.Table:
     """Return a row per ReLU channel: how many of its activations are 0 over all test images and pixels.
 
     The network is in evaluation mode; every ReLU counts, the stem's and those after additions too.
@@ -45,7 +43,7 @@ def activations(
 
     hooks = [relu.register_forward_hook(count) for relu in places]
     try:
-        evaluate(network, images, batch_size=batch_size, precision=precision)
+        evaluate(network, images, precision=precision)
     finally:
         for hook in hooks:
             hook.remove()

@@ -30,7 +30,6 @@ def measure(analysis: str, folder: Path, target: Path, *, dataset: Path, device:
         table = getattr(module, analysis)(
             storage.load(folder).to(place, memory_format=torch.channels_last),
             images,
-            batch_size=record["training"]["batch_size"],
             precision=getattr(torch, record["computed"]["precision"]),
         )
     write_table(target, table)

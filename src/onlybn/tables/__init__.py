@@ -1,7 +1,7 @@
 """The tables of the paper and of the study: for each, its module, and what it is made from."""
 
-# Table: module, collected table.
-TABLES: dict[str, tuple[str, str]] = {
+# Table: module, and the collected tables that its `numbers` takes, in that order.
+TABLES: dict[str, tuple[str, ...]] = {
     "table-1": ("table_1", "parameter_counts"),
     "accuracy": ("accuracy", "metrics"),
     "accuracy-vgg": ("accuracy", "metrics"),
@@ -11,6 +11,7 @@ TABLES: dict[str, tuple[str, str]] = {
     "failed": ("failed", "metrics"),
     "near-zero": ("near_zero", "affine"),
     "dead-relu": ("dead_relu", "activations"),
+    "claims": ("claims", "metrics", "affine", "clamping", "activations"),
 }
 # What `main` makes.
 MAIN = ("table-1", "accuracy")

@@ -1,0 +1,230 @@
+"""Claims: tables with known answers go through every one of them, to every verdict."""
+
+import json
+from functools import cache
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from onlybn.models import architecture, build
+from onlybn.tables.claims import CIFAR10_TRAINING, CLAIMS, IMAGENET_TRAINING, Estimate, markdown, numbers
+from onlybn.variants import DEFAULT
+
+CIFAR_BATCHNORM = {
+    "resnet-14": 48,
+    "resnet-32": 55,
+    "resnet-56": 62,
+    "resnet-110": 69.5,
+    "resnet-218": 75,
+    "resnet-434": 80,
+    "resnet-866": 82,
+    "wrn-14-2": 53,
+    "wrn-14-4": 58,
+    "wrn-14-8": 63,
+    "wrn-14-16": 68,
+    "wrn-14-32": 73,
+    "vgg-11": 50,
+    "vgg-16": 52,
+}
+IMAGENET_BATCHNORM = {"imagenet-resnet-50": 7, "imagenet-resnet-101": 11, "imagenet-resnet-200": 14}
+IMAGENET_TOP_5 = {"imagenet-resnet-50": 17, "imagenet-resnet-101": 24, "imagenet-resnet-200": 32}
+
+
+@cache
+def counts(network):
+    return build(network, channels=3, classes=10).parameter_counts()
+
+
+class World:
+    """Tables in which every claim holds, but for `wrong`, which moves every quantity far out of its range.
+
+    Replicates differ by `noise` around that, the same for every quantity of a seed but for its sign.
+    """
+
+    def __init__(self, dataset, training, seeds=3, wrong=False, noise=0.02):
+        self.dataset, self.training, self.wrong = dataset, training, wrong
+        self.seeds, self.noise = range(seeds), noise
+        imagenet = dataset == "imagenet"
+        self.batchnorm = IMAGENET_BATCHNORM if imagenet else CIFAR_BATCHNORM
+        self.tables = (self.metrics(imagenet), *map(self.measured, ("affine", "clamping", "activations")))
+
+    def run(self, network, regime, seed, variant=DEFAULT):
+        described = architecture(network)
+        return {
+            "study": "s",
+            "dataset": self.dataset,
+            "architecture": network,
+            "family": described.family,
+            "depth": described.depth,
+            "width": described.width,
+            "regime": regime,
+            "variant": variant,
+            "seed": seed,
+            "status": "finished",
+            "epochs": self.training["epochs"],
+            "training": json.dumps(self.training),
+            **counts(network),
+        }
+
+    def metrics(self, imagenet):
+        rows = []
+        for network, bn in self.batchnorm.items():
+            top_5 = IMAGENET_TOP_5.get(network, 90)
+            # Points above `batchnorm`; turned round, and enlarged, every one is outside its range.
+            offsets = {
+                "batchnorm": (0, 0),
+                "batchnorm+output": (15, 25) if imagenet else (1, 0),
+                "random-2": (-6, 3 - top_5) if imagenet else (-19, 0),
+                "output": (-6.2, 2.7 - top_5) if imagenet else (-25, 0),
+            }
+            accuracies = {regime: (bn + a, top_5 + b) for regime, (a, b) in offsets.items()}
+            accuracies["all"] = (93.3, 98)
+            accuracies["no-affine"] = (91.3 if imagenet else 92.1, 97)
+            rows += [
+                self.accuracy(network, regime, DEFAULT, *values) for regime, values in accuracies.items()
+            ]
+            if not imagenet:
+                ones = "kaiming-normal_gamma-one-beta-one"
+                rows += [self.accuracy(network, "batchnorm", ones, bn + 2, 90)]
+                rows += [self.accuracy(network, "all", ones, 92, 90)]
+        return pd.concat(rows, ignore_index=True)
+
+    def accuracy(self, network, regime, variant, top_1, top_5):
+        if self.wrong:
+            steeper = 1.2 if network.startswith("wrn") else 0.9
+            top_1, top_5 = 100 - steeper * top_1, 100 - steeper * top_5
+            top_1 += 40 * (regime == "batchnorm+output")
+            top_5 += 40 * (regime == "batchnorm+output")
+        rows = []
+        for seed in self.seeds:
+            jitter = self.noise * (seed - 1) * (-1) ** len(regime + network)
+            row = {"epoch": 1, "split": "test", "top_1": top_1 + jitter, "top_5": top_5 + jitter}
+            rows.append(self.run(network, regime, seed, variant) | row)
+        return pd.DataFrame(rows)
+
+    def measured(self, table):
+        rows = []
+        for network in self.batchnorm:
+            for regime in ("all", "batchnorm"):
+                regime_as = {"all": "batchnorm", "batchnorm": "all"}[regime] if self.wrong else regime
+                for seed in self.seeds:
+                    run = self.run(network, regime, seed)
+                    rows.append(getattr(self, table)(regime_as, seed).assign(**run))
+        return pd.concat(rows, ignore_index=True)
+
+    def affine(self, regime, seed):
+        zeros, negative, low, high = {
+            ("all", False): (8, 10, -0.6, 0.33),  # mean 0.27, deviation 0.21
+            ("batchnorm", False): (60, 50, -0.455, 0.697),  # mean 0.20, deviation 0.48
+            ("all", True): (10, 10, -0.3, 0.172),
+            ("batchnorm", True): (66, 60, -0.29, 0.37),
+        }[regime, self.dataset == "imagenet"]
+        gamma = np.full(200, high)
+        gamma[:zeros] = 0
+        gamma[zeros : zeros + negative] = low
+        # One γ per seed moves, so that replicates differ.
+        return pd.DataFrame({"gamma": np.append(gamma, 0.2 + 0.01 * seed * self.noise / 0.02)})
+
+    def clamping(self, regime, seed):
+        drop = (6 if self.wrong else 0.1) + self.noise * seed
+        share = {"all": 4, "batchnorm": 30}[regime]
+        return pd.DataFrame(
+            {
+                "threshold": [0.01, 0.05],
+                "beta_too": False,
+                "top_1_unclamped": 60.0,
+                "top_1": 60 - drop,
+                "clamped_percent": share + self.noise * seed,
+            }
+        )
+
+    def activations(self, regime, seed):
+        dead = {"all": 1, "batchnorm": 33}[regime] + seed * (self.noise > 1)
+        return pd.DataFrame({"off": np.where(np.arange(100) < dead, 1.0, 0.5)})
+
+
+CIFAR = [claim.id for claim in CLAIMS if claim.dataset == "CIFAR-10"]
+IMAGENET = [claim.id for claim in CLAIMS if claim.dataset == "ImageNet"]
+SETTINGS = {
+    "CIFAR-10": ("cifar10", CIFAR10_TRAINING),
+    "ImageNet": ("imagenet", IMAGENET_TRAINING),
+}
+
+
+def verdicts(*world, setting=None, **kwargs):
+    rows = numbers(*World(*world, **kwargs).tables)
+    return rows[rows["dataset"] == setting] if setting else rows
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_every_claim_is_reproduced_where_it_holds(setting):
+    rows = verdicts(*SETTINGS[setting], setting=setting)
+    assert set(rows["verdict"]) == {"reproduced"}, rows[rows["verdict"] != "reproduced"].to_string()
+    assert (rows["n"] == 3).all()
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_every_claim_is_contradicted_where_it_fails(setting):
+    rows = verdicts(*SETTINGS[setting], setting=setting, wrong=True)
+    assert set(rows["verdict"]) == {"contradicted"}, rows[rows["verdict"] != "contradicted"].to_string()
+    assert rows["reason"].str.startswith("outside: ").all()
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_one_seed_is_inconclusive_at_best(setting):
+    rows = verdicts(*SETTINGS[setting], setting=setting, seeds=1)
+    assert set(rows["verdict"]) == {"inconclusive"}
+    assert rows["reason"].str.startswith("one seed").all()
+
+
+def test_an_interval_that_straddles_the_bound_is_inconclusive():
+    rows = verdicts(*SETTINGS["CIFAR-10"], setting="CIFAR-10", noise=30).set_index("id")
+    accuracies = rows.loc[["acc-r110-all", "acc-r14-bn", "depth-over-width", "random-worse"]]
+    assert set(accuracies["verdict"]) == {"inconclusive"}
+    assert accuracies["reason"].str.startswith("the interval straddles the bound").all()
+
+
+def test_claims_of_what_was_not_run_say_so():
+    metrics, *_ = World(*SETTINGS["CIFAR-10"]).tables
+    rows = numbers(metrics[metrics["architecture"] == "resnet-14"])
+    ran = rows[rows["verdict"] != "not run"]["id"].tolist()
+    assert ran == ["acc-r14-bn", "affine-helps", "random-worse", "output-small", "bn-init"]
+
+
+DIRECTIONS = {
+    *("affine-helps", "deeper-better", "depth-beats-width", "random-worse", "output-small"),
+    *("gamma-zero", "clamp-free", "clamp-mixed", "dead-relu", "bn-init", "vgg-similar"),
+}
+
+
+@pytest.mark.parametrize(("wrong", "verdict"), [(False, "consistent"), (True, "inconsistent")])
+@pytest.mark.parametrize(
+    ("dataset", "training"), [("digits", CIFAR10_TRAINING), ("cifar10", CIFAR10_TRAINING | {"epochs": 5})]
+)
+def test_elsewhere_directions_are_judged_and_values_are_not_run(dataset, training, wrong, verdict):
+    rows = verdicts(dataset, training, setting="CIFAR-10", wrong=wrong).set_index("id")
+    assert {claim for claim, row in rows.iterrows() if row["verdict"] == verdict} == DIRECTIONS
+    assert set(rows["verdict"]) == {verdict, "not run"}
+    assert "published values are judged" in rows.loc["acc-r14-bn", "reason"]
+
+
+def test_jpeg_coded_images_count_as_the_papers_with_a_remark():
+    rows = verdicts("cifar10-jpeg", CIFAR10_TRAINING, setting="CIFAR-10")
+    assert set(rows["verdict"]) == {"reproduced"}
+    assert rows["reason"].str.endswith("on JPEG-coded images").all()
+
+
+def test_the_interval_is_students_t_over_seeds():
+    estimate = Estimate("x", [1.0, 2.0, 3.0], (0, 4))
+    assert estimate.interval == pytest.approx((2 - 4.302653 / 3**0.5, 2 + 4.302653 / 3**0.5), rel=1e-5)
+    assert Estimate("x", [1.0, 2.0, 3.0], (-1, 5)).judged((-1, 5)) is True
+    assert estimate.judged((0, 4)) is None
+    assert estimate.judged((5, 6)) is False
+
+
+def test_every_claim_of_the_paper_has_a_row_with_its_section_and_published_value():
+    rows = verdicts(*SETTINGS["CIFAR-10"])
+    assert len(rows) == len(CLAIMS) == 28
+    assert (rows[["section", "published", "statement"]] != "").all(axis=None)
+    assert len(markdown(rows).splitlines()) == 30
