@@ -238,13 +238,14 @@ BAD_CONFIGS = {
     "data_dir": ({"data_dir": None}, "config: data_dir: None is not the path of a folder"),
     "architectures": (
         {"architectures": "resnet-20"},
-        "config: architectures: unknown architecture 'resnet-20'; did you mean",
+        "config: architectures: unknown architecture of this study 'resnet-20'; did you mean",
     ),
+    "no architecture": ({"architectures": "resnet-15"}, "'resnet-15' does not exist: a CIFAR-10 ResNet has"),
     "regimes": ({"regimes": "al"}, "config: regimes: unknown regime 'al'; did you mean 'all'?"),
     "seeds": ({"seeds": 0}, "config: seeds: 0 is not a number of seeds"),
     "nothing left": (
         {"architectures": "resnet-14", "regimes": "output"},
-        "config: regimes: unknown regime 'output'",
+        "config: regimes: unknown regime of this study 'output'",
     ),
     "epochs": ({"epochs": "x"}, "config: epochs: 'x' is not a whole number of at least 1"),
     "milestones": ({"milestones": "[7]"}, "config: training: milestones 7 are not before the last"),

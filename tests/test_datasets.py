@@ -17,7 +17,7 @@ from PIL import Image
 from torchvision.datasets import CIFAR10
 
 from onlybn.datasets import DATASETS, cifar10
-from onlybn.datasets.images import augment, read, training_batches
+from onlybn.datasets.images import augment, read
 from onlybn.datasets.prepare import _check
 from onlybn.errors import UserError
 from onlybn.files import sha256
@@ -59,7 +59,7 @@ def test_augmentation_moves_and_mirrors_each_image_by_itself():
 
 def test_an_epoch_shows_every_image_once_in_an_order_of_its_own(digits):
     def order(seed, epoch):
-        batches = training_batches(digits, seed=seed, epoch=epoch, batch_size=100, shift=0.0, flip=False)
+        batches = digits.training_batches(seed=seed, epoch=epoch, batch_size=100, shift=0.0, flip=False)
         return torch.cat([images.flatten(1) for images, _ in batches])
 
     first, second = order(0, 1), order(0, 2)

@@ -2,9 +2,9 @@
 
 import os
 import shutil
-import sys
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import torch
@@ -51,38 +51,36 @@ def train_block(
     """
     torch.set_num_threads(threads)
     waiting = [work / f"seed-{run.seed}" for run in runs]
-    held = [
-        lock(place / ".lock", f"another job trains {run}; wait for it, or stop it, and start again")
-        for run, place in zip(runs, waiting, strict=True)
-    ]
-    target = choose_device(device)
-    images = None
-    for run, place, folder in zip(runs, waiting, folders, strict=True):
-        if storage.is_finished(folder, run) or storage.is_finished(place, run):
-            print(f"{run}: finished before", flush=True)
-            continue
-        images = images or read(dataset, target)
-        precision = choose_precision(run.training.precision, target)
-        outcome = train(run, images, precision=precision, observers=[EpochLines()])
-        settings = {
-            "device": target.type,
-            "device_name": torch.cuda.get_device_name(target) if target.type == "cuda" else "CPU",
-            "threads": threads,
-            "precision_asked": run.training.precision,
-            "precision": str(precision).removeprefix("torch."),
-        }
-        storage.save(place, run, outcome, images, settings)
-        terminal.say(_result(run, outcome.rows[-1], outcome.diverged, outcome.seconds))
-    for run, place, folder in zip(runs, waiting, folders, strict=True):
-        if not storage.is_finished(folder, run):
-            storage.publish(place, folder)
-        shutil.rmtree(place)
-    for descriptor in held:
-        os.close(descriptor)
-    sys.stdout.flush()
+    with ExitStack() as held:
+        for run, place in zip(runs, waiting, strict=True):
+            refusal = f"another job trains {run}; wait for it, or stop it, and start again"
+            held.callback(os.close, lock(place / ".lock", refusal))
+        target = choose_device(device)
+        images = None
+        for run, place, folder in zip(runs, waiting, folders, strict=True):
+            if storage.is_finished(folder, run) or storage.is_finished(place, run):
+                print(f"{run}: finished before", flush=True)
+                continue
+            images = images or read(dataset, target)
+            precision = choose_precision(run.training.precision, target)
+            outcome = train(run, images, precision=precision, observers=[EpochLines()])
+            settings = {
+                "device": target.type,
+                "device_name": torch.cuda.get_device_name(target) if target.type == "cuda" else "CPU",
+                "threads": threads,
+                "precision_asked": run.training.precision,
+                "precision": str(precision).removeprefix("torch."),
+            }
+            storage.save(place, run, outcome, images, settings)
+            terminal.say(_result(run, outcome.rows[-1], outcome.diverged, outcome.seconds))
+        for run, place, folder in zip(runs, waiting, folders, strict=True):
+            if not storage.is_finished(folder, run):
+                storage.publish(place, folder)
+            shutil.rmtree(place)
 
 
 def _result(run: Run, row: dict, diverged: int | None, seconds: float) -> str:
     if diverged:
         return f"{run}: diverged in epoch {diverged}, {seconds:.0f} s"
-    return f"{run}: test accuracy {row['top_1']:.1f} % after {row['epoch']} epochs, {seconds:.0f} s"
+    epochs = f"{row['epoch']} epoch{'s' * (row['epoch'] != 1)}"
+    return f"{run}: test accuracy {row['top_1']:.1f} % after {epochs}, {seconds:.0f} s"

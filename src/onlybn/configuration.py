@@ -14,6 +14,8 @@ import yaml
 from pydantic import ValidationError
 
 from onlybn.errors import UserError, choose_from
+from onlybn.models import architecture
+from onlybn.regimes import regime
 from onlybn.study import Definition, Experiment, Study, Training, seeds_from
 
 SETTINGS = ("study", "data_dir", "results_dir", "device", "seeds_per_job")
@@ -222,10 +224,7 @@ def _select(definition: Definition, overrides: Mapping[str, Any]) -> tuple[Defin
             continue
         wanted = overrides[axis] if isinstance(overrides[axis], list) else [overrides[axis]]
         there = list(dict.fromkeys(name for grid in kept.values() for name in grid[axis]))
-        kind = axis.removesuffix("s")
-        faults += [
-            f"config: {axis}: " + choose_from(kind, name, there) for name in wanted if name not in there
-        ]
+        faults += [f"config: {axis}: {_not_there(axis, name, there)}" for name in wanted if name not in there]
         if not wanted:
             faults.append(f"config: {axis}: is empty; at least one is needed")
         if set(wanted) != set(there):
@@ -258,6 +257,17 @@ def _select(definition: Definition, overrides: Mapping[str, Any]) -> tuple[Defin
     raw |= {"experiments": kept, "seeds": seeds}
     raw |= {"figures": drawn(definition.figures), "tables": drawn(definition.tables)}
     return Definition.model_validate(raw), selections
+
+
+def _not_there(axis: str, name: object, there: list[str]) -> str:
+    """Say that a name is of nothing at all, or else of nothing in the study."""
+    check = {"architectures": architecture, "regimes": regime}.get(axis)
+    try:
+        if check:
+            check(str(name))
+    except ValueError as error:
+        return str(error)
+    return choose_from(f"{axis.removesuffix('s')} of this study", name, there)
 
 
 def _suffix(overrides: Mapping[str, object]) -> str:

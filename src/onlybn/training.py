@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from onlybn import models, regimes, variants
-from onlybn.datasets.images import Images, test_batches, training_batches
+from onlybn.datasets.images import Images
 from onlybn.errors import UserError
 from onlybn.models.network import Network
 from onlybn.sgd import SGD
@@ -109,10 +109,10 @@ def train(
     observers: Sequence[Observer] = (),
 ) -> Outcome:
     """Train one run on the device that holds its images, and return the network with its record."""
-    training, device = run.training, images.train.labels.device
+    training = run.training
     started = time.perf_counter()
     network, trained = draw(run, channels=images.channels, classes=images.classes)
-    network.to(device, memory_format=torch.channels_last)
+    network.to(images.device, memory_format=torch.channels_last)
     initial_affine = {
         name: (layer.weight.detach().clone(), layer.bias.detach().clone())
         for name, layer in network.named_layers(nn.BatchNorm2d)
@@ -125,8 +125,7 @@ def train(
     for epoch in range(1, training.epochs + 1):
         before = {name: tensor.clone() for name, tensor in learned(network).items()}
         epoch_rates = rates[(epoch - 1) * steps_per_epoch :][:steps_per_epoch]
-        batches = training_batches(
-            images,
+        batches = images.training_batches(
             seed=run.seed,
             epoch=epoch,
             batch_size=training.batch_size,
@@ -182,7 +181,7 @@ def evaluate(network: Network, images: Images, *, precision: torch.dtype = torch
     measures = Measures()
     arithmetic = arithmetic_in(precision, network)
     with nn.utils.parametrize.cached():
-        for batch, labels in test_batches(images, TEST_BATCH):
+        for batch, labels in images.test_batches(TEST_BATCH):
             with arithmetic:
                 logits = network(batch)
             measures.add(F.cross_entropy(logits.float(), labels), logits, labels)

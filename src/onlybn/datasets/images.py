@@ -50,6 +50,38 @@ class Images:
         """Channels of an image."""
         return self.train.images.shape[-1]
 
+    @property
+    def device(self) -> torch.device:
+        """Where the images are, and training happens."""
+        return self.train.labels.device
+
+    def training_batches(
+        self, *, seed: int, epoch: int, batch_size: int, shift: float, flip: bool
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield an epoch's augmented batches: normalised images and labels; the last may be partial.
+
+        Order, shifts and flips are drawn on the host for the whole epoch from (seed, purpose, epoch).
+        Images move by up to `shift` of their side, rounded to pixels, over black, as a padded random crop
+        does.
+        """
+        images, labels = self.train.images, self.train.labels
+        count, pixels = len(labels), round(shift * images.shape[1])
+        order = generator(seed, "order", epoch).permutation(count)
+        moves = generator(seed, "shift", epoch).integers(-pixels, pixels + 1, (count, 2))
+        flips = generator(seed, "flip", epoch).random(count) < (0.5 if flip else 0)
+        order, moves, flips = (torch.from_numpy(drawn).to(self.device) for drawn in (order, moves, flips))
+        for start in range(0, count, batch_size):
+            chosen = order[start : start + batch_size]
+            end = start + len(chosen)
+            batch = augment(images[chosen], moves[start:end], flips[start:end], pixels)
+            yield self.normalise(batch), labels[chosen]
+
+    def test_batches(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the test split in its order: normalised images and labels; the last batch may be partial."""
+        for start in range(0, len(self.test), batch_size):
+            end = start + batch_size
+            yield self.normalise(self.test.images[start:end]), self.test.labels[start:end]
+
     def normalise(self, images: Tensor) -> Tensor:
         """Turn uint8 (batch, height, width, channels) into float32 (batch, channels, height, width)."""
         return (images * self.scale + self.offset).permute(0, 3, 1, 2)
@@ -75,36 +107,6 @@ def read(folder: Path, device: torch.device) -> Images:
         offset=(-torch.tensor(facts["mean"]) / std).to(device),
         checksum=found,
     )
-
-
-def training_batches(
-    images: Images, *, seed: int, epoch: int, batch_size: int, shift: float, flip: bool
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield an epoch's augmented batches: normalised images and labels; the last may be partial.
-
-    Order, shifts and flips are drawn on the host for the whole epoch from (seed, purpose, epoch). Images
-    move by up to `shift` of their side, rounded to pixels, over black, as a padded random crop does.
-    """
-    split = images.train
-    count, pixels = len(split), round(shift * split.images.shape[1])
-    order = generator(seed, "order", epoch).permutation(count)
-    moves = generator(seed, "shift", epoch).integers(-pixels, pixels + 1, (count, 2))
-    flips = generator(seed, "flip", epoch).random(count) < (0.5 if flip else 0)
-    device = split.labels.device
-    order, moves, flips = (torch.from_numpy(drawn).to(device) for drawn in (order, moves, flips))
-    for start in range(0, count, batch_size):
-        chosen = order[start : start + batch_size]
-        end = start + len(chosen)
-        batch = augment(split.images[chosen], moves[start:end], flips[start:end], pixels)
-        yield images.normalise(batch), split.labels[chosen]
-
-
-def test_batches(images: Images, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield the test split in its order: normalised images and labels; the last batch may be partial."""
-    split = images.test
-    for start in range(0, len(split), batch_size):
-        end = start + batch_size
-        yield images.normalise(split.images[start:end]), split.labels[start:end]
 
 
 def augment(images: Tensor, moves: Tensor, flips: Tensor, pixels: int) -> Tensor:

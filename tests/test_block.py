@@ -1,0 +1,85 @@
+"""A training job: what a failure leaves for the next try, and what it refuses."""
+
+import subprocess
+import sys
+
+import pytest
+
+from onlybn import block, storage
+from onlybn.errors import UserError
+from onlybn.jobs import lock
+
+
+class Silent:
+    def say(self, line):
+        self.line = line
+
+
+@pytest.fixture
+def job(tmp_path, digits_folder, make_run, monkeypatch):
+    """Train seeds 0 and 1 as one block; return which seeds were trained."""
+    trained = []
+    train = block.train
+
+    def do(fail_at=None, **changes):
+        runs = [make_run(seed=seed, epochs=1, **changes) for seed in (0, 1)]
+        trained.clear()
+
+        def watched(run, *args, **kwargs):
+            if run.seed == fail_at:
+                raise MemoryError
+            trained.append(run.seed)
+            return train(run, *args, **kwargs)
+
+        monkeypatch.setattr(block, "train", watched)
+        block.train_block(
+            runs,
+            [tmp_path / "runs" / f"seed-{run.seed}" for run in runs],
+            work=tmp_path / "work",
+            dataset=digits_folder,
+            device="cpu",
+            threads=1,
+            terminal=Silent(),
+        )
+        return list(trained)
+
+    do.trained = trained
+    return do
+
+
+def test_finished_runs_of_an_unfinished_block_wait_and_are_not_trained_again(job, tmp_path):
+    with pytest.raises(MemoryError):
+        job(fail_at=1)
+    assert job.trained == [0]
+    assert not (tmp_path / "runs").exists()
+    assert job() == [1]
+    assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["seed-0", "seed-1"]
+    assert not list((tmp_path / "work").iterdir())
+
+
+def test_a_finished_block_trains_nothing_again_and_another_specification_everything(job, tmp_path):
+    assert job() == [0, 1]
+    before = (tmp_path / "runs" / "seed-0" / "run.json").read_bytes()
+    assert job() == []
+    assert (tmp_path / "runs" / "seed-0" / "run.json").read_bytes() == before
+    assert job(momentum=0.5) == [0, 1]
+    assert storage.read_record(tmp_path / "runs" / "seed-0")["training"]["momentum"] == 0.5
+
+
+def test_a_second_job_on_one_run_is_refused_in_a_sentence(job, tmp_path):
+    held = tmp_path / "work" / "seed-1" / ".lock"
+    code = (
+        "import sys; from pathlib import Path; from onlybn.jobs import lock;"
+        "lock(Path(sys.argv[1]), 'taken'); print('held', flush=True); sys.stdin.read()"
+    )
+    other = subprocess.Popen(
+        [sys.executable, "-c", code, held], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(UserError, match="another job trains resnet-8 batchnorm seed 1; wait"):
+            job()
+    finally:
+        other.kill()
+        other.communicate()
+    lock(held, "the lock outlived its process")
