@@ -6,14 +6,14 @@ rule analyse:
         dataset=ancient(STUDY.dataset_files()),
     output:
         STUDY.analysis_pattern,
-    params:
-        digest=STUDY.digest,
     log:
         STUDY.analysis_log,
+    conda:
+        "../../environment.yml"
     threads: 1
     resources:
         gpu=STUDY.gpus,
-    conda:
-        "../../environment.yml"
+    params:
+        digest=STUDY.digest,
     script:
         "../scripts/analyse.py"
