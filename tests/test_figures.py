@@ -185,6 +185,14 @@ def test_a_figure_of_little_is_drawn_and_says_what_it_lacks(figure, points, tmp_
     assert ("diverged" in caption) == (None in points.values())
 
 
+def test_a_caption_says_where_pooling_stops_on_small_images(tmp_path):
+    for network, said in (("vgg-11", True), ("resnet-14", False)):
+        collected({(network, "batchnorm"): 50.0}).to_parquet(tmp_path / "metrics.parquet")
+        draw("figure-c2", "s", [tmp_path / "metrics.parquet"], tmp_path / network)
+        caption = (tmp_path / f"{network}.rst").read_text()
+        assert ("On images of 8×8 VGG's pooling stops at 1×1." in caption) == said
+
+
 def test_a_figure_redrawn_is_the_same_bytes(tmp_path):
     collected({("resnet-14", "batchnorm"): 50.0}).to_parquet(tmp_path / "metrics.parquet")
     files = []

@@ -40,8 +40,15 @@ class Workflow:
 
     @property
     def parameter_counts(self) -> str:
-        """The table of the parameter counts of every architecture of the study."""
+        """The table of parameter counts that Table 1 is made from."""
         return f"{self.drawn}/parameter_counts.parquet"
+
+    @property
+    def counted(self) -> list[str]:
+        """The architectures of Table 1: those of the experiments that it is said to show."""
+        experiments = self.study.definition.tables.get("table-1", [])
+        named = (name for e in experiments for name in self.study.experiments[e].architectures)
+        return list(dict.fromkeys(named))
 
     # train
 

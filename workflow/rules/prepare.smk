@@ -22,7 +22,7 @@ rule count:
     conda:
         "../../environment.yml"
     params:
-        architectures=STUDY.study.names("architectures"),
+        architectures=STUDY.counted,
         dataset=STUDY.study.definition.dataset,
     script:
         "../scripts/count.py"

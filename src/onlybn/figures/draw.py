@@ -8,6 +8,7 @@ from pathlib import Path
 import matplotlib as mpl
 import pyarrow as pa
 
+from onlybn.datasets import DATASETS
 from onlybn.errors import UserError
 from onlybn.figures import FIGURES
 from onlybn.files import write_table, written_whole
@@ -29,8 +30,11 @@ def draw(figure: str, study: str, tables: Iterable[Path], target: Path) -> None:
         raise UserError(f"{figure}: the study {study} has no run that this figure shows")
     epochs = int(numbers["epochs"].max())
     caption = f"{module.caption(numbers)} Study {study}, {epochs} epoch{'s' * (epochs != 1)}; "
-    caption += "mean ± one standard deviation, " if numbers["n"].max() > 1 else ""
+    caption += "mean ± one standard deviation, " if "std" in numbers and numbers["n"].max() > 1 else ""
     caption += f"{seeds_phrase(numbers)}."
+    facts = DATASETS[numbers["dataset"].iloc[0]]
+    if facts.size < 16 and (numbers["family"] == "vgg").any():
+        caption += f" On images of {facts.size}×{facts.size} VGG's pooling stops at 1×1."
     # What is hashed or compared must not hold the moment of drawing.
     metadata = {".pdf": {"CreationDate": None}, ".png": {"Software": None}}
     style = resources.files("onlybn.figures") / "paper.mplstyle"
@@ -42,13 +46,13 @@ def draw(figure: str, study: str, tables: Iterable[Path], target: Path) -> None:
         picture.text(
             0.01,
             low / picture.bbox.height - 0.02,
-            textwrap.fill(f"{figure.capitalize().replace('-', ' ')}. {caption}", characters),
+            textwrap.fill(f"Figure {figure.removeprefix('figure-').upper()}. {caption}", characters),
             va="top",
             fontsize=6,
         )
-        for ending, facts in metadata.items():
+        for ending, entries in metadata.items():
             with written_whole(target.with_suffix(ending)) as beside:
-                picture.savefig(beside, format=ending[1:], metadata=facts)
+                picture.savefig(beside, format=ending[1:], metadata=entries)
         plt.close(picture)
     write_table(target.with_suffix(".parquet"), pa.Table.from_pandas(numbers, preserve_index=False))
     with written_whole(target.with_suffix(".rst")) as beside:

@@ -29,10 +29,11 @@ def markdown(numbers: pd.DataFrame) -> str:
     """Return a row per network and regime, in percent of all channels."""
     shown = numbers[["architecture", "regime"]].assign(
         **{
-            "|γ| < 0.01": numbers["near_zero"],
-            "with β < 0": numbers["beta_negative"],
-            "with |β| < 0.01": numbers["beta_zero"],
-            "with β > 0": numbers["beta_positive"],
+            # No bars for the absolute value: they end a cell of Markdown.
+            "γ within 0.01 of 0": numbers["near_zero"],
+            "and β below that": numbers["beta_negative"],
+            "β within 0.01 of 0": numbers["beta_zero"],
+            "β above that": numbers["beta_positive"],
             "without shortcuts": numbers["near_zero_without_shortcuts"],
             "n": numbers["n"],
         }
