@@ -43,6 +43,7 @@ class Checkout:
             shutil.copytree(ROOT / name, folder / name)
         (folder / "tiny.yaml").write_text(STUDY)
         config = (folder / "config.yaml").read_text().replace("study: digits", "study: tiny.yaml")
+        config = config.replace("seeds_per_job: 2", "seeds_per_job: 1")
         (folder / "config.yaml").write_text(config)
 
     def command(self, *arguments):
