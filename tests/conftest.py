@@ -1,5 +1,7 @@
 """What the tests share: the digits, prepared once, and the smallest honest run on them."""
 
+import json
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -7,10 +9,39 @@ import torch
 
 from onlybn.datasets.images import Images, read
 from onlybn.datasets.prepare import prepare
+from onlybn.models import architecture, build
 from onlybn.study import Run, Training
+from onlybn.variants import DEFAULT
 
 ROOT = Path(__file__).parents[1]
 BUILTIN = ROOT / "workflow" / "studies"
+
+
+@cache
+def counts(architecture_name: str) -> dict[str, int]:
+    return build(architecture_name, channels=3, classes=10).parameter_counts()
+
+
+def run_columns(name: str, regime: str, seed: int, **changes) -> dict:
+    """What collect puts before the rows of every run."""
+    described = architecture(name)
+    columns = {
+        "study": "s",
+        "dataset": "digits",
+        "experiment": "e",
+        "architecture": name,
+        "family": described.family,
+        "depth": described.depth,
+        "width": described.width,
+        "regime": regime,
+        "variant": DEFAULT,
+        "seed": seed,
+        "status": "finished",
+        "epochs": 2,
+        "training": json.dumps({"epochs": 2}),
+        **counts(name),
+    }
+    return columns | changes
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,13 +1,12 @@
 """Claims: tables with known answers go through every one of them, to every verdict."""
 
 import json
-from functools import cache
 
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import run_columns
 
-from onlybn.models import architecture, build
 from onlybn.tables.claims import CIFAR10_TRAINING, CLAIMS, IMAGENET_TRAINING, Estimate, markdown, numbers
 from onlybn.variants import DEFAULT
 
@@ -31,11 +30,6 @@ IMAGENET_BATCHNORM = {"imagenet-resnet-50": 7, "imagenet-resnet-101": 11, "image
 IMAGENET_TOP_5 = {"imagenet-resnet-50": 17, "imagenet-resnet-101": 24, "imagenet-resnet-200": 32}
 
 
-@cache
-def counts(network):
-    return build(network, channels=3, classes=10).parameter_counts()
-
-
 class World:
     """Tables in which every claim holds, but for `wrong`, which moves every quantity far out of its range.
 
@@ -50,22 +44,8 @@ class World:
         self.tables = (self.metrics(imagenet), *map(self.measured, ("affine", "clamping", "activations")))
 
     def run(self, network, regime, seed, variant=DEFAULT):
-        described = architecture(network)
-        return {
-            "study": "s",
-            "dataset": self.dataset,
-            "architecture": network,
-            "family": described.family,
-            "depth": described.depth,
-            "width": described.width,
-            "regime": regime,
-            "variant": variant,
-            "seed": seed,
-            "status": "finished",
-            "epochs": self.training["epochs"],
-            "training": json.dumps(self.training),
-            **counts(network),
-        }
+        training = {"epochs": self.training["epochs"], "training": json.dumps(self.training)}
+        return run_columns(network, regime, seed, dataset=self.dataset, variant=variant, **training)
 
     def metrics(self, imagenet):
         rows = []

@@ -1,6 +1,5 @@
 """Figures and tables from collected tables with known answers, diverged runs among them."""
 
-import json
 import math
 import subprocess
 import sys
@@ -8,6 +7,7 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import run_columns
 
 from onlybn.figures import (
     FIGURES,
@@ -22,31 +22,14 @@ from onlybn.figures import (
     gamma,
 )
 from onlybn.figures.draw import draw
-from onlybn.models import architecture, build
+from onlybn.models import build
 from onlybn.summaries import finals, over_seeds, read
 from onlybn.tables import TABLES, accuracy, dead_relu, failed, near_zero, table_1
 from onlybn.tables.make import make
 
 
-def run_columns(name, regime, seed, *, diverged=False, variant="kaiming-normal_gamma-uniform") -> dict:
-    """What collect puts before the rows of every run."""
-    described = architecture(name)
-    return {
-        "study": "s",
-        "dataset": "digits",
-        "experiment": "e",
-        "architecture": name,
-        "family": described.family,
-        "depth": described.depth,
-        "width": described.width,
-        "regime": regime,
-        "variant": variant,
-        "seed": seed,
-        "status": "diverged" if diverged else "finished",
-        "epochs": 2,
-        "training": json.dumps({"epochs": 2}),
-        **build(name, channels=3, classes=10).parameter_counts(),
-    }
+def status(value) -> str:
+    return "diverged" if value is None else "finished"
 
 
 def collected(points, seeds=(0, 1)) -> pd.DataFrame:
@@ -58,7 +41,7 @@ def collected(points, seeds=(0, 1)) -> pd.DataFrame:
     for (name, regime, *variant), top_1 in points.items():
         for seed in seeds:
             named = {"variant": variant[0]} if variant else {}
-            run = run_columns(name, regime, seed, diverged=top_1 is None, **named)
+            run = run_columns(name, regime, seed, status=status(top_1), **named)
             final = math.nan if top_1 is None else top_1 + seed
             for epoch, value in ((1, 5.0), (2, final)):
                 for split in ("train", "test"):
@@ -72,7 +55,7 @@ def affine(points, seeds=(0, 1)) -> pd.DataFrame:
     rows = []
     for (name, regime), zeros in points.items():
         for seed in seeds:
-            run = run_columns(name, regime, seed, diverged=zeros is None)
+            run = run_columns(name, regime, seed, status=status(zeros))
             for channel in range(100):
                 gamma = 0.0 if channel < (zeros or 0) else (-1.0) ** (channel % 4 == 0)
                 place = {"position": "shortcut" if channel % 2 else "first", "channel": channel}
@@ -85,7 +68,7 @@ def clamped(points, seeds=(0, 1)) -> pd.DataFrame:
     rows = []
     for (name, regime), share in points.items():
         for seed in seeds:
-            run = run_columns(name, regime, seed, diverged=share is None)
+            run = run_columns(name, regime, seed, status=status(share))
             if share is None:
                 empty = ("threshold", "beta_too", "top_1", "clamped_percent", "top_1_unclamped")
                 rows.append(run | dict.fromkeys(empty))
@@ -103,7 +86,7 @@ def activations(points, seeds=(0, 1)) -> pd.DataFrame:
     rows = []
     for (name, regime), dead in points.items():
         for seed in seeds:
-            run = run_columns(name, regime, seed, diverged=dead is None)
+            run = run_columns(name, regime, seed, status=status(dead))
             if dead is None:
                 rows.append(run | {"position": None, "off": None})
                 continue

@@ -51,10 +51,11 @@ def clamping(
     def measure() -> dict[str, float]:
         return evaluate(network, images, precision=precision)
 
-    unclamped = {f"{name}_unclamped": value for name, value in measure().items()}
+    as_trained = measure()
+    unclamped = {f"{name}_unclamped": value for name, value in as_trained.items()}
     rows = []
     for beta_too in (False, True):
-        before, measured = 0, {name.removesuffix("_unclamped"): v for name, v in unclamped.items()}
+        before, measured = 0, as_trained
         for threshold in sorted(thresholds):
             small = [gamma.abs() < threshold for gamma in gammas]
             clamped = sum(int(chosen.sum()) for chosen in small)

@@ -47,13 +47,7 @@ def draw(numbers: pd.DataFrame) -> Figure:
                 style.points(axes, line, label=label, colour=colour, marker=marker)
         style.chance_line(axes, here)
 
-    return style.panels(
-        numbers,
-        panel,
-        y_label="test accuracy (%)",
-        rows="regime",
-        row_title=lambda regime: style.REGIMES[regime][0],
-    )
+    return style.accuracies_by_regime(numbers, panel)
 
 
 def caption(numbers: pd.DataFrame) -> str:

@@ -41,10 +41,4 @@ def draw(numbers: pd.DataFrame) -> Figure:
                     style.points(axes, shown, label=label, colour=colour, marker=marker, line=line)
         style.chance_line(axes, here)
 
-    return style.panels(
-        numbers,
-        panel,
-        y_label="test accuracy (%)",
-        rows="regime",
-        row_title=lambda regime: style.REGIMES[regime][0],
-    )
+    return style.accuracies_by_regime(numbers, panel)

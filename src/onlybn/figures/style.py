@@ -74,6 +74,17 @@ def panels(
     return figure
 
 
+def accuracies_by_regime(numbers: pd.DataFrame, draw: Callable[[Axes, pd.DataFrame], None]) -> Figure:
+    """Draw test accuracies in a row of panels for each regime."""
+    return panels(
+        numbers,
+        draw,
+        y_label="test accuracy (%)",
+        rows="regime",
+        row_title=lambda regime: REGIMES[regime][0],
+    )
+
+
 def points(axes: Axes, drawn: pd.DataFrame, *, label: str, colour, marker: str, line: str = "-") -> None:
     """Draw means `y` over `x` with one standard deviation `std`; mark with × where runs diverged.
 
