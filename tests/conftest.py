@@ -1,14 +1,15 @@
 """What the tests share: the digits, prepared once, and the smallest honest run on them."""
 
 import json
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
 import pytest
 import torch
 
-from onlybn.datasets.images import Images, read
 from onlybn.datasets.prepare import prepare
+from onlybn.datasets.small import SmallImages, Split, read
 from onlybn.models import architecture, build
 from onlybn.study import Run, Training
 from onlybn.variants import DEFAULT
@@ -57,19 +58,16 @@ def digits_folder(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def digits(digits_folder) -> Images:
+def digits(digits_folder) -> SmallImages:
     return read(digits_folder, torch.device("cpu"))
 
 
 @pytest.fixture(scope="session")
-def few_digits(digits) -> Images:
+def few_digits(digits) -> SmallImages:
     """The first 100 training and 70 test images."""
-    from dataclasses import replace
-
-    from onlybn.datasets.images import Split
-
     return replace(
         digits,
+        examples=100,
         train=Split(digits.train.images[:100], digits.train.labels[:100]),
         test=Split(digits.test.images[:70], digits.test.labels[:70]),
     )

@@ -8,7 +8,7 @@ from torch import nn
 
 from onlybn import training
 from onlybn.analyses import ANALYSES, activations, clamping
-from onlybn.datasets.images import Split
+from onlybn.datasets.small import Split
 from onlybn.models.network import Network, Place
 from onlybn.training import draw, evaluate, learned
 
@@ -42,7 +42,7 @@ def four_pixels(digits):
     """Two images of 2×2 pixels, 0 or 1 once normalised: five are 0 and three are 1."""
     pixels = torch.tensor([[[0, 0], [0, 1]], [[0, 1], [1, 0]]], dtype=torch.uint8)[..., None]
     split = Split(pixels, torch.tensor([0, 1]))
-    return replace(digits, train=split, test=split, scale=torch.ones(1), offset=torch.zeros(1))
+    return replace(digits, train=split, test=split, mean=[0.0], std=[1 / 255])
 
 
 @pytest.mark.parametrize("batch_size", [1, 2])

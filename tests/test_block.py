@@ -37,8 +37,11 @@ def job(tmp_path, digits_folder, make_run, monkeypatch):
             [tmp_path / "runs" / f"seed-{run.seed}" for run in runs],
             work=tmp_path / "work",
             dataset=digits_folder,
+            data_dir=tmp_path,
             device="cpu",
             threads=1,
+            processes=1,
+            workers=0,
             terminal=Silent(),
         )
         return list(trained)

@@ -9,6 +9,7 @@ from conftest import BUILTIN
 
 from onlybn.configuration import open_study
 from onlybn.errors import UserError
+from onlybn.tables.claims import IMAGENET_TRAINING
 
 STUDY = """
 dataset: digits
@@ -36,7 +37,7 @@ def study(tmp_path):
         file = tmp_path / name
         file.write_text(yaml.safe_dump(content) if edit else text)
         defaults = {"study": str(file), "data_dir": "data", "results_dir": str(tmp_path / "results")}
-        defaults |= {"device": "auto", "seeds_per_job": 1}
+        defaults |= {"device": "auto", "seeds_per_job": 1, "processes_per_run": 1, "workers": 0}
         return open_study(defaults | config, BUILTIN)
 
     return open_
@@ -53,6 +54,15 @@ def test_every_built_in_study_is_valid(study, name):
     opened = study(study=name)
     assert opened.name == name
     assert all(opened.runs(experiment) for experiment in opened.experiments)
+
+
+def test_the_imagenet_study_is_the_papers(study):
+    opened = study(study="imagenet")
+    training = opened.definition.training.model_dump()
+    assert {name: training[name] for name in IMAGENET_TRAINING} == IMAGENET_TRAINING
+    assert opened.definition.seeds == [0, 1, 2]
+    depths = (18, 34, 50, 101, 200)
+    assert opened.names("architectures") == [f"imagenet-resnet-{depth}" for depth in depths]
 
 
 def test_the_cifar10_study_is_the_papers(study):
@@ -235,6 +245,16 @@ BAD_CONFIGS = {
     "no file": ({"study": "nowhere/x.yaml"}, "config: study: there is no file nowhere/x.yaml"),
     "device": ({"device": "gpu"}, "config: device: unknown device 'gpu'"),
     "per job": ({"seeds_per_job": 0}, "config: seeds_per_job: 0 is not a whole number of at least 1"),
+    "processes": ({"processes_per_run": "2"}, "config: processes_per_run: '2' is not a whole number of"),
+    "too many": (
+        {"processes_per_run": 30},
+        "config: processes_per_run: 30 processes cannot share the 29 images of an epoch's last batch",
+    ),
+    "workers": ({"workers": -1}, "config: workers: -1 is not a whole number of at least 0"),
+    "shift": (
+        {"study": "imagenette", "shift": 0.1},
+        "training.shift: imagenette160's photographs are cropped at random, not shifted; allowed: 0",
+    ),
     "data_dir": ({"data_dir": None}, "config: data_dir: None is not the path of a folder"),
     "architectures": (
         {"architectures": "resnet-20"},

@@ -17,8 +17,8 @@ from PIL import Image
 from torchvision.datasets import CIFAR10
 
 from onlybn.datasets import DATASETS, cifar10
-from onlybn.datasets.images import augment, read
 from onlybn.datasets.prepare import _check
+from onlybn.datasets.small import augment, read
 from onlybn.errors import UserError
 from onlybn.files import sha256
 

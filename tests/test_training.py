@@ -96,7 +96,7 @@ def test_warmup_grows_linearly_to_the_full_rate():
 
 
 def test_measures_average_over_examples_not_batches():
-    measures = Measures()
+    measures = Measures(torch.device("cpu"))
     right, wrong = torch.tensor([[9.0, 0, 0, 0, 0, 0]]), torch.tensor([[0.0, 1, 2, 3, 4, 5]])
     labels = torch.tensor([0])
     measures.add(torch.tensor(1.0), right.repeat(3, 1), labels.repeat(3))
@@ -105,7 +105,7 @@ def test_measures_average_over_examples_not_batches():
 
 
 def test_ties_and_missing_logits_are_never_hits_by_accident():
-    measures = Measures()
+    measures = Measures(torch.device("cpu"))
     logits = torch.tensor([[0.0, 0.0], [math.nan, math.nan]])
     measures.add(torch.tensor(0.0), logits, torch.tensor([1, 0]))
     assert measures.averages()["top_1"] == 0

@@ -1,5 +1,10 @@
 """Initialisation: what the draws are like, and that a seed names the same ones everywhere."""
 
+import json
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -77,3 +82,54 @@ def test_every_variant_draws_what_its_name_says(variant):
 
 def test_every_kind_of_features_has_a_function_that_is_documented():
     assert all(function.__doc__ for function in FEATURES.values())
+
+
+DRAW = """
+import json, torch
+from onlybn import models, regimes
+from onlybn.storage import fingerprint
+from onlybn.variants import NAMES, initialise
+
+prints = {}
+for variant in NAMES:
+    network = models.build("wrn-14-2", channels=3, classes=10)
+    initialise(network, variant, 5)
+    regimes.apply(network, "random-2", 5)
+    prints[variant] = fingerprint(network.state_dict())
+print(json.dumps([prints, torch.backends.cpu.get_cpu_capability()]))
+"""
+
+
+def drawn_elsewhere(**environment):
+    """Draw every variant in a process with other code paths; return the fingerprints and torch's path."""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", DRAW],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return json.loads(done.stdout)
+
+
+def test_a_seed_names_the_same_bits_under_numpys_and_torchs_portable_code_paths():
+    from numpy._core._multiarray_umath import __cpu_dispatch__, __cpu_features__
+
+    here, _ = drawn_elsewhere()
+    optional = [name for name in __cpu_dispatch__ if __cpu_features__.get(name)]
+    portable, path = drawn_elsewhere(
+        NPY_DISABLE_CPU_FEATURES=" ".join(optional), ATEN_CPU_CAPABILITY="default"
+    )
+    assert path == "DEFAULT"
+    assert portable == here
+
+
+def test_an_orthogonal_draw_under_another_blas_kernel_differs_by_rounding_at_most():
+    # A QR's sums are in the order that the kernel likes: the one draw that is not the same bits everywhere.
+    here, _ = drawn_elsewhere()
+    other, _ = drawn_elsewhere(OPENBLAS_CORETYPE="Prescott")
+    for variant in NAMES:
+        if variant.startswith("orthogonal"):
+            assert other[variant]["sums"] == pytest.approx(here[variant]["sums"], abs=1e-5)
+        else:
+            assert other[variant] == here[variant]

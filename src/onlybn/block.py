@@ -1,16 +1,21 @@
 """One training job: the runs of a block of seeds, those that are finished already skipped."""
 
+import json
 import os
 import shutil
+import sys
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import torch
 
-from onlybn import storage
-from onlybn.datasets.images import read
+from onlybn import datasets, storage
+from onlybn.datasets.images import Images
+from onlybn.distributed import ALONE, Group, join, launch
+from onlybn.errors import UserError
 from onlybn.jobs import Terminal, lock
 from onlybn.study import Run
 from onlybn.training import Observer, Progress, choose_device, choose_precision, train
@@ -40,14 +45,18 @@ def train_block(
     *,
     work: Path,
     dataset: Path,
+    data_dir: Path,
     device: str,
     threads: int,
+    processes: int,
+    workers: int,
     terminal: Terminal,
 ) -> None:
     """Train the runs that are not finished, then move all into their folders at once.
 
-    Until then finished runs wait in `work/seed-N`, where the next try finds them. Raises UserError if
-    another job trains one of them, or if the device is not there.
+    Until then finished runs wait in `work/seed-N`, where the next try finds them. `processes` share each
+    run, each on `threads` threads and with `workers` more that decode photographs. Raises UserError if
+    another job trains one of the runs, or if the devices are not there.
     """
     torch.set_num_threads(threads)
     waiting = [work / f"seed-{run.seed}" for run in runs]
@@ -61,26 +70,65 @@ def train_block(
             if storage.is_finished(folder, run) or storage.is_finished(place, run):
                 print(f"{run}: finished before", flush=True)
                 continue
-            images = images or read(dataset, target)
-            precision = choose_precision(run.training.precision, target)
-            outcome = train(run, images, precision=precision, observers=[EpochLines()])
-            settings = {
-                "device": target.type,
-                "device_name": torch.cuda.get_device_name(target) if target.type == "cuda" else "CPU",
-                "threads": threads,
-                "precision_asked": run.training.precision,
-                "precision": str(precision).removeprefix("torch."),
-            }
-            storage.save(place, run, outcome, images, settings)
-            terminal.say(_result(run, outcome.rows[-1], outcome.diverged, outcome.seconds))
+            if processes > 1:
+                asked = {"device": target.type, "threads": threads, "workers": workers}
+                paths = {"place": str(place), "dataset": str(dataset), "data_dir": str(data_dir)}
+                launch(processes, "onlybn.block", asked | paths | {"run": storage.described(run)})
+            else:
+                images = images or datasets.read(dataset, target, data_dir=data_dir, workers=workers)
+                _train(run, place, images)
+            terminal.say(_result(run, place))
         for run, place, folder in zip(runs, waiting, folders, strict=True):
             if not storage.is_finished(folder, run):
                 storage.publish(place, folder)
             shutil.rmtree(place)
 
 
-def _result(run: Run, row: dict, diverged: int | None, seconds: float) -> str:
-    if diverged:
-        return f"{run}: diverged in epoch {diverged}, {seconds:.0f} s"
+def _train(run: Run, place: Path, images: Images, group: Group = ALONE) -> None:
+    precision = choose_precision(run.training.precision, images.device)
+    observers = [EpochLines()] if group.leads else []
+    outcome = train(run, images, precision=precision, observers=observers, group=group)
+    settings = {
+        "device": images.device.type,
+        "device_name": torch.cuda.get_device_name(images.device) if images.device.type == "cuda" else "CPU",
+        "processes": group.size,
+        "threads": torch.get_num_threads(),
+        "precision_asked": run.training.precision,
+        "precision": str(precision).removeprefix("torch."),
+    }
+    if group.leads:
+        storage.save(place, run, outcome, images, settings)
+
+
+def _train_together() -> None:
+    """Train one run as one of several processes, on what `train_block` asked of `launch`."""
+    asked = json.loads(sys.argv[1])
+    torch.set_num_threads(asked["threads"])
+    group, device = join(torch.device(asked["device"]))
+    images = datasets.read(
+        Path(asked["dataset"]), device, data_dir=Path(asked["data_dir"]), workers=asked["workers"]
+    )
+    _train(storage.run_of(asked["run"]), Path(asked["place"]), images, group)
+    torch.distributed.destroy_process_group()
+    # All is written. Gloo's threads now and then abort a process that ends in its own time.
+    sys.stdout.flush()
+    os._exit(0)
+
+
+def _result(run: Run, place: Path) -> str:
+    record = storage.read_record(place)
+    seconds = record["wall_clock"]["seconds"]
+    if record["status"] == "diverged":
+        return f"{run}: diverged in epoch {record['diverged_epoch']}, {seconds:.0f} s"
+    row = pq.read_table(place / "metrics.parquet").to_pylist()[-1]
     epochs = f"{row['epoch']} epoch{'s' * (row['epoch'] != 1)}"
     return f"{run}: test accuracy {row['top_1']:.1f} % after {epochs}, {seconds:.0f} s"
+
+
+if __name__ == "__main__":
+    from torch.distributed.elastic.multiprocessing.errors import record
+
+    try:
+        record(_train_together)()
+    except UserError:  # recorded for the process that asked, which tells it
+        sys.exit(1)

@@ -13,12 +13,15 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from onlybn.datasets import DATASETS
 from onlybn.errors import UserError, choose_from
 from onlybn.models import architecture
 from onlybn.regimes import regime
 from onlybn.study import Definition, Experiment, Study, Training, seeds_from
 
-SETTINGS = ("study", "data_dir", "results_dir", "device", "seeds_per_job")
+# Settings that are whole numbers, and the least of each.
+NUMBERS = {"seeds_per_job": 1, "processes_per_run": 1, "workers": 0}
+SETTINGS = ("study", "data_dir", "results_dir", "device", *NUMBERS)
 SELECTIONS = ("architectures", "regimes", "seeds", "variants")
 CHANGES = ("dataset", *Training.model_fields)
 DEVICES = ("auto", "cpu", "cuda")
@@ -40,9 +43,11 @@ def open_study(config: Mapping[str, Any], builtin: Path) -> Study:
     settings = {key: config.get(key) for key in SETTINGS}
     if settings["device"] not in DEVICES:
         faults.append("config: device: " + choose_from("device", settings["device"], DEVICES))
-    per_job = settings["seeds_per_job"]
-    if type(per_job) is not int or per_job < 1:
-        faults.append(f"config: seeds_per_job: {per_job!r} is not a whole number of at least 1")
+    faults += [
+        f"config: {key}: {settings[key]!r} is not a whole number of at least {least}"
+        for key, least in NUMBERS.items()
+        if type(settings[key]) is not int or settings[key] < least
+    ]
     faults += [
         f"config: {key}: {settings[key]!r} is not the path of a folder"
         for key in ("data_dir", "results_dir")
@@ -66,6 +71,7 @@ def open_study(config: Mapping[str, Any], builtin: Path) -> Study:
         key: value for key, value in overrides.items() if key in CHANGES and value != _current(whole, key)
     }
     changed = _validate(_with_changes(raw, whole, changes), changes, file)
+    _check_last_batch(changed, settings["processes_per_run"])
     selected, selections = _select(changed, overrides)
     runs_name = file.stem + _suffix(changes)
     return Study(
@@ -74,6 +80,17 @@ def open_study(config: Mapping[str, Any], builtin: Path) -> Study:
         definition=selected,
         **{key: settings[key] for key in SETTINGS if key != "study"},
     )
+
+
+def _check_last_batch(definition: Definition, processes: int) -> None:
+    """Refuse more processes than an epoch's last, partial batch has images."""
+    size = definition.training.batch_size
+    last = DATASETS[definition.dataset].examples[0] % size or size
+    if processes > last:
+        raise UserError(
+            f"config: processes_per_run: {processes} processes cannot share the {last} images of an epoch's"
+            f" last batch; take at most {last}, or another batch_size than {size}"
+        )
 
 
 def _study_file(study: object, builtin: Path) -> Path:

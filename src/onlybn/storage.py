@@ -65,16 +65,13 @@ def save(folder: Path, run: Run, outcome: "Outcome", images: "Images", settings:
             # One entry only: safetensors writes several in an order that changes from process to process.
             metadata={"onlybn": json.dumps({"digest": run.digest, "frozen_sums": prints["sums"]})},
         )
-    examples = outcome.rows[-1]["epoch"] * len(images.train)
+    examples = outcome.rows[-1]["epoch"] * images.examples
     write_json(
         folder / "run.json",
         {
-            "study": run.study,
-            "seed": run.seed,
-            "digest": run.digest,
+            **described(run),
             "status": "finished" if outcome.diverged is None else "diverged",
             "diverged_epoch": outcome.diverged,
-            **run.specification,
             "channels": images.channels,
             "classes": images.classes,
             "normalisation": {"mean": images.mean, "std": images.std},
@@ -92,6 +89,17 @@ def save(folder: Path, run: Run, outcome: "Outcome", images: "Images", settings:
             },
         },
     )
+
+
+def described(run: Run) -> dict[str, Any]:
+    """Return what `run.json` says of a run before it is trained: its specification, seed and study."""
+    return {"study": run.study, "seed": run.seed, "digest": run.digest, **run.specification}
+
+
+def run_of(record: Mapping[str, Any]) -> Run:
+    """Return the run that such a record describes."""
+    names = ("study", "dataset", "architecture", "regime", "variant", "seed")
+    return Run(**{name: record[name] for name in names}, training=Training(**record["training"]))
 
 
 def publish(work: Path, folder: Path) -> None:
@@ -141,10 +149,7 @@ def load(folder: str | Path) -> "Network":
 
     folder = Path(folder)
     record = read_record(folder)
-    run = Run(
-        **{key: record[key] for key in ("study", "dataset", "architecture", "regime", "variant", "seed")},
-        training=Training(**record["training"]),
-    )
+    run = run_of(record)
     network, _ = draw(run, channels=record["channels"], classes=record["classes"])
     path = folder / "state.safetensors"
     try:

@@ -174,6 +174,10 @@ class Definition(_Strict):
             faults.append(
                 f"training.flip: a flipped image of {self.dataset} is not one of its class; allowed: false"
             )
+        if self.training.shift and DATASETS[self.dataset].photographs:
+            faults.append(
+                f"training.shift: {self.dataset}'s photographs are cropped at random, not shifted; allowed: 0"
+            )
         if faults:
             raise ValueError("\n".join(faults))
         return self
@@ -229,6 +233,8 @@ class Study:
     results_dir: str
     device: str
     seeds_per_job: int
+    processes_per_run: int
+    workers: int
 
     @property
     def experiments(self) -> dict[str, Experiment]:

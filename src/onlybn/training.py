@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from onlybn import models, regimes, variants
 from onlybn.datasets.images import Images
+from onlybn.distributed import ALONE, Group
 from onlybn.errors import UserError
 from onlybn.models.network import Network
 from onlybn.sgd import SGD
@@ -107,8 +108,12 @@ def train(
     *,
     precision: torch.dtype = torch.float32,
     observers: Sequence[Observer] = (),
+    group: Group = ALONE,
 ) -> Outcome:
-    """Train one run on the device that holds its images, and return the network with its record."""
+    """Train one run on the device to which its images come, and return the network with its record.
+
+    In a group every process calls this, and all return the same.
+    """
     training = run.training
     started = time.perf_counter()
     network, trained = draw(run, channels=images.channels, classes=images.classes)
@@ -117,8 +122,11 @@ def train(
         name: (layer.weight.detach().clone(), layer.bias.detach().clone())
         for name, layer in network.named_layers(nn.BatchNorm2d)
     }
+    model = group.wrap(network)
     optimiser = SGD(trained.values(), momentum=training.momentum, weight_decay=training.weight_decay)
-    steps_per_epoch = -(-len(images.train) // training.batch_size)
+    starts = range(0, images.examples, training.batch_size)
+    sizes = [min(training.batch_size, images.examples - start) for start in starts]
+    steps_per_epoch = len(sizes)
     rates = learning_rates(training, steps_per_epoch)
     rows: list[dict] = []
     diverged = None
@@ -131,10 +139,14 @@ def train(
             batch_size=training.batch_size,
             shift=training.shift,
             flip=training.flip,
+            group=group,
         )
+        sized = zip(batches, sizes, strict=True)
+        trained_on = train_epoch(model, optimiser, sized, epoch_rates, precision, group)
+        group.average(running_statistics(network).values())
         measured = {
-            "train": train_epoch(network, optimiser, batches, epoch_rates, precision),
-            "test": evaluate(network, images, precision=precision),
+            "train": trained_on,
+            "test": evaluate(network, images, precision=precision, group=group),
         }
         rows += [
             {"epoch": epoch, "split": split, **measures, "learning_rate": epoch_rates[-1]}
@@ -154,41 +166,48 @@ def train(
 
 
 def train_epoch(
-    network: Network,
+    model: nn.Module,
     optimiser: SGD,
-    batches: Iterable[tuple[Tensor, Tensor]],
+    batches: Iterable[tuple[tuple[Tensor, Tensor], int]],
     rates: Iterable[float],
     precision: torch.dtype,
+    group: Group = ALONE,
 ) -> dict[str, float]:
-    """Train on the batches, each at its learning rate; return what `Measures` does of them."""
-    network.train()
-    measures = Measures()
-    arithmetic = arithmetic_in(precision, network)
-    for (images, labels), rate in zip(batches, rates, strict=True):
+    """Train on the batches, each at its learning rate; return what `Measures` does of them.
+
+    With each batch, of which a process of a group has a part, comes the size of the whole.
+    """
+    model.train()
+    measures = Measures(next(model.parameters()).device)
+    arithmetic = arithmetic_in(precision, model)
+    for ((images, labels), whole), rate in zip(batches, rates, strict=True):
         with arithmetic:
-            logits = network(images)
+            logits = model(images)
         loss = F.cross_entropy(logits.float(), labels)
-        loss.backward()
+        group.weigh(loss, len(labels), whole).backward()
         optimiser.step(rate)
         measures.add(loss.detach(), logits.detach(), labels)
-    return measures.averages()
+    return measures.averages(group)
 
 
 @torch.no_grad()
-def evaluate(network: Network, images: Images, *, precision: torch.dtype = torch.float32) -> dict[str, float]:
+def evaluate(
+    network: Network, images: Images, *, precision: torch.dtype = torch.float32, group: Group = ALONE
+) -> dict[str, float]:
     """Test on the test images, with BatchNorm's running statistics; return what `Measures` does of them."""
     network.eval()
-    measures = Measures()
+    measures = Measures(images.device)
     arithmetic = arithmetic_in(precision, network)
     with nn.utils.parametrize.cached():
-        for batch, labels in images.test_batches(TEST_BATCH):
-            with arithmetic:
-                logits = network(batch)
-            measures.add(F.cross_entropy(logits.float(), labels), logits, labels)
-    return measures.averages()
+        for batch, labels in images.test_batches(TEST_BATCH, group):
+            if len(labels):  # of a small last batch not every process of a group has a part
+                with arithmetic:
+                    logits = network(batch)
+                measures.add(F.cross_entropy(logits.float(), labels), logits, labels)
+    return measures.averages(group)
 
 
-def arithmetic_in(precision: torch.dtype, network: Network) -> torch.autocast:
+def arithmetic_in(precision: torch.dtype, network: nn.Module) -> torch.autocast:
     """Return the context in which the network computes its activations in that precision."""
     device = next(network.parameters()).device.type
     return torch.autocast(device, precision, enabled=precision != torch.float32)
@@ -197,10 +216,10 @@ def arithmetic_in(precision: torch.dtype, network: Network) -> torch.autocast:
 class Measures:
     """Sums loss and hits over examples on the device, so that the host waits once, at the end."""
 
-    def __init__(self):
+    def __init__(self, device: torch.device):
         self.examples = 0
-        self.loss: Tensor | float = 0.0
-        self.hits: Tensor | int = 0
+        self.loss = torch.zeros((), dtype=torch.float64, device=device)
+        self.hits = torch.zeros(2, dtype=torch.int64, device=device)
 
     def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
         """Add a batch: its mean loss, logits (batch, classes) and labels (batch,)."""
@@ -214,19 +233,29 @@ class Measures:
         better = len(classes) - after.sum(dim=1)
         self.hits = self.hits + torch.stack([(better < 1).sum(), (better < 5).sum()])
 
-    def averages(self) -> dict[str, float]:
-        """Return the mean loss over examples, in nats, and top-1 and top-5 accuracy, in percent."""
-        top_1, top_5 = (self.hits.double() * 100 / self.examples).tolist()
-        return {"loss": float(self.loss) / self.examples, "top_1": top_1, "top_5": top_5}
+    def averages(self, group: Group = ALONE) -> dict[str, float]:
+        """Return the mean loss over a group's examples, in nats, and top-1 and top-5 accuracy, in percent."""
+        examples = torch.full_like(self.loss, self.examples)
+        sums = group.total(torch.stack([examples, self.loss, *self.hits.double()]))
+        examples, loss, *hits = sums.tolist()
+        top_1, top_5 = (100 * hit / examples for hit in hits)
+        return {"loss": loss / examples, "top_1": top_1, "top_5": top_5}
 
 
 def learned(network: nn.Module) -> dict[str, Tensor]:
     """Return what training moves: the trainable parameters and BatchNorm's running statistics, by name."""
-    tensors = {name: p.detach() for name, p in network.named_parameters() if p.requires_grad}
-    for name, layer in network.named_modules():
-        if isinstance(layer, nn.BatchNorm2d):
-            tensors |= {f"{name}.{key}": buffer for key, buffer in layer.named_buffers()}
-    return tensors
+    trained = {name: p.detach() for name, p in network.named_parameters() if p.requires_grad}
+    return trained | running_statistics(network)
+
+
+def running_statistics(network: nn.Module) -> dict[str, Tensor]:
+    """Return the running mean and variance of every BatchNorm layer, by name."""
+    return {
+        f"{name}.{key}": buffer
+        for name, layer in network.named_modules()
+        if isinstance(layer, nn.BatchNorm2d)
+        for key, buffer in layer.named_buffers()
+    }
 
 
 def frozen(network: nn.Module) -> dict[str, Tensor]:

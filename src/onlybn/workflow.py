@@ -34,9 +34,10 @@ class Workflow:
     # prepare, count
 
     def dataset_files(self, name: str | None = None) -> list[str]:
-        """Return the files of the study's dataset, or the pattern of any."""
-        folder = f"{self.results}/datasets/{name or self.study.definition.dataset}"
-        return [f"{folder}/{file}" for file in datasets.FILES]
+        """Return the files of the study's dataset, `name` being it or a pattern for it."""
+        dataset = self.study.definition.dataset
+        folder = f"{self.results}/datasets/{name or dataset}"
+        return [f"{folder}/{file}" for file in datasets.DATASETS[dataset].files]
 
     @property
     def parameter_counts(self) -> str:
@@ -76,9 +77,14 @@ class Workflow:
         point = (wildcards.architecture, wildcards.regime, wildcards.variant)
         return {f: self.study.run(*point, seed=int(f.name.removeprefix("seed-"))) for f in folders}
 
+    @property
+    def training_threads(self) -> int:
+        """How many cores a training job takes: for each process of a run its own, and its workers'."""
+        return self.study.processes_per_run * (1 + self.study.workers)
+
     @cached_property
     def gpus(self) -> int:
-        """How many GPUs a training job takes; `auto` takes one where there is an NVIDIA driver."""
+        """How many GPUs a process takes, 1 or 0; `auto` takes one where there is an NVIDIA driver."""
         wants = {"cuda": True, "cpu": False, "auto": Path("/dev/nvidiactl").exists()}
         return int(wants[self.study.device])
 

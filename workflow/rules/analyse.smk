@@ -10,7 +10,7 @@ rule analyse:
         STUDY.analysis_log,
     conda:
         "../../environment.yml"
-    threads: 1
+    threads: 1 + STUDY.study.workers
     resources:
         gpu=STUDY.gpus,
     params:

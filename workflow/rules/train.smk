@@ -14,9 +14,9 @@ for seeds in STUDY.study.seed_blocks():
             STUDY.block_log(seeds),
         conda:
             "../../environment.yml"
-        threads: 1
+        threads: STUDY.training_threads
         resources:
-            gpu=STUDY.gpus,
+            gpu=STUDY.gpus * STUDY.study.processes_per_run,
         params:
             digest=STUDY.digest,
             work=STUDY.work_pattern,

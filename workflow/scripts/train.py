@@ -7,13 +7,17 @@ with job(Path(snakemake.log[0])) as terminal:
     from onlybn.workflow import open_workflow
 
     workflow = open_workflow(snakemake.config, Path(snakemake.scriptdir).parent / "studies")
+    study = workflow.study
     runs = workflow.block_runs(snakemake.wildcards, snakemake.output)
     train_block(
         list(runs.values()),
         list(runs),
         work=Path(snakemake.params.work),
         dataset=Path(snakemake.input[0]).parent,
-        device=workflow.study.device,
-        threads=snakemake.threads,
+        data_dir=Path(study.data_dir),
+        device=study.device,
+        threads=max(1, snakemake.threads // study.processes_per_run - study.workers),
+        processes=study.processes_per_run,
+        workers=study.workers,
         terminal=terminal,
     )

@@ -5,14 +5,23 @@ from pathlib import Path
 
 import torch
 
-from onlybn import storage
-from onlybn.datasets.images import read
+from onlybn import datasets, storage
 from onlybn.errors import UserError
 from onlybn.files import write_table
 from onlybn.training import choose_device
 
 
-def measure(analysis: str, folder: Path, target: Path, *, dataset: Path, device: str, threads: int) -> None:
+def measure(
+    analysis: str,
+    folder: Path,
+    target: Path,
+    *,
+    dataset: Path,
+    data_dir: Path,
+    device: str,
+    threads: int,
+    workers: int,
+) -> None:
     """Write an analysis of the run in `folder` to `target`; an empty table if the run diverged.
 
     The network is tested in the precision that it was trained in. Raises UserError if the run is
@@ -22,7 +31,7 @@ def measure(analysis: str, folder: Path, target: Path, *, dataset: Path, device:
     torch.set_num_threads(threads)
     place = choose_device(device)
     record = storage.read_record(folder)
-    images = read(dataset, place)
+    images = datasets.read(dataset, place, data_dir=data_dir, workers=workers)
     if record["dataset_checksum"] != images.checksum:
         raise UserError(f"{folder} was trained on other data than {dataset} holds")
     table = module.SCHEMA.empty_table()

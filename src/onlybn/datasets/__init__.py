@@ -1,18 +1,15 @@
 """Datasets by name. Facts about them are known without torch; preparing and reading imports more."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    import numpy as np
+    import torch
 
-    Split = tuple["np.ndarray", "np.ndarray"]
+    from onlybn.datasets.images import Images
 
 SPLITS = ("train", "test")
-FILES = ("dataset.json", "train.safetensors", "test.safetensors")
 
 # The authors' framework normalises CIFAR-10 with ImageNet's constants.
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -20,11 +17,14 @@ _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True)
 class Dataset:
-    """What is known of a dataset of small square images before it is read.
+    """What is known of a dataset before it is read.
 
+    Images are `size` pixels high and wide as the network sees them. Small images have that size; of
+    photographs, of any size, it is the crop's, and `resize` the shorter side that testing crops from.
     `examples` counts those of the training and the test split; `flips` says whether a mirrored image
     still shows its class; `mean` and `std` normalise each channel of pixels in [0, 1] (None: the
-    training split's own are used). `source` is the `module:function` that reads it.
+    training split's own are used). `source` is what the files are read from: of small images the
+    `module:function` that reads them, of photographs the folder below `data_dir`.
     """
 
     title: str
@@ -36,20 +36,38 @@ class Dataset:
     source: str
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
+    resize: int | None = None
 
     @property
     def chance(self) -> float:
         """Accuracy of guessing, in percent."""
         return 100 / self.classes
 
-    def load(self, data_dir: Path) -> "dict[str, Split]":
-        """Read both splits: images, uint8 (examples, size, size, channels), and labels, int64.
+    @property
+    def photographs(self) -> bool:
+        """Whether the images stay in their files, and are decoded and cropped as they are needed."""
+        return self.resize is not None
 
-        Raises UserError if files are missing, truncated, altered or of another shape.
-        """
-        module, function = self.source.split(":")
-        read: Callable[[Path], dict[str, Split]] = getattr(import_module(module), function)
-        return read(data_dir)
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The names of the files that the prepare stage writes."""
+        ending = "parquet" if self.photographs else "safetensors"
+        return ("dataset.json", *(f"{split}.{ending}" for split in SPLITS))
+
+
+def read(folder: Path, device: "torch.device", *, data_dir: Path, workers: int = 0) -> "Images":
+    """Read what the prepare stage wrote into `folder`, for training on `device`.
+
+    `data_dir` is where photographs lie, and `workers` the processes that decode them (0: the one that
+    trains). Raises UserError if the prepared files are damaged or were altered.
+    """
+    if DATASETS[folder.name].photographs:
+        from onlybn.datasets import photographs
+
+        return photographs.read(folder, device, data_dir=data_dir, workers=workers)
+    from onlybn.datasets import small
+
+    return small.read(folder, device)
 
 
 DATASETS = {
@@ -81,6 +99,31 @@ DATASETS = {
         examples=(50_000, 10_000),
         flips=True,
         source="onlybn.datasets.cifar10:load_jpeg",
+        mean=_IMAGENET_MEAN,
+        std=_IMAGENET_STD,
+    ),
+    "imagenet": Dataset(
+        title="ImageNet",
+        classes=1_000,
+        channels=3,
+        size=224,
+        resize=256,
+        examples=(1_281_167, 50_000),
+        flips=True,
+        source="imagenet",
+        mean=_IMAGENET_MEAN,
+        std=_IMAGENET_STD,
+    ),
+    # 10 classes of ImageNet, the photographs' shorter side 160 pixels.
+    "imagenette160": Dataset(
+        title="Imagenette",
+        classes=10,
+        channels=3,
+        size=128,
+        resize=146,
+        examples=(1_000, 400),
+        flips=True,
+        source="imagenette160",
         mean=_IMAGENET_MEAN,
         std=_IMAGENET_STD,
     ),

@@ -1,123 +1,51 @@
-"""Prepared images on the device that trains, and their augmentation, a whole batch at a time."""
+"""What training asks of a dataset, however its images are kept."""
 
-import json
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from functools import cached_property
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
-from torch.nn import functional as F
 
-from onlybn.datasets import SPLITS
-from onlybn.datasets.prepare import checksum
-from onlybn.errors import UserError
-from onlybn.randomness import generator
+from onlybn.distributed import ALONE, Group
 
 
-@dataclass(frozen=True)
-class Split:
-    """Images, uint8 (examples, height, width, channels), and labels, int64, on one device."""
+@dataclass(frozen=True, kw_only=True)
+class Images(ABC):
+    """A prepared dataset, whose batches arrive on one device.
 
-    images: Tensor
-    labels: Tensor
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-
-@dataclass(frozen=True)
-class Images:
-    """A prepared dataset on one device.
-
-    `mean` and `std` normalise each channel of pixels in [0, 1]; a pixel's byte times `scale` plus `offset`,
-    float32 (channels,), is the same.
+    `examples` counts the training images; `mean` and `std` normalise each channel of pixels in [0, 1].
     """
 
-    train: Split
-    test: Split
+    device: torch.device
+    examples: int
+    channels: int
     classes: int
     mean: list[float]
     std: list[float]
-    scale: Tensor
-    offset: Tensor
     checksum: str
 
-    @property
-    def channels(self) -> int:
-        """Channels of an image."""
-        return self.train.images.shape[-1]
-
-    @property
-    def device(self) -> torch.device:
-        """Where the images are, and training happens."""
-        return self.train.labels.device
-
+    @abstractmethod
     def training_batches(
-        self, *, seed: int, epoch: int, batch_size: int, shift: float, flip: bool
+        self, *, seed: int, epoch: int, batch_size: int, shift: float, flip: bool, group: Group = ALONE
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield an epoch's augmented batches: normalised images and labels; the last may be partial.
 
-        Order, shifts and flips are drawn on the host for the whole epoch from (seed, purpose, epoch).
-        Images move by up to `shift` of their side, rounded to pixels, over black, as a padded random crop
-        does.
+        Order and augmentation depend on (seed, epoch) alone. Of every batch of `batch_size` a process of a
+        group gets its part.
         """
-        images, labels = self.train.images, self.train.labels
-        count, pixels = len(labels), round(shift * images.shape[1])
-        order = generator(seed, "order", epoch).permutation(count)
-        moves = generator(seed, "shift", epoch).integers(-pixels, pixels + 1, (count, 2))
-        flips = generator(seed, "flip", epoch).random(count) < (0.5 if flip else 0)
-        order, moves, flips = (torch.from_numpy(drawn).to(self.device) for drawn in (order, moves, flips))
-        for start in range(0, count, batch_size):
-            chosen = order[start : start + batch_size]
-            end = start + len(chosen)
-            batch = augment(images[chosen], moves[start:end], flips[start:end], pixels)
-            yield self.normalise(batch), labels[chosen]
 
-    def test_batches(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    @abstractmethod
+    def test_batches(self, batch_size: int, group: Group = ALONE) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the test split in its order: normalised images and labels; the last batch may be partial."""
-        for start in range(0, len(self.test), batch_size):
-            end = start + batch_size
-            yield self.normalise(self.test.images[start:end]), self.test.labels[start:end]
 
     def normalise(self, images: Tensor) -> Tensor:
         """Turn uint8 (batch, height, width, channels) into float32 (batch, channels, height, width)."""
-        return (images * self.scale + self.offset).permute(0, 3, 1, 2)
+        scale, offset = self._scale_and_offset
+        return (images * scale + offset).permute(0, 3, 1, 2)
 
-
-def read(folder: Path, device: torch.device) -> Images:
-    """Read what the prepare stage wrote into `folder`; raise UserError if it was altered since."""
-    facts = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
-    try:
-        tensors = {split: load_file(folder / f"{split}.safetensors") for split in SPLITS}
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"{folder} is damaged ({error}); delete it to prepare it again") from None
-    found = checksum({s: (t["images"].numpy(), t["labels"].numpy()) for s, t in tensors.items()})
-    if found != facts["checksum"]:
-        raise UserError(f"{folder} was altered since it was prepared; delete it to prepare it again")
-    std = torch.tensor(facts["std"])
-    return Images(
-        **{s: Split(t["images"].to(device), t["labels"].to(device)) for s, t in tensors.items()},
-        classes=facts["classes"],
-        mean=facts["mean"],
-        std=facts["std"],
-        scale=(1 / (255 * std)).to(device),
-        offset=(-torch.tensor(facts["mean"]) / std).to(device),
-        checksum=found,
-    )
-
-
-def augment(images: Tensor, moves: Tensor, flips: Tensor, pixels: int) -> Tensor:
-    """Move every image by its own (down, right) of `moves`, at most `pixels`, and mirror it where `flips`.
-
-    Images are uint8 (batch, height, width, channels); `moves` int64 (batch, 2); `flips` bool (batch,).
-    """
-    batch, height, width, _ = images.shape
-    padded = F.pad(images, (0, 0, pixels, pixels, pixels, pixels))
-    column = torch.arange(width, device=images.device)
-    columns = torch.where(flips[:, None], width - 1 - column, column) - moves[:, 1:] + pixels
-    rows = torch.arange(height, device=images.device) - moves[:, :1] + pixels
-    image = torch.arange(batch, device=images.device)
-    return padded[image[:, None, None], rows[:, :, None], columns[:, None, :]]
+    @cached_property
+    def _scale_and_offset(self) -> tuple[Tensor, Tensor]:
+        mean, std = torch.tensor(self.mean), torch.tensor(self.std)
+        return (1 / (255 * std)).to(self.device), (-mean / std).to(self.device)

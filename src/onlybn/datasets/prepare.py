@@ -1,24 +1,43 @@
-"""The prepare stage: a dataset's own files become checked uint8 tensors with integer labels."""
+"""The prepare stage: small images become checked uint8 tensors with labels, photographs a checked index."""
 
 import hashlib
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors.numpy import save
 
-from onlybn.datasets import DATASETS, SPLITS, Dataset
+from onlybn.datasets import DATASETS, SPLITS, Dataset, image_folder
 from onlybn.errors import UserError
-from onlybn.files import write_json, written_whole
+from onlybn.files import write_json, write_table, written_whole
+
+Split = tuple[np.ndarray, np.ndarray]
 
 
 def prepare(name: str, data_dir: Path, folder: Path) -> None:
-    """Write `{train,test}.safetensors` and `dataset.json` of the named dataset into `folder`.
+    """Write the files of the named dataset into `folder`: `dataset.json`, and one for each split.
 
-    Each split holds `images`, uint8 (examples, height, width, channels), and `labels`, int64.
     Raises UserError, naming the file, before anything is written.
     """
     dataset = DATASETS[name]
-    splits = dataset.load(data_dir)
+    facts = _prepare_photographs if dataset.photographs else _prepare_small
+    write_json(
+        folder / "dataset.json",
+        {
+            "dataset": name,
+            "title": dataset.title,
+            "examples": dict(zip(SPLITS, dataset.examples, strict=True)),
+            **facts(name, data_dir, folder),
+        },
+    )
+
+
+def _prepare_small(name: str, data_dir: Path, folder: Path) -> dict[str, Any]:
+    """Write each split's `images`, uint8 (examples, height, width, channels), and `labels`, int64."""
+    dataset = DATASETS[name]
+    module, function = dataset.source.split(":")
+    splits: dict[str, Split] = getattr(import_module(module), function)(data_dir)
     for split, expected in zip(SPLITS, dataset.examples, strict=True):
         _check(name, split, dataset, expected, *splits[split])
     for split in SPLITS:
@@ -26,21 +45,30 @@ def prepare(name: str, data_dir: Path, folder: Path) -> None:
         with written_whole(folder / f"{split}.safetensors") as path:
             path.write_bytes(save({"images": images, "labels": labels}))
     pixels = splits["train"][0] / 255.0 if dataset.mean is None else None
-    write_json(
-        folder / "dataset.json",
-        {
-            "dataset": name,
-            "title": dataset.title,
-            "classes": dataset.classes,
-            "examples": dict(zip(SPLITS, dataset.examples, strict=True)),
-            "mean": dataset.mean if pixels is None else pixels.mean(axis=(0, 1, 2)).tolist(),
-            "std": dataset.std if pixels is None else pixels.std(axis=(0, 1, 2)).tolist(),
-            "checksum": checksum(splits),
-        },
-    )
+    return {
+        "classes": dataset.classes,
+        "mean": dataset.mean if pixels is None else pixels.mean(axis=(0, 1, 2)).tolist(),
+        "std": dataset.std if pixels is None else pixels.std(axis=(0, 1, 2)).tolist(),
+        "checksum": checksum(splits),
+    }
 
 
-def checksum(splits: dict[str, tuple[np.ndarray, np.ndarray]]) -> str:
+def _prepare_photographs(name: str, data_dir: Path, folder: Path) -> dict[str, Any]:
+    """Write each split's index of files: path, label, bytes and SHA-256."""
+    dataset = DATASETS[name]
+    tables, class_names = image_folder.index(name, data_dir)
+    for split in SPLITS:
+        write_table(folder / f"{split}.parquet", tables[split])
+    return {
+        "classes": dataset.classes,
+        "class_names": class_names,
+        "mean": dataset.mean,
+        "std": dataset.std,
+        "checksum": image_folder.digest(tables),
+    }
+
+
+def checksum(splits: dict[str, Split]) -> str:
     """Return the SHA-256 of the training and test images and labels, in that order."""
     digest = hashlib.sha256()
     for split in SPLITS:

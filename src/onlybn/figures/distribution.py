@@ -55,13 +55,13 @@ def numbers(table: pd.DataFrame, column: str, edges: Sequence[float] | None = No
 
 
 def draw(numbers: pd.DataFrame, label: str, *, log: bool = False) -> Figure:
-    """Draw a panel per network, at most four to a row, with a filled outline per regime."""
+    """Draw a panel per network, three or four to a row, with a filled outline per regime."""
     networks = (
         numbers[["architecture", "family", "depth", "width"]]
         .drop_duplicates()
         .sort_values(["family", "depth", "width"])["architecture"]
     )
-    columns = min(4, len(networks))
+    columns = 3 if len(networks) in (5, 6, 9) else min(4, len(networks))
     rows = -(-len(networks) // columns)
     figure, grid = plt.subplots(
         rows,
@@ -88,9 +88,9 @@ def draw(numbers: pd.DataFrame, label: str, *, log: bool = False) -> Figure:
         axes.set_title(f"{network}" if len(networks) > 1 else f"{title}, {network}")
     for line in grid:
         line[0].set_ylabel("channels (%)")
+        axes.tick_params(labelbottom=True)
     for axes in shown[-columns:]:
         axes.set_xlabel(label)
-        axes.tick_params(labelbottom=True)
     style.legend_below(figure, shown, columns=2)
     return figure
 

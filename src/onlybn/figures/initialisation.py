@@ -14,8 +14,9 @@ _MARKERS = ("o", "s", "^", "D")
 def numbers(metrics: pd.DataFrame, part: int, *, without_failed: bool = False) -> pd.DataFrame:
     """Return a row per panel, regime, architecture and initialisation: mean top-1 `y`.
 
-    `initialisation` is that part of the variant's name: 0 the features', 1 BatchNorm's. With
-    `without_failed`, `runs` says whether the mean is over all runs or over those that did not end at chance.
+    `initialisation` is that part of the variant's name: 0 the features', 1 BatchNorm's. `runs` says whether
+    the mean is over `all` runs or, with `without_failed`, and for an initialisation of which any run ended
+    at chance, over those that `trained`.
     """
     runs = finals(metrics[metrics["regime"].isin(COMPARED)])
     taken = {"all": runs}
@@ -25,6 +26,8 @@ def numbers(metrics: pd.DataFrame, part: int, *, without_failed: bool = False) -
         [over_seeds(chosen, values=["top_1"]).assign(runs=name) for name, chosen in taken.items()]
     )
     points["initialisation"] = points["variant"].str.split("_").str[part]
+    failed = points.loc[points["at_chance"] > 0, "initialisation"]
+    points = points[points["runs"].eq("all") | points["initialisation"].isin(failed)]
     return by_panel(points.rename(columns={"top_1": "y", "top_1_std": "std"}))
 
 

@@ -53,7 +53,7 @@ def panels(
     figure, grid = plt.subplots(
         len(values),
         len(shown),
-        figsize=(2.75 * len(shown), 2.2 * len(values)),
+        figsize=(2.75 * len(shown) if len(shown) > 1 else 3.4, 2.2 * len(values)),
         sharey=True,
         squeeze=False,
         layout="constrained",

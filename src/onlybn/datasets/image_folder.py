@@ -1,0 +1,115 @@
+"""Photographs in an ImageFolder tree: the index that the prepare stage makes of their files.
+
+Below the dataset's folder, itself below `data_dir`, lie `train/<class>/*` and `val/<class>/*`; ImageNet's
+classes are named by WordNet's identifiers, and labels follow their sorted order.
+"""
+
+import hashlib
+import io
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pyarrow as pa
+from PIL import Image, UnidentifiedImageError
+from tqdm import tqdm
+
+from onlybn.datasets import DATASETS, SPLITS
+from onlybn.errors import UserError
+
+FOLDERS = dict(zip(SPLITS, ("train", "val"), strict=True))
+INDEX = pa.schema(
+    [("path", pa.string()), ("label", pa.int64()), ("bytes", pa.int64()), ("sha256", pa.binary(32))]
+)
+
+
+def index(name: str, data_dir: Path) -> tuple[dict[str, pa.Table], list[str]]:
+    """Return the index of each split of the named dataset, a row per file, and its classes by label.
+
+    `path` is relative to the dataset's folder. Every file is read once, for its checksum, and looked at
+    without decoding it. Raises UserError naming what is missing, too much, or not a whole image.
+    """
+    dataset = DATASETS[name]
+    folder = data_dir / dataset.source
+    found = {split: _files(name, folder / FOLDERS[split]) for split in SPLITS}
+    classes = list(found["train"])
+    if list(found["test"]) != classes:
+        odd = sorted(set(classes) ^ set(found["test"]))
+        raise UserError(
+            f"{name}: {folder / 'train'} and {folder / 'val'} hold other classes: {_some(odd)} in one alone"
+        )
+    if len(classes) != dataset.classes:
+        raise UserError(f"{name}: {folder} holds {len(classes)} classes, expected {dataset.classes:,}")
+    for (split, by_class), expected in zip(found.items(), dataset.examples, strict=True):
+        count = sum(map(len, by_class.values()))
+        if count != expected:
+            place = folder / FOLDERS[split]
+            raise UserError(f"{name}: {place} holds {count:,} images, expected {expected:,}")
+    return {split: _checked(name, folder, by_class) for split, by_class in found.items()}, classes
+
+
+def _files(name: str, folder: Path) -> dict[str, list[Path]]:
+    """Return the images of each class below the folder, all in the order of their names."""
+    from torchvision.datasets import ImageFolder
+
+    expected = f"expected {folder}/<class>/*.JPEG; set data_dir to the folder of {folder.parent.name}/"
+    try:
+        images = ImageFolder(folder)
+    except FileNotFoundError as error:
+        reason = str(error).splitlines()[0].rstrip(".") if folder.is_dir() else f"{folder} is missing"
+        raise UserError(f"{name}: {reason}; {expected}") from None
+    except OSError as error:
+        raise UserError(f"{name}: {folder} cannot be read ({error.strerror}); {expected}") from None
+    by_class: dict[str, list[Path]] = {one: [] for one in images.classes}
+    for path, label in images.samples:
+        by_class[images.classes[label]].append(Path(path))
+    return by_class
+
+
+def _checked(name: str, folder: Path, by_class: dict[str, list[Path]]) -> pa.Table:
+    labelled = [(path, label) for label, paths in enumerate(by_class.values()) for path in paths]
+    split = labelled[0][0].parts[-3]
+    with ThreadPoolExecutor(min(32, 4 * (os.cpu_count() or 1))) as pool:
+        looked_at = pool.map(_look, (path for path, _ in labelled))
+        facts = list(tqdm(looked_at, f"checking {name} {split}", len(labelled), unit=" files", mininterval=1))
+    broken = [str(path) for (path, _), fact in zip(labelled, facts, strict=True) if fact is None]
+    if broken:
+        raise UserError(
+            f"{name}: {len(broken):,} of {len(labelled):,} files are not whole images: {_some(broken)}"
+        )
+    rows = [
+        {"path": path.relative_to(folder).as_posix(), "label": label, "bytes": size, "sha256": digest}
+        for (path, label), (size, digest) in zip(labelled, facts, strict=True)
+    ]
+    return pa.Table.from_pylist(rows, INDEX)
+
+
+def _look(path: Path) -> tuple[int, bytes] | None:
+    """Return a file's size and SHA-256, or None if it is not a whole image."""
+    try:
+        content = path.read_bytes()
+        if not _ends(content):
+            Image.open(io.BytesIO(content)).load()
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError):
+        return None
+    return len(content), hashlib.sha256(content).digest()
+
+
+def _ends(content: bytes) -> bool:
+    """Say whether this is a JPEG whose last scan ends as it should; what is not is decoded to be sure."""
+    start = content.rfind(b"\xff\xda")
+    return content[:2] == b"\xff\xd8" and 0 < start < content.rfind(b"\xff\xd9")
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
+
+
+def digest(tables: dict[str, pa.Table]) -> str:
+    """Return the SHA-256 over the paths, labels and checksums of both splits, in that order."""
+    whole = hashlib.sha256()
+    for split in SPLITS:
+        for path, label, _, checksum in zip(*(c.to_pylist() for c in tables[split].columns), strict=True):
+            whole.update(f"{split}/{path} {label} ".encode() + checksum)
+    return whole.hexdigest()

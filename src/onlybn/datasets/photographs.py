@@ -1,0 +1,206 @@
+"""Photographs: decoded, cropped and mirrored one by one, in processes beside the one that trains.
+
+In training (Appendix B) a crop of random size and shape becomes the network's input; in testing the
+centre, after the shorter side was resized. Both resize bilinearly with antialiasing, as torchvision does.
+"""
+
+import hashlib
+import io
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from onlybn.datasets import DATASETS, SPLITS
+from onlybn.datasets.image_folder import digest
+from onlybn.datasets.images import Images
+from onlybn.distributed import ALONE, Group
+from onlybn.errors import UserError
+from onlybn.randomness import generator
+
+# A random crop's share of the photograph's area, and its width over its height.
+AREA = (0.1, 1.0)
+RATIO = (0.8, 1.25)
+
+Box = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
+class Split:
+    """The files of a split, their labels, int64 (examples,), and their SHA-256."""
+
+    folder: Path
+    paths: pa.ChunkedArray
+    labels: np.ndarray
+    checksums: pa.ChunkedArray
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def open(self, example: int) -> Image.Image:
+        """Decode an example; raise UserError if its file is gone, or not what it was when prepared."""
+        path = self.folder / self.paths[example].as_py()
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise UserError(f"{path} cannot be read ({error.strerror}), but was when prepared") from None
+        if hashlib.sha256(content).digest() != self.checksums[example].as_py():
+            raise UserError(f"{path} was altered since it was prepared; mend it, or prepare all again")
+        try:
+            return Image.open(io.BytesIO(content)).convert("RGB")
+        except (OSError, SyntaxError, ValueError) as error:
+            raise UserError(f"{path} is not a whole image ({error})") from None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Photographs(Images):
+    """Photographs that stay in their files; `workers` processes decode them (0: the one that trains)."""
+
+    train: Split
+    test: Split
+    size: int
+    resize: int
+    workers: int
+
+    def training_batches(
+        self, *, seed: int, epoch: int, batch_size: int, shift: float, flip: bool, group: Group = ALONE
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield an epoch's augmented batches: normalised images and labels; the last may be partial.
+
+        Order and flips are drawn for the whole epoch from (seed, purpose, epoch), and each crop from
+        (seed, purpose, epoch, place in the order), so that the number of workers changes nothing.
+        `shift` is 0: a random crop moves the image already.
+        """
+        count = len(self.train)
+        views = _TrainingViews(
+            self.train,
+            self.size,
+            order=generator(seed, "order", epoch).permutation(count),
+            flips=generator(seed, "flip", epoch).random(count) < (0.5 if flip else 0),
+            seed=seed,
+            epoch=epoch,
+        )
+        return self._batches(views, batch_size, group)
+
+    def test_batches(self, batch_size: int, group: Group = ALONE) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the test split in its order: normalised images and labels; the last batch may be partial."""
+        return self._batches(_TestViews(self.test, self.size, self.resize), batch_size, group)
+
+    def _batches(
+        self, views: "_TrainingViews | _TestViews", batch_size: int, group: Group
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        places = range(len(views.split))
+        loader = DataLoader(
+            views,
+            batch_sampler=[places[part] for part in group.parts(len(places), batch_size) if places[part]],
+            num_workers=self.workers,
+            pin_memory=self.device.type == "cuda",
+        )
+        try:
+            for images, labels in loader:
+                images, labels = (t.to(self.device, non_blocking=True) for t in (images, labels))
+                yield self.normalise(images), labels
+        except UserError as error:  # a worker's comes with its traceback above the sentence
+            raise UserError(str(error).rstrip().rpartition("UserError: ")[2]) from None
+
+
+@dataclass(frozen=True)
+class _TrainingViews:
+    """An epoch's random crops in its order: an image, uint8 (size, size, channels), and a label for each."""
+
+    split: Split
+    size: int
+    order: np.ndarray
+    flips: np.ndarray
+    seed: int
+    epoch: int
+
+    def __getitem__(self, place: int) -> tuple[np.ndarray, np.int64]:
+        image = self.split.open(self.order[place])
+        box = random_crop(generator(self.seed, "crop", self.epoch, place), *image.size)
+        image = image.crop(box).resize((self.size, self.size), Image.Resampling.BILINEAR)
+        if self.flips[place]:
+            image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        return np.array(image), self.split.labels[self.order[place]]
+
+
+@dataclass(frozen=True)
+class _TestViews:
+    """The centre crops of a split: an image, uint8 (size, size, channels), and a label for each."""
+
+    split: Split
+    size: int
+    resize: int
+
+    def __getitem__(self, place: int) -> tuple[np.ndarray, np.int64]:
+        image = centre_crop(self.split.open(place), resize=self.resize, size=self.size)
+        return np.array(image), self.split.labels[place]
+
+
+def random_crop(rng: np.random.Generator, width: int, height: int) -> Box:
+    """Draw a crop (left, upper, right, lower) of random area and shape, as torchvision draws it.
+
+    The logarithm of the shape is uniform. After ten draws that do not fit, the crop is the largest centred
+    one whose shape is allowed.
+    """
+    for _ in range(10):
+        area = width * height * rng.uniform(*AREA)
+        ratio = math.exp(rng.uniform(*map(math.log, RATIO)))
+        w, h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+        left, upper = rng.random(2)
+        if 0 < w <= width and 0 < h <= height:
+            left, upper = int(left * (width - w + 1)), int(upper * (height - h + 1))
+            return left, upper, left + w, upper + h
+    low, high = RATIO
+    w, h = min(width, round(height * high)), min(height, round(width / low))
+    left, upper = (width - w) // 2, (height - h) // 2
+    return left, upper, left + w, upper + h
+
+
+def centre_crop(image: Image.Image, *, resize: int, size: int) -> Image.Image:
+    """Resize the shorter side, keeping the shape, and take the square of `size` in the middle."""
+    short = min(image.size)
+    width, height = (resize if side == short else int(resize * side / short) for side in image.size)
+    image = image.resize((width, height), Image.Resampling.BILINEAR)
+    left, upper = round((width - size) / 2), round((height - size) / 2)
+    return image.crop((left, upper, left + size, upper + size))
+
+
+def read(folder: Path, device: torch.device, *, data_dir: Path, workers: int) -> Photographs:
+    """Read the index that the prepare stage wrote into `folder`; raise UserError if it was altered since."""
+    dataset = DATASETS[folder.name]
+    facts = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
+    try:
+        tables = {split: pq.read_table(folder / f"{split}.parquet") for split in SPLITS}
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(f"{folder} is damaged ({error}); delete it to prepare it again") from None
+    if digest(tables) != facts["checksum"]:
+        raise UserError(f"{folder} was altered since it was prepared; delete it to prepare it again")
+    splits = {
+        split: Split(
+            folder=data_dir / dataset.source,
+            paths=table["path"],
+            labels=table["label"].to_numpy(),
+            checksums=table["sha256"],
+        )
+        for split, table in tables.items()
+    }
+    return Photographs(
+        **splits,
+        size=dataset.size,
+        resize=dataset.resize,
+        workers=workers,
+        device=device,
+        examples=len(splits["train"]),
+        channels=dataset.channels,
+        **{name: facts[name] for name in ("classes", "mean", "std", "checksum")},
+    )

@@ -1,0 +1,97 @@
+"""Small images: all of them on the device that trains, augmented a whole batch at a time."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+from torch.nn import functional as F
+
+from onlybn.datasets import SPLITS
+from onlybn.datasets.images import Images
+from onlybn.datasets.prepare import checksum
+from onlybn.distributed import ALONE, Group
+from onlybn.errors import UserError
+from onlybn.randomness import generator
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images, uint8 (examples, height, width, channels), and labels, int64, on one device."""
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SmallImages(Images):
+    """Images of one small size, all of them on the device."""
+
+    train: Split
+    test: Split
+
+    def training_batches(
+        self, *, seed: int, epoch: int, batch_size: int, shift: float, flip: bool, group: Group = ALONE
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield an epoch's augmented batches: normalised images and labels; the last may be partial.
+
+        Order, shifts and flips are drawn on the host for the whole epoch from (seed, purpose, epoch).
+        Images move by up to `shift` of their side, rounded to pixels, over black, as a padded random crop
+        does.
+        """
+        images, labels = self.train.images, self.train.labels
+        count, pixels = len(labels), round(shift * images.shape[1])
+        order = generator(seed, "order", epoch).permutation(count)
+        moves = generator(seed, "shift", epoch).integers(-pixels, pixels + 1, (count, 2))
+        flips = generator(seed, "flip", epoch).random(count) < (0.5 if flip else 0)
+        order, moves, flips = (torch.from_numpy(drawn).to(self.device) for drawn in (order, moves, flips))
+        for part in group.parts(count, batch_size):
+            chosen = order[part]
+            batch = augment(images[chosen], moves[part], flips[part], pixels)
+            yield self.normalise(batch), labels[chosen]
+
+    def test_batches(self, batch_size: int, group: Group = ALONE) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the test split in its order: normalised images and labels; the last batch may be partial."""
+        for part in group.parts(len(self.test), batch_size):
+            yield self.normalise(self.test.images[part]), self.test.labels[part]
+
+
+def read(folder: Path, device: torch.device) -> SmallImages:
+    """Read what the prepare stage wrote into `folder`; raise UserError if it was altered since."""
+    facts = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
+    try:
+        tensors = {split: load_file(folder / f"{split}.safetensors") for split in SPLITS}
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{folder} is damaged ({error}); delete it to prepare it again") from None
+    found = checksum({s: (t["images"].numpy(), t["labels"].numpy()) for s, t in tensors.items()})
+    if found != facts["checksum"]:
+        raise UserError(f"{folder} was altered since it was prepared; delete it to prepare it again")
+    images = tensors["train"]["images"]
+    return SmallImages(
+        **{s: Split(t["images"].to(device), t["labels"].to(device)) for s, t in tensors.items()},
+        device=device,
+        examples=len(images),
+        channels=images.shape[-1],
+        **{name: facts[name] for name in ("classes", "mean", "std", "checksum")},
+    )
+
+
+def augment(images: Tensor, moves: Tensor, flips: Tensor, pixels: int) -> Tensor:
+    """Move every image by its own (down, right) of `moves`, at most `pixels`, and mirror it where `flips`.
+
+    Images are uint8 (batch, height, width, channels); `moves` int64 (batch, 2); `flips` bool (batch,).
+    """
+    batch, height, width, _ = images.shape
+    padded = F.pad(images, (0, 0, pixels, pixels, pixels, pixels))
+    column = torch.arange(width, device=images.device)
+    columns = torch.where(flips[:, None], width - 1 - column, column) - moves[:, 1:] + pixels
+    rows = torch.arange(height, device=images.device) - moves[:, :1] + pixels
+    image = torch.arange(batch, device=images.device)
+    return padded[image[:, None, None], rows[:, :, None], columns[:, None, :]]

@@ -1,0 +1,114 @@
+"""Several processes that train one run together, each on its part of every batch (torch's DDP)."""
+
+import json
+import os
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, distributed, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from onlybn.errors import UserError
+
+
+@dataclass(frozen=True)
+class Group:
+    """The processes that train one run: which of them this is, from 0, and how many there are.
+
+    Parameters, order and augmentation are the same in all of them, since they are drawn from the seed.
+    Gradients are averaged over the whole batch, measures over all examples. BatchNorm normalises each
+    process's part of a batch by that part's own statistics; running statistics are averaged over the
+    processes.
+    """
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def leads(self) -> bool:
+        """Whether this is the process that writes the run's folder and tells how it goes."""
+        return self.rank == 0
+
+    def parts(self, count: int, batch_size: int) -> Iterator[slice]:
+        """Yield this process's part of each batch of `count` examples; parts differ by one at most."""
+        for start in range(0, count, batch_size):
+            whole = min(batch_size, count - start)
+            yield slice(start + whole * self.rank // self.size, start + whole * (self.rank + 1) // self.size)
+
+    def wrap(self, network: nn.Module) -> nn.Module:
+        """Return the network as the loop calls it: backward passes then average gradients over processes."""
+        if self.size == 1:
+            return network
+        device = next(network.parameters()).device
+        return DistributedDataParallel(
+            network, device_ids=[device] if device.type == "cuda" else None, broadcast_buffers=False
+        )
+
+    def weigh(self, loss: Tensor, part: int, whole: int) -> Tensor:
+        """Weigh the mean loss of a part, so that DDP's mean over processes is that of the whole batch."""
+        return loss if self.size == 1 else loss * (part * self.size / whole)
+
+    def total(self, sums: Tensor) -> Tensor:
+        """Add up a tensor over the processes."""
+        if self.size > 1:
+            distributed.all_reduce(sums)
+        return sums
+
+    @torch.no_grad()
+    def average(self, tensors: Iterable[Tensor]) -> None:
+        """Replace each tensor by its mean over the processes."""
+        if self.size > 1:
+            for tensor in tensors:
+                tensor.copy_(self.total(tensor.clone()) / self.size)
+
+
+ALONE = Group()
+
+
+def launch(processes: int, module: str, arguments: Mapping[str, Any]) -> None:
+    """Run `python -m module` with the arguments as JSON in that many processes, as torchrun does.
+
+    If one fails, all are stopped: raises UserError with its sentence, or RuntimeError for any other fault,
+    whose traceback that process has printed.
+    """
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=processes,
+        run_id=f"onlybn-{os.getpid()}",
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        max_restarts=0,
+        monitor_interval=0.1,
+    )
+    try:
+        elastic_launch(config, sys.executable)("-m", module, json.dumps(arguments))
+    except ChildFailedError as error:
+        rank, failure = error.get_first_failure()
+        told = failure.message if isinstance(failure.message, str) else failure.message["message"]
+        kind, _, sentence = told.partition(": ")
+        if kind == UserError.__name__:
+            raise UserError(sentence) from None
+        raise RuntimeError(f"process {rank} of {processes} failed: {told}") from None
+
+
+def join(device: torch.device) -> tuple[Group, torch.device]:
+    """Join the processes that `launch` started; return the group and this process's own device.
+
+    Raises UserError if there are fewer CUDA devices than processes.
+    """
+    rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    if device.type == "cuda":
+        there = torch.cuda.device_count()
+        if there < size:
+            raise UserError(f"processes_per_run: {size} were asked for, but there are {there} CUDA devices")
+        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(device)
+    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    return Group(rank, size), device

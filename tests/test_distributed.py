@@ -1,0 +1,167 @@
+"""Several processes on one run: what they share gives what one process gives, where BatchNorm allows."""
+
+import json
+import shutil
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from safetensors.numpy import save_file
+from safetensors.torch import load_file
+
+from onlybn import block, storage
+from onlybn.datasets import small
+from onlybn.datasets.prepare import checksum
+from onlybn.distributed import ALONE, Group
+from onlybn.errors import UserError
+from onlybn.files import write_json
+from onlybn.sgd import SGD
+from onlybn.training import draw, evaluate, learned, learning_rates, running_statistics, train
+
+
+class Silent:
+    def say(self, line):
+        self.line = line
+
+
+@pytest.fixture
+def together(tmp_path):
+    """Train a run in two processes that talk over gloo; return its folder."""
+
+    def do(run, dataset):
+        folder = tmp_path / "runs" / f"seed-{run.seed}"
+        block.train_block(
+            [run],
+            [folder],
+            work=tmp_path / "work",
+            dataset=dataset,
+            data_dir=tmp_path,
+            device="cpu",
+            threads=1,
+            processes=2,
+            workers=0,
+            terminal=Silent(),
+        )
+        return folder
+
+    return do
+
+
+@pytest.fixture
+def some_digits(digits, digits_folder, tmp_path):
+    """A prepared dataset of 102 training and 51 test digits: four of five batches have unequal halves."""
+
+    def write(change=lambda images: images):
+        folder = tmp_path / "datasets" / "digits"
+        shutil.copytree(digits_folder, folder)
+        splits = {
+            "train": (change(digits.train.images[:102].numpy()), digits.train.labels[:102].numpy()),
+            "test": (change(digits.test.images[:51].numpy()), digits.test.labels[:51].numpy()),
+        }
+        for split, (images, labels) in splits.items():
+            save_file({"images": images, "labels": labels}, folder / f"{split}.safetensors")
+        facts = json.loads((folder / "dataset.json").read_text())
+        write_json(folder / "dataset.json", facts | {"checksum": checksum(splits)})
+        return folder
+
+    return write
+
+
+def test_the_parts_of_a_batch_are_the_whole_and_differ_by_one_at_most():
+    for size in (1, 2, 3, 7):
+        groups = [list(Group(rank, size).parts(100, 32)) for rank in range(size)]
+        for start, parts in zip((0, 32, 64, 96), zip(*groups, strict=True), strict=True):
+            places = [place for part in parts for place in range(100)[part]]
+            assert places == list(range(100))[start : start + 32]
+            lengths = [len(range(100)[part]) for part in parts]
+            assert max(lengths) - min(lengths) <= 1
+
+
+def test_where_statistics_agree_two_processes_give_what_one_gives(together, some_digits, make_run):
+    # Of equal images every part has the same statistics; the labels, and so the gradients, differ.
+    folder = some_digits(lambda images: np.ascontiguousarray(np.broadcast_to(images[:1], images.shape)))
+    run = make_run(epochs=2, batch_size=25, regime="all", shift=0)
+    together_folder = together(run, folder)
+    alone = train(run, small.read(folder, torch.device("cpu")))
+    # Running variances divide by one less than the part's pixels, and tests see them: not quite the same.
+    trained = {name: t for name, t in learned(alone.network).items() if not name.endswith("running_var")}
+    assert_same(together_folder, [row if row["split"] == "train" else {} for row in alone.rows], trained)
+    assert storage.read_record(together_folder)["computed"]["processes"] == 2
+
+
+def test_two_processes_give_what_one_gives_that_takes_the_halves_of_a_batch_in_turn(
+    together, some_digits, make_run
+):
+    folder = some_digits()
+    run = make_run(epochs=2, batch_size=25, regime="random-2")
+    together_folder = together(run, folder)
+    rows, tensors = in_turn(run, small.read(folder, torch.device("cpu")))
+    assert_same(together_folder, rows, tensors)
+    # What the docs say: BatchNorm's statistics are those of a half, so the whole batch gives another result.
+    alone = train(run, small.read(folder, torch.device("cpu")))
+    assert abs(alone.rows[-2]["loss"] - rows[-2]["loss"]) > 1e-3
+
+
+def in_turn(run, images):
+    """Train in one process, the two halves of every batch one after the other; return rows and tensors."""
+    training = run.training
+    network, trained = draw(run, channels=1, classes=10)
+    network.to(memory_format=torch.channels_last)
+    optimiser = SGD(trained.values(), momentum=training.momentum, weight_decay=training.weight_decay)
+    halves = [Group(0, 2), Group(1, 2)]
+    starts = range(0, 102, 25)
+    rates = learning_rates(training, len(starts)).reshape(training.epochs, -1)
+    rows = []
+    for epoch in range(1, training.epochs + 1):
+        network.train()
+        shown = {"seed": run.seed, "epoch": epoch, "batch_size": 25, "shift": training.shift, "flip": False}
+        at_start = {name: t.clone() for name, t in running_statistics(network).items()}
+        statistics = [{n: t.clone() for n, t in at_start.items()} for _ in halves]
+        batches = zip(*(images.training_batches(**shown, group=half) for half in halves), strict=True)
+        total = 0.0
+        for rate, pair in zip(rates[epoch - 1], batches, strict=True):
+            whole = sum(len(labels) for _, labels in pair)
+            for own, (batch, labels) in zip(statistics, pair, strict=True):
+                running = running_statistics(network)
+                for name, tensor in running.items():
+                    tensor.copy_(own[name])
+                loss = torch.nn.functional.cross_entropy(network(batch), labels)
+                (loss * len(labels) / whole).backward()
+                total += loss.item() * len(labels)
+                own.update({name: tensor.clone() for name, tensor in running.items()})
+            optimiser.step(rate)
+        for name, tensor in running_statistics(network).items():
+            tensor.copy_((statistics[0][name] + statistics[1][name]) / 2)
+        rows += [{"loss": total / 102}, evaluate(network, images)]
+    return rows, learned(network)
+
+
+def assert_same(folder, rows, tensors):
+    measured = pq.read_table(folder / "metrics.parquet").to_pylist()
+    assert len(measured) == len(rows)
+    for ours, theirs in zip(measured, rows, strict=True):
+        for name in {"loss", "top_1", "top_5"} & set(theirs):
+            assert ours[name] == pytest.approx(theirs[name], rel=1e-5)
+    state = load_file(folder / "state.safetensors")
+    assert set(tensors) <= set(state)
+    for name, tensor in tensors.items():
+        torch.testing.assert_close(state[name], tensor, rtol=1e-3, atol=5e-5)
+
+
+def test_a_users_mistake_in_one_of_several_processes_ends_in_its_sentence(
+    together, digits_folder, tmp_path, make_run
+):
+    damaged = tmp_path / "elsewhere" / "digits"
+    shutil.copytree(digits_folder, damaged)
+    (damaged / "test.safetensors").write_bytes((damaged / "test.safetensors").read_bytes()[:-1])
+    with pytest.raises(UserError, match=r"elsewhere/digits is damaged .* delete it to prepare it again$"):
+        together(make_run(), damaged)
+
+
+def test_a_group_of_one_changes_nothing():
+    loss = torch.tensor(2.0)
+    network = torch.nn.Linear(1, 1)
+    assert ALONE.weigh(loss, 3, 5) is loss
+    assert ALONE.wrap(network) is network
+    assert ALONE.leads

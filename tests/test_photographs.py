@@ -1,0 +1,281 @@
+"""Photographs: their index, crops that agree with torchvision's, and every way their files can be wrong."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image
+from torchvision.transforms import v2
+
+from onlybn import datasets
+from onlybn.datasets import DATASETS
+from onlybn.datasets.photographs import AREA, RATIO, centre_crop, random_crop
+from onlybn.datasets.prepare import prepare
+from onlybn.errors import UserError
+from onlybn.randomness import generator
+from onlybn.study import Run, Training
+from onlybn.training import train
+
+CLASSES = ("n01440764", "n02102040")
+
+
+def photograph(seed, mode="RGB", size=(50, 40)):
+    """A smooth random picture, so that JPEG and resizing keep what it looks like."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (4, 5, 3), dtype=np.uint8)
+    return Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC).convert(mode)
+
+
+@pytest.fixture
+def tree(tmp_path, monkeypatch):
+    """Two classes of five training and two validation photographs, of several sizes and modes."""
+    small = replace(
+        DATASETS["imagenet"], classes=2, examples=(10, 4), size=24, resize=28, source="tree", title="tree"
+    )
+    monkeypatch.setitem(DATASETS, "tree", small)
+    for split, count in (("train", 5), ("val", 2)):
+        for label, name in enumerate(CLASSES):
+            folder = tmp_path / "tree" / split / name
+            folder.mkdir(parents=True)
+            for number in range(count):
+                seed = 100 * label + number + (50 if split == "val" else 0)
+                mode = ("RGB", "L", "CMYK")[number % 3]
+                picture = photograph(seed, mode, (40 + 7 * number, 60 - 5 * number))
+                picture.save(folder / f"{name}_{number}.JPEG", "JPEG")
+    return tmp_path
+
+
+@pytest.fixture
+def prepared(tree):
+    prepare("tree", tree, tree / "results" / "tree")
+
+    def read(workers=0, data_dir=tree):
+        folder = tree / "results" / "tree"
+        return datasets.read(folder, torch.device("cpu"), data_dir=data_dir, workers=workers)
+
+    return read
+
+
+def epoch(images, seed=0, epoch=1, **changes):
+    asked = {"batch_size": 4, "shift": 0.0, "flip": True} | changes
+    return list(images.training_batches(seed=seed, epoch=epoch, **asked))
+
+
+def test_the_index_holds_every_file_with_its_label_size_and_checksum(prepared, tree):
+    index = pq.read_table(tree / "results/tree/train.parquet").to_pylist()
+    assert [row["path"] for row in index[4:6]] == [
+        "train/n01440764/n01440764_4.JPEG",
+        "train/n02102040/n02102040_0.JPEG",
+    ]
+    assert [row["label"] for row in index] == [0] * 5 + [1] * 5
+    assert all(row["bytes"] == (tree / "tree" / row["path"]).stat().st_size for row in index)
+    assert len({row["sha256"] for row in index}) == 10
+
+
+def test_an_epoch_shows_every_photograph_once_in_rgb(prepared):
+    images = prepared()
+    batches = epoch(images)
+    assert [tuple(batch.shape) for batch, _ in batches] == [(4, 3, 24, 24)] * 2 + [(2, 3, 24, 24)]
+    assert sorted(torch.cat([labels for _, labels in batches]).tolist()) == [0] * 5 + [1] * 5
+    tested = list(images.test_batches(3))
+    assert torch.cat([labels for _, labels in tested]).tolist() == [0, 0, 1, 1]
+    assert all(batch.dtype == torch.float32 for batch, _ in tested)
+
+
+def test_an_epoch_depends_on_its_seed_and_number_and_not_on_the_workers(prepared):
+    first = torch.cat([batch for batch, _ in epoch(prepared())])
+    assert torch.equal(first, torch.cat([batch for batch, _ in epoch(prepared(workers=2))]))
+    assert not torch.equal(first, torch.cat([batch for batch, _ in epoch(prepared(), epoch=2)]))
+    assert not torch.equal(first, torch.cat([batch for batch, _ in epoch(prepared(), seed=1)]))
+
+
+def test_a_random_crop_is_drawn_as_torchvision_draws_it():
+    drawn = [random_crop(generator(0, place), 50, 40) for place in range(4_000)]
+    torch.manual_seed(0)
+    transform = v2.RandomResizedCrop(24, scale=AREA, ratio=RATIO)
+    theirs = [transform.make_params([Image.new("RGB", (50, 40))]) for _ in range(4_000)]
+    ours = np.array([(u, le, lo - u, r - le) for le, u, r, lo in drawn])
+    theirs = np.array([[box[key] for key in ("top", "left", "height", "width")] for box in theirs])
+    for column in range(4):
+        low, middle, high = np.percentile(ours[:, column], [10, 50, 90])
+        assert [low, middle, high] == pytest.approx(np.percentile(theirs[:, column], [10, 50, 90]), abs=1.5)
+        assert ours[:, column].mean() == pytest.approx(theirs[:, column].mean(), abs=0.5)
+    area = ours[:, 2] * ours[:, 3] / 2_000
+    assert 0.09 < area.min() < 0.12 < 0.9 < area.max() <= 1
+
+
+@pytest.mark.parametrize("width,height", [(1_000, 10), (10, 1_000), (24, 24), (1, 1)])
+def test_a_crop_stays_inside_a_photograph_of_any_shape(width, height):
+    for place in range(50):
+        left, upper, right, lower = random_crop(generator(0, place), width, height)
+        assert 0 <= left < right <= width
+        assert 0 <= upper < lower <= height
+
+
+def test_a_photograph_too_long_for_any_crop_gives_its_centre():
+    assert random_crop(generator(0, 0), 1_000, 10) == (494, 0, 506, 10)
+    assert random_crop(generator(0, 0), 10, 1_000) == (0, 494, 10, 506)
+
+
+@pytest.mark.parametrize("size", [(50, 40), (41, 77), (28, 28), (333, 29)])
+def test_the_centre_crop_is_torchvisions_pixel_for_pixel(size):
+    picture = photograph(1, size=size)
+    expected = v2.CenterCrop(24)(v2.Resize(28)(picture))
+    np.testing.assert_array_equal(np.array(centre_crop(picture, resize=28, size=24)), np.array(expected))
+
+
+def test_a_training_view_is_the_crop_resized_and_mirrored_where_drawn(prepared):
+    images = prepared()
+    order = generator(3, "order", 1).permutation(10)
+    flips = generator(3, "flip", 1).random(10) < 0.5
+    views = torch.cat([batch for batch, _ in epoch(images, seed=3)])
+    for place in range(10):
+        picture = images.train.open(order[place])
+        left, upper, right, lower = random_crop(generator(3, "crop", 1, place), *picture.size)
+        view = v2.functional.resized_crop(picture, upper, left, lower - upper, right - left, [24, 24])
+        if flips[place]:
+            view = v2.functional.horizontal_flip(view)
+        expected = images.normalise(torch.from_numpy(np.array(view))[None])
+        torch.testing.assert_close(views[place : place + 1], expected)
+    assert flips.any()
+    assert not flips.all()
+
+
+def test_a_network_trains_on_photographs(prepared):
+    run = Run(
+        study="s",
+        dataset="tree",
+        training=Training(epochs=2, batch_size=4, learning_rate=0.1, shift=0),
+        architecture="imagenet-resnet-18",
+        regime="batchnorm",
+        variant="kaiming-normal_gamma-uniform",
+        seed=0,
+    )
+    rows = train(run, prepared()).rows
+    assert len(rows) == 4
+    assert all(math.isfinite(row["loss"]) for row in rows)
+
+
+# What can be wrong before it is prepared.
+
+
+def truncate(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
+
+
+def remove(folder):
+    for path in folder.iterdir():
+        path.unlink()
+    folder.rmdir()
+
+
+DAMAGES = {
+    "no folder": (
+        lambda t: (t / "tree").rename(t / "elsewhere"),
+        "tree/train is missing; expected .*<class>",
+    ),
+    "no validation": (lambda t: (t / "tree/val").rename(t / "val"), "tree/val is missing"),
+    "a class too few": (
+        lambda t: remove(t / "tree/val/n02102040"),
+        "hold other classes: n02102040 in one alone",
+    ),
+    "a class without images": (
+        lambda t: [path.unlink() for path in (t / "tree/train/n02102040").iterdir()],
+        "Found no valid file for the classes n02102040",
+    ),
+    "a class too many": (
+        lambda t: [
+            ((t / "tree" / s / "n9").mkdir(), photograph(0).save(t / f"tree/{s}/n9/a.JPEG"))
+            for s in ("train", "val")
+        ],
+        "tree holds 3 classes, expected 2",
+    ),
+    "an image too few": (
+        lambda t: (t / "tree/train/n02102040/n02102040_0.JPEG").unlink(),
+        "tree/train holds 9 images, expected 10",
+    ),
+    "cut short": (
+        lambda t: truncate(t / "tree/train/n02102040/n02102040_0.JPEG"),
+        "1 of 10 files are not whole images: .*n02102040_0.JPEG$",
+    ),
+    "empty": (
+        lambda t: (t / "tree/val/n02102040/n02102040_0.JPEG").write_bytes(b""),
+        "1 of 4 files are not whole images",
+    ),
+    "text": (
+        lambda t: (t / "tree/val/n02102040/n02102040_0.JPEG").write_text("<html>not found</html>"),
+        "1 of 4 files are not whole images",
+    ),
+    "files for folders": (
+        lambda t: (remove(t / "tree/val/n01440764"), remove(t / "tree/val/n02102040")),
+        "Couldn't find any class folder in .*tree/val; expected",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", DAMAGES)
+def test_a_damaged_tree_is_refused_in_one_sentence_before_anything_is_written(tree, case):
+    damage, sentence = DAMAGES[case]
+    damage(tree)
+    with pytest.raises(UserError, match=f"^tree: .*{sentence}") as raised:
+        prepare("tree", tree, tree / "results" / "tree")
+    assert "\n" not in str(raised.value)
+    assert not (tree / "results").exists()
+
+
+def test_a_png_that_is_called_jpeg_is_taken(tree):
+    photograph(0).save(tree / "tree/train/n01440764/n01440764_0.JPEG", "PNG")
+    prepare("tree", tree, tree / "results" / "tree")
+
+
+# And after.
+
+LATER = {
+    "gone": (
+        lambda path: path.unlink(),
+        "n01440764_0.JPEG cannot be read .No such file or directory., but was",
+    ),
+    "altered": (lambda path: photograph(9).save(path), "n01440764_0.JPEG was altered since it was prepared"),
+    "cut short": (truncate, "n01440764_0.JPEG was altered since it was prepared"),
+}
+
+
+@pytest.mark.parametrize(("case", "workers"), [*((case, 0) for case in LATER), ("gone", 1)])
+def test_a_photograph_damaged_after_it_was_prepared_ends_in_one_sentence(prepared, tree, case, workers):
+    images = prepared(workers)
+    damage, sentence = LATER[case]
+    damage(tree / "tree/train/n01440764/n01440764_0.JPEG")
+    with pytest.raises(UserError, match=sentence) as raised:
+        epoch(images)
+    assert "\n" not in str(raised.value)
+
+
+def test_damage_inside_the_scan_is_found_when_it_is_decoded(tree):
+    path = tree / "tree/train/n01440764/n01440764_0.JPEG"
+    content = path.read_bytes()
+    path.write_bytes(content[:2] + content[content.rfind(b"\xff\xda") :])  # no tables, but whole to a look
+    prepare("tree", tree, tree / "results" / "tree")
+    images = datasets.read(tree / "results/tree", torch.device("cpu"), data_dir=tree)
+    with pytest.raises(UserError, match=r"n01440764_0.JPEG is not a whole image"):
+        epoch(images)
+
+
+def test_an_altered_or_damaged_index_is_refused(prepared, tree):
+    index = tree / "results/tree/train.parquet"
+    table = pq.read_table(index)
+    pq.write_table(table.slice(1), index)
+    with pytest.raises(UserError, match="altered since it was prepared; delete it"):
+        prepared()
+    truncate(index)
+    with pytest.raises(UserError, match="results/tree is damaged"):
+        prepared()
+
+
+def test_another_data_dir_is_read_without_preparing_again(prepared, tree):
+    (tree / "moved").mkdir()
+    (tree / "tree").rename(tree / "moved" / "tree")
+    assert len(epoch(prepared(data_dir=tree / "moved"))) == 3
+    with pytest.raises(UserError, match="cannot be read"):
+        epoch(prepared())
