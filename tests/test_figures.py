@@ -20,6 +20,7 @@ from onlybn.figures import (
     figure_e2,
     figure_f,
     gamma,
+    gamma_layers,
 )
 from onlybn.figures.draw import draw
 from onlybn.models import build
@@ -59,6 +60,7 @@ def affine(points, seeds=(0, 1)) -> pd.DataFrame:
             for channel in range(100):
                 gamma = 0.0 if channel < (zeros or 0) else (-1.0) ** (channel % 4 == 0)
                 place = {"position": "shortcut" if channel % 2 else "first", "channel": channel}
+                place |= {"layer": channel // 50}
                 rows.append(run | place | {"gamma": gamma, "beta": channel % 3 - 1.0})
     return pd.DataFrame(rows)
 
@@ -88,10 +90,10 @@ def activations(points, seeds=(0, 1)) -> pd.DataFrame:
         for seed in seeds:
             run = run_columns(name, regime, seed, status=status(dead))
             if dead is None:
-                rows.append(run | {"position": None, "off": None})
+                rows.append(run | {"position": None, "relu": None, "off": None})
                 continue
             for channel in range(100):
-                place = {"position": "addition" if channel % 2 else "inside"}
+                place = {"position": "addition" if channel % 2 else "inside", "relu": channel // 50}
                 rows.append(run | place | {"off": 1.0 if channel < dead else 0.99})
     return pd.DataFrame(rows)
 
@@ -202,6 +204,20 @@ def test_figure_4_counts_every_channel_once_and_averages_moments_over_runs():
     assert facts.loc["batchnorm", "negative"] == pytest.approx(100 * (values < 0).mean())
     around_0 = (numbers["left"] <= 0) & (numbers["right"] > 0) & (numbers["regime"] == "batchnorm")
     assert numbers.loc[around_0, "share"].item() == 27
+
+
+def test_figures_by_layer_average_each_layers_quantiles_over_seeds():
+    table = affine({("resnet-14", "all"): 0, ("resnet-14", "batchnorm"): None})
+    table["gamma"] = table["channel"] % 50 + 100.0 * table["layer"] + 10.0 * table["seed"]
+    numbers = gamma_layers.numbers(table)
+    trained = numbers[numbers["regime"] == "all"]
+    assert trained["x"].tolist() == [1, 2]
+    assert trained[["low", "median", "high"]].to_numpy().tolist() == pytest.approx(
+        np.array([[9.9, 29.5, 49.1], [109.9, 129.5, 149.1]])
+    )
+    (lost,) = numbers[numbers["regime"] == "batchnorm"].to_dict("records")
+    assert math.isnan(lost["median"])
+    assert lost["diverged"] == 2
 
 
 def test_figure_5_counts_gammas_strictly_below_a_hundredth():

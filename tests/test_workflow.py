@@ -49,13 +49,18 @@ class Checkout:
     def command(self, *arguments):
         return [sys.executable, "-m", "snakemake", *arguments]
 
-    def snakemake(self, *arguments):
+    def snakemake(self, *arguments, **environment):
         return subprocess.run(
-            self.command(*arguments), cwd=self.folder, capture_output=True, text=True, timeout=300
+            self.command(*arguments),
+            cwd=self.folder,
+            env=os.environ | environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
         )
 
-    def ok(self, *arguments) -> str:
-        done = self.snakemake("--cores", "2", *arguments)
+    def ok(self, *arguments, **environment) -> str:
+        done = self.snakemake("--cores", "2", *arguments, **environment)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout + done.stderr
 
@@ -112,6 +117,28 @@ def test_a_deleted_figure_is_redrawn_and_nothing_else_runs(reproduced):
     (reproduced.folder / "results/tiny/figures/figure-3.png").unlink()
     assert reproduced.jobs() == {"draw_figure": 1, "main": 1}
     reproduced.ok()
+
+
+def test_figures_and_tables_are_redrawn_from_collected_tables_alone_without_torch(reproduced, fresh):
+    collected = "results/tiny/experiments"
+    shutil.copytree(reproduced.folder / collected, fresh.folder / collected)
+    for name in ("torch", "torchvision"):
+        (fresh.folder / "without" / name).mkdir(parents=True)
+        (fresh.folder / "without" / name / "__init__.py").write_text("raise ModuleNotFoundError(__name__)")
+    names = [f"figure-{number}" for number in (1, 2, 3, 5, 6, 7)] + ["accuracy", "dead-relu"]
+    text = fresh.ok(*names, PYTHONPATH=str(fresh.folder / "without"))
+    assert not re.search(r"rule (train|analyse|collect|prepare)", text)
+    for drawn in (fresh.folder / "results/tiny/figures").glob("*.p*"):
+        before = reproduced.folder / "results/tiny/figures" / drawn.name
+        assert drawn.read_bytes() == before.read_bytes(), drawn.name
+
+
+def test_two_processes_share_a_run_where_asked(fresh):
+    fresh.ok("figure-5", "--config", "processes_per_run=2", "regimes=batchnorm", "seeds=1")
+    (record,) = fresh.folder.glob("results/tiny/runs/*/*/*/*/run.json")
+    assert json.loads(record.read_text())["computed"]["processes"] == 2
+    (log,) = fresh.folder.glob("results/tiny/logs/train/**/*.log")
+    assert log.read_text().count("epoch 1/1") == 1
 
 
 def test_a_figure_trains_only_its_own_runs(fresh):

@@ -26,6 +26,10 @@ FIGURES: dict[str, tuple[str, str]] = {
     "figure-g": ("gamma", "affine"),
     "figure-h": ("beta", "affine"),
     "figure-i": ("off", "activations"),
+    # Beyond the paper.
+    "figure-g-layers": ("gamma_layers", "affine"),
+    "figure-h-layers": ("beta_layers", "affine"),
+    "figure-i-layers": ("off_layers", "activations"),
 }
 # What `main` draws; the appendices' come with `all`.
 MAIN = tuple(f"figure-{number}" for number in range(1, 8))

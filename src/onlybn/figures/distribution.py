@@ -4,10 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from onlybn.datasets import DATASETS
 from onlybn.figures import style
 from onlybn.summaries import over_seeds, per_run
 
@@ -55,29 +54,11 @@ def numbers(table: pd.DataFrame, column: str, edges: Sequence[float] | None = No
 
 
 def draw(numbers: pd.DataFrame, label: str, *, log: bool = False) -> Figure:
-    """Draw a panel per network, three or four to a row, with a filled outline per regime."""
-    networks = (
-        numbers[["architecture", "family", "depth", "width"]]
-        .drop_duplicates()
-        .sort_values(["family", "depth", "width"])["architecture"]
-    )
-    columns = 3 if len(networks) in (5, 6, 9) else min(4, len(networks))
-    rows = -(-len(networks) // columns)
-    figure, grid = plt.subplots(
-        rows,
-        columns,
-        figsize=(max(2.75, 1.9 * columns), 1.7 * rows),
-        sharex=True,
-        squeeze=False,
-        layout="constrained",
-    )
-    title = DATASETS[numbers["dataset"].iloc[0]].title
-    for axes in list(grid.flat)[len(networks) :]:
-        axes.remove()
-    shown = list(grid.flat)[: len(networks)]
-    for axes, network in zip(shown, networks, strict=True):
+    """Draw a panel per network, with a filled outline per regime."""
+
+    def panel(axes: Axes, network: pd.DataFrame) -> None:
         for regime in COMPARED:
-            here = numbers[(numbers["architecture"] == network) & (numbers["regime"] == regime)]
+            here = network[network["regime"] == regime]
             name, colour, _ = style.REGIMES[regime]
             if here["share"].notna().any():
                 edges = [*here["left"], here["right"].iloc[-1]]
@@ -85,14 +66,8 @@ def draw(numbers: pd.DataFrame, label: str, *, log: bool = False) -> Figure:
                 axes.stairs(here["share"], edges, color=colour, fill=True, alpha=0.18)
         if log:
             axes.set_yscale("log")
-        axes.set_title(f"{network}" if len(networks) > 1 else f"{title}, {network}")
-    for line in grid:
-        line[0].set_ylabel("channels (%)")
-        axes.tick_params(labelbottom=True)
-    for axes in shown[-columns:]:
-        axes.set_xlabel(label)
-    style.legend_below(figure, shown, columns=2)
-    return figure
+
+    return style.network_panels(numbers, panel, x_label=label, y_label="channels (%)", share_x=True)
 
 
 def moments(numbers: pd.DataFrame, symbol: str) -> str:

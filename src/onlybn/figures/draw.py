@@ -43,10 +43,12 @@ def draw(figure: str, study: str, tables: Iterable[Path], target: Path) -> None:
         picture.canvas.draw()
         low = min(0, *(legend.get_window_extent().y0 for legend in picture.legends), 0)
         characters = int(picture.get_figwidth() * 22)
+        letter, _, extension = figure.removeprefix("figure-").partition("-")
+        name = f"Figure {letter.upper()}" + (f", by {extension.removesuffix('s')}" if extension else "")
         picture.text(
             0.01,
             low / picture.bbox.height - 0.02,
-            textwrap.fill(f"Figure {figure.removeprefix('figure-').upper()}. {caption}", characters),
+            textwrap.fill(f"{name}. {caption}", characters),
             va="top",
             fontsize=6,
         )

@@ -15,7 +15,8 @@ def numbers(metrics: pd.DataFrame) -> pd.DataFrame:
 
 def caption(numbers: pd.DataFrame) -> str:
     """Say what to see."""
+    without = "; dotted, means without the runs that ended at chance" if len(set(numbers["runs"])) > 1 else ""
     return (
-        "Test accuracy by the initialisation of γ and β; dotted, means without the runs that ended at chance."
-        " The paper finds γ = 1, β = 1 best when BatchNorm alone trains, and worse when everything does."
+        f"Test accuracy by the initialisation of γ and β{without}. The paper finds γ = 1, β = 1 best when"
+        " BatchNorm alone trains, and worse when everything does."
     )

@@ -32,7 +32,7 @@ def numbers(metrics: pd.DataFrame, part: int, *, without_failed: bool = False) -
 
 
 def draw(numbers: pd.DataFrame) -> Figure:
-    """Draw a row of panels per regime, a line per initialisation; dotted without the runs that failed."""
+    """Draw a row of panels per regime, a line per initialisation; dotted is without the runs that failed."""
     names = list(dict.fromkeys(numbers["initialisation"]))
 
     def panel(axes: Axes, here: pd.DataFrame) -> None:

@@ -85,6 +85,46 @@ def accuracies_by_regime(numbers: pd.DataFrame, draw: Callable[[Axes, pd.DataFra
     )
 
 
+def network_panels(
+    numbers: pd.DataFrame,
+    draw: Callable[[Axes, pd.DataFrame], None],
+    *,
+    x_label: str,
+    y_label: str,
+    share_x: bool,
+) -> Figure:
+    """Draw a panel for each network that there is, three or four to a row; `draw` is as in `panels`."""
+    networks = (
+        numbers[["architecture", "family", "depth", "width"]]
+        .drop_duplicates()
+        .sort_values(["family", "depth", "width"])["architecture"]
+    )
+    columns = 3 if len(networks) in (5, 6, 9) else min(4, len(networks))
+    rows = -(-len(networks) // columns)
+    figure, grid = plt.subplots(
+        rows,
+        columns,
+        figsize=(max(2.75, 1.9 * columns), 1.7 * rows),
+        sharex=share_x,
+        squeeze=False,
+        layout="constrained",
+    )
+    title = DATASETS[numbers["dataset"].iloc[0]].title
+    for axes in grid.flat[len(networks) :]:
+        axes.remove()
+    shown = list(grid.flat[: len(networks)])
+    for axes, network in zip(shown, networks, strict=True):
+        draw(axes, numbers[numbers["architecture"] == network])
+        axes.set_title(network if len(networks) > 1 else f"{title}, {network}")
+        axes.tick_params(labelbottom=True)
+    for line in grid:
+        line[0].set_ylabel(y_label)
+    for axes in shown[-columns:]:
+        axes.set_xlabel(x_label)
+    legend_below(figure, shown, columns=2)
+    return figure
+
+
 def points(axes: Axes, drawn: pd.DataFrame, *, label: str, colour, marker: str, line: str = "-") -> None:
     """Draw means `y` over `x` with one standard deviation `std`; mark with × where runs diverged.
 
