@@ -130,5 +130,5 @@ if __name__ == "__main__":
 
     try:
         record(_train_together)()
-    except UserError:  # recorded for the process that asked, which tells it
+    except (UserError, KeyboardInterrupt):  # for the process that asked to tell
         sys.exit(1)

@@ -74,6 +74,7 @@ def launch(processes: int, module: str, arguments: Mapping[str, Any]) -> None:
     If one fails, all are stopped: raises UserError with its sentence, or RuntimeError for any other fault,
     whose traceback that process has printed.
     """
+    from torch.distributed.elastic.multiprocessing import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
@@ -89,6 +90,8 @@ def launch(processes: int, module: str, arguments: Mapping[str, Any]) -> None:
     )
     try:
         elastic_launch(config, sys.executable)("-m", module, json.dumps(arguments))
+    except SignalException:  # torch's own handlers, which stop the processes, hide what it was
+        raise KeyboardInterrupt from None
     except ChildFailedError as error:
         rank, failure = error.get_first_failure()
         told = failure.message if isinstance(failure.message, str) else failure.message["message"]

@@ -168,10 +168,21 @@ class Workflow:
         ]
 
     @property
+    def pictures(self) -> list[str]:
+        """Every figure of the study as a PNG."""
+        return [f"{self.drawn}/figures/{figure}.png" for figure in self.study.definition.figures]
+
+    @property
+    def sheet(self) -> str:
+        """The sheet of all figures."""
+        return f"{self.drawn}/figures/sheet.png"
+
+    @property
     def targets(self) -> dict[str, list[str]]:
-        """The short targets: a figure's or table's name, and its files."""
+        """The short targets: a figure's or table's name, or `sheet`, and its files."""
         drawn = {name: self.figure_files(name) for name in self.study.definition.figures}
-        return drawn | {name: self.table_files(name) for name in self.study.definition.tables}
+        sheet = {"sheet": [self.sheet]} if drawn else {}
+        return drawn | sheet | {name: self.table_files(name) for name in self.study.definition.tables}
 
     @property
     def main(self) -> list[str]:

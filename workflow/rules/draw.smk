@@ -22,3 +22,16 @@ rule make_table:
         "../../environment.yml"
     script:
         "../scripts/make_table.py"
+
+
+rule draw_sheet:
+    input:
+        STUDY.pictures,
+    output:
+        STUDY.sheet,
+    log:
+        f"{STUDY.drawn}/logs/draw/sheet.log",
+    conda:
+        "../../environment.yml"
+    script:
+        "../scripts/draw_sheet.py"
