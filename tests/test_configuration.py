@@ -247,8 +247,9 @@ BAD_CONFIGS = {
     "per job": ({"seeds_per_job": 0}, "config: seeds_per_job: 0 is not a whole number of at least 1"),
     "processes": ({"processes_per_run": "2"}, "config: processes_per_run: '2' is not a whole number of"),
     "too many": (
-        {"processes_per_run": 30},
-        "config: processes_per_run: 30 processes cannot share the 29 images of an epoch's last batch",
+        {"processes_per_run": 15},
+        "processes_per_run: 15 processes cannot take two images each of the 29 in an epoch's last batch; take"
+        " at most 14",
     ),
     "workers": ({"workers": -1}, "config: workers: -1 is not a whole number of at least 0"),
     "shift": (

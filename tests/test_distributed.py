@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -13,7 +14,7 @@ from safetensors.torch import load_file
 from onlybn import block, storage
 from onlybn.datasets import small
 from onlybn.datasets.prepare import checksum
-from onlybn.distributed import ALONE, Group
+from onlybn.distributed import ALONE, Group, _fault
 from onlybn.errors import UserError
 from onlybn.files import write_json
 from onlybn.sgd import SGD
@@ -50,14 +51,17 @@ def together(tmp_path):
 
 @pytest.fixture
 def some_digits(digits, digits_folder, tmp_path):
-    """A prepared dataset of 102 training and 51 test digits: four of five batches have unequal halves."""
+    """A prepared dataset of 102 training and 129 test digits.
+
+    Four of five training batches have unequal halves, and the last test batch has one image.
+    """
 
     def write(change=lambda images: images):
         folder = tmp_path / "datasets" / "digits"
         shutil.copytree(digits_folder, folder)
         splits = {
             "train": (change(digits.train.images[:102].numpy()), digits.train.labels[:102].numpy()),
-            "test": (change(digits.test.images[:51].numpy()), digits.test.labels[:51].numpy()),
+            "test": (change(digits.test.images[:129].numpy()), digits.test.labels[:129].numpy()),
         }
         for split, (images, labels) in splits.items():
             save_file({"images": images, "labels": labels}, folder / f"{split}.safetensors")
@@ -157,6 +161,19 @@ def test_a_users_mistake_in_one_of_several_processes_ends_in_its_sentence(
     (damaged / "test.safetensors").write_bytes((damaged / "test.safetensors").read_bytes()[:-1])
     with pytest.raises(UserError, match=r"elsewhere/digits is damaged .* delete it to prepare it again$"):
         together(make_run(), damaged)
+
+
+def test_a_users_mistake_is_told_even_if_the_processes_that_waited_for_it_fail_first():
+    def failure(message, timestamp):
+        return SimpleNamespace(message={"message": message, "extraInfo": {}}, timestamp=timestamp)
+
+    waited = failure("RuntimeError: Connection closed by peer", 7)
+    fault = _fault({0: waited, 1: failure("UserError: a.JPEG was altered", 7)})
+    assert isinstance(fault, UserError)
+    assert str(fault) == "a.JPEG was altered"
+    fault = _fault({0: waited, 1: failure("MemoryError: ", 6)})
+    assert isinstance(fault, RuntimeError)
+    assert str(fault) == "process 1 failed: MemoryError: "
 
 
 def test_a_group_of_one_changes_nothing():

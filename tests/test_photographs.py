@@ -14,6 +14,7 @@ from onlybn import datasets
 from onlybn.datasets import DATASETS
 from onlybn.datasets.photographs import AREA, RATIO, centre_crop, random_crop
 from onlybn.datasets.prepare import prepare
+from onlybn.distributed import Group
 from onlybn.errors import UserError
 from onlybn.randomness import generator
 from onlybn.study import Run, Training
@@ -89,6 +90,21 @@ def test_an_epoch_depends_on_its_seed_and_number_and_not_on_the_workers(prepared
     assert torch.equal(first, torch.cat([batch for batch, _ in epoch(prepared(workers=2))]))
     assert not torch.equal(first, torch.cat([batch for batch, _ in epoch(prepared(), epoch=2)]))
     assert not torch.equal(first, torch.cat([batch for batch, _ in epoch(prepared(), seed=1)]))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_the_parts_of_two_processes_are_the_batches_of_one(prepared, workers):
+    images = prepared(workers)
+    halves = [Group(0, 2), Group(1, 2)]
+    whole = epoch(images, batch_size=3)  # the last batch has one photograph, for the second process
+    parts = [epoch(images, batch_size=3, group=half) for half in halves]
+    assert [len(part) for part in parts] == [3, 4]
+    for place, (batch, labels) in enumerate(whole):
+        found = [part[place] for part in parts if place < len(part)]
+        assert torch.equal(torch.cat([images for images, _ in found]), batch)
+        assert torch.equal(torch.cat([labels for _, labels in found]), labels)
+    tested = [images.test_batches(3, half) for half in halves]
+    assert sorted(len(labels) for part in tested for _, labels in part) == [1, 1, 2]
 
 
 def test_a_random_crop_is_drawn_as_torchvision_draws_it():

@@ -255,7 +255,9 @@ def test_cuda_without_a_device_is_refused_before_any_job(fresh):
     assert not (fresh.folder / "results" / "datasets").exists()
 
 
-def test_collect_refuses_to_mix_runs_of_different_data(reproduced, tmp_path):
+def test_collect_refuses_to_mix_runs_of_different_data_or_replicates_of_different_groups(
+    reproduced, tmp_path
+):
     from onlybn.collect import collect
     from onlybn.errors import UserError
 
@@ -264,8 +266,11 @@ def test_collect_refuses_to_mix_runs_of_different_data(reproduced, tmp_path):
     ]
     mixed = tmp_path / "other"
     shutil.copytree(folders[1], mixed)
-    record = json.loads((mixed / "run.json").read_text()) | {"dataset_checksum": "0"}
-    (mixed / "run.json").write_text(json.dumps(record))
+    record = json.loads((mixed / "run.json").read_text())
+    (mixed / "run.json").write_text(json.dumps(record | {"dataset_checksum": "0"}))
     assert collect("e", "affine", folders).num_rows == 2 * 336  # channels of ResNet-8
     with pytest.raises(UserError, match="experiment e mixes runs of different data"):
+        collect("e", "affine", [folders[0], mixed])
+    (mixed / "run.json").write_text(json.dumps(record | {"computed": {"processes": 4}}))
+    with pytest.raises(UserError, match="experiment e mixes replicates trained by 1 and by 4 processes"):
         collect("e", "affine", [folders[0], mixed])

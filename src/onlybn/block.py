@@ -105,10 +105,13 @@ def _train_together() -> None:
     asked = json.loads(sys.argv[1])
     torch.set_num_threads(asked["threads"])
     group, device = join(torch.device(asked["device"]))
+    run, place = storage.run_of(asked["run"]), Path(asked["place"])
+    if group.leads:  # these processes outlive one that is killed, and its lock
+        lock(place / ".lock-of-group", f"processes of a job that was killed still train {run}; stop them")
     images = datasets.read(
         Path(asked["dataset"]), device, data_dir=Path(asked["data_dir"]), workers=asked["workers"]
     )
-    _train(storage.run_of(asked["run"]), Path(asked["place"]), images, group)
+    _train(run, place, images, group)
     torch.distributed.destroy_process_group()
     # All is written. Gloo's threads now and then abort a process that ends in its own time.
     sys.stdout.flush()

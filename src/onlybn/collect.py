@@ -24,12 +24,21 @@ def collect(experiment: str, table: str, folders: Iterable[Path]) -> pa.Table:
     """Stack `{table}.parquet` of the runs' folders, in their order, behind the columns of each run.
 
     A run whose table is empty, since it diverged, has one row of missing values, so that it is counted.
-    Raises UserError if a run is damaged, or if the runs were not trained on the same data.
+    Raises UserError if a run is damaged, if the runs were not trained on the same data, or replicates not by
+    as many processes, which BatchNorm's statistics depend on.
     """
-    parts, trained_on = [], {}
+    parts, trained_on, trained_by = [], {}, {}
     for folder in folders:
         record = read_record(folder)
         trained_on.setdefault(record["dataset_checksum"], folder)
+        point = tuple(record[name] for name in ("architecture", "regime", "variant"))
+        processes = record["computed"]["processes"]
+        other, of = trained_by.setdefault(point, (processes, folder))
+        if other != processes:
+            raise UserError(
+                f"experiment {experiment} mixes replicates trained by {other} and by {processes} processes"
+                f" ({of} and {folder}), with other BatchNorm statistics; delete those you do not want"
+            )
         described = architecture(record["architecture"])
         columns = {
             "study": record["study"],

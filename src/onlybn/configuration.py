@@ -83,13 +83,13 @@ def open_study(config: Mapping[str, Any], builtin: Path) -> Study:
 
 
 def _check_last_batch(definition: Definition, processes: int) -> None:
-    """Refuse more processes than an epoch's last, partial batch has images."""
+    """Refuse more processes than can take two images each of an epoch's last, partial batch."""
     size = definition.training.batch_size
     last = DATASETS[definition.dataset].examples[0] % size or size
-    if processes > last:
+    if processes > max(1, last // 2):  # of one image alone BatchNorm may have no variance
         raise UserError(
-            f"config: processes_per_run: {processes} processes cannot share the {last} images of an epoch's"
-            f" last batch; take at most {last}, or another batch_size than {size}"
+            f"config: processes_per_run: {processes} processes cannot take two images each of the {last} in"
+            f" an epoch's last batch; take at most {max(1, last // 2)}, or another batch_size than {size}"
         )
 
 

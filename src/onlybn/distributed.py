@@ -2,16 +2,21 @@
 
 import json
 import os
+import signal
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from onlybn.errors import UserError
+
+if TYPE_CHECKING:
+    from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
 
 @dataclass(frozen=True)
@@ -74,31 +79,51 @@ def launch(processes: int, module: str, arguments: Mapping[str, Any]) -> None:
     If one fails, all are stopped: raises UserError with its sentence, or RuntimeError for any other fault,
     whose traceback that process has printed.
     """
-    from torch.distributed.elastic.multiprocessing import SignalException
+    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    config = LaunchConfig(
-        min_nodes=1,
-        max_nodes=1,
-        nproc_per_node=processes,
-        run_id=f"onlybn-{os.getpid()}",
-        rdzv_backend="c10d",
-        rdzv_endpoint="localhost:0",
-        max_restarts=0,
-        monitor_interval=0.1,
-    )
-    try:
-        elastic_launch(config, sys.executable)("-m", module, json.dumps(arguments))
-    except SignalException:  # torch's own handlers, which stop the processes, hide what it was
-        raise KeyboardInterrupt from None
-    except ChildFailedError as error:
-        rank, failure = error.get_first_failure()
-        told = failure.message if isinstance(failure.message, str) else failure.message["message"]
-        kind, _, sentence = told.partition(": ")
-        if kind == UserError.__name__:
-            raise UserError(sentence) from None
-        raise RuntimeError(f"process {rank} of {processes} failed: {told}") from None
+    handlers = {caught: signal.getsignal(caught) for caught in (signal.SIGINT, signal.SIGTERM)}
+    with TemporaryDirectory() as logs:
+        config = LaunchConfig(
+            min_nodes=1,
+            max_nodes=1,
+            nproc_per_node=processes,
+            run_id=f"onlybn-{os.getpid()}",
+            rdzv_backend="c10d",
+            rdzv_endpoint="localhost:0",
+            local_addr="localhost",  # a machine's own name does not always resolve
+            max_restarts=0,
+            monitor_interval=0.1,
+            logs_specs=DefaultLogsSpecs(log_dir=logs),
+        )
+        try:
+            elastic_launch(config, sys.executable)("-m", module, json.dumps(arguments))
+        except SignalException:  # torch's own handlers, which stop the processes, hide what it was
+            raise KeyboardInterrupt from None
+        except ChildFailedError as error:
+            raise _fault(error.failures) from None
+        finally:
+            for caught, handler in handlers.items():
+                signal.signal(caught, handler)
+
+
+def _fault(failures: "Mapping[int, ProcessFailure]") -> Exception:
+    """Return what to raise for failed processes, by rank: a user's mistake first, else the earliest fault.
+
+    Where one process stops, the others fail too, since they wait for it.
+    """
+    ordered = sorted(failures.items(), key=lambda failure: failure[1].timestamp)
+    told = {
+        rank: failure.message if isinstance(failure.message, str) else failure.message["message"]
+        for rank, failure in ordered
+    }
+    mistake = f"{UserError.__name__}: "
+    for message in told.values():
+        if message.startswith(mistake):
+            return UserError(message.removeprefix(mistake))
+    rank, message = next(iter(told.items()))
+    return RuntimeError(f"process {rank} failed: {message}")
 
 
 def join(device: torch.device) -> tuple[Group, torch.device]:

@@ -20,6 +20,9 @@ from onlybn.study import Run, Training
 # Images to a batch in testing, where the size changes nothing but speed.
 TEST_BATCH = 128
 
+# cuDNN's default for float32 convolutions is TF32, which rounds their inputs to 10 bits: not what is asked.
+torch.backends.cudnn.allow_tf32 = False
+
 
 @dataclass
 class Progress:

@@ -78,9 +78,10 @@ class Workflow:
         return {f: self.study.run(*point, seed=int(f.name.removeprefix("seed-"))) for f in folders}
 
     @property
-    def training_threads(self) -> int:
-        """How many cores a training job takes: for each process of a run its own, and its workers'."""
-        return self.study.processes_per_run * (1 + self.study.workers)
+    def workers(self) -> int:
+        """How many processes decode photographs for each that trains; none where there is nothing to."""
+        photographs = datasets.DATASETS[self.study.definition.dataset].photographs
+        return self.study.workers if photographs else 0
 
     @cached_property
     def gpus(self) -> int:

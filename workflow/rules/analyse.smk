@@ -10,7 +10,7 @@ rule analyse:
         STUDY.analysis_log,
     conda:
         "../../environment.yml"
-    threads: 1 + STUDY.study.workers
+    threads: 1 + STUDY.workers
     resources:
         gpu=STUDY.gpus,
     params:

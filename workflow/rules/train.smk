@@ -14,7 +14,7 @@ for seeds in STUDY.study.seed_blocks():
             STUDY.block_log(seeds),
         conda:
             "../../environment.yml"
-        threads: STUDY.training_threads
+        threads: STUDY.study.processes_per_run * (1 + STUDY.workers)
         resources:
             gpu=STUDY.gpus * STUDY.study.processes_per_run,
         params:

@@ -4,14 +4,16 @@ from onlybn.jobs import job
 
 with job(Path(snakemake.log[0])):
     from onlybn.analyses.measure import measure
+    from onlybn.workflow import open_workflow
 
+    workflow = open_workflow(snakemake.config, Path(snakemake.scriptdir).parent / "studies")
     measure(
         snakemake.wildcards.analysis,
         Path(snakemake.input.run[0]).parent,
         Path(snakemake.output[0]),
         dataset=Path(snakemake.input.dataset[0]).parent,
-        data_dir=Path(snakemake.config["data_dir"]),
-        device=snakemake.config["device"],
-        threads=max(1, snakemake.threads - snakemake.config["workers"]),
-        workers=snakemake.config["workers"],
+        data_dir=Path(workflow.study.data_dir),
+        device=workflow.study.device,
+        threads=max(1, snakemake.threads - workflow.workers),
+        workers=workflow.workers,
     )

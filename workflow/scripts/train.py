@@ -16,8 +16,8 @@ with job(Path(snakemake.log[0])) as terminal:
         dataset=Path(snakemake.input[0]).parent,
         data_dir=Path(study.data_dir),
         device=study.device,
-        threads=max(1, snakemake.threads // study.processes_per_run - study.workers),
+        threads=max(1, snakemake.threads // study.processes_per_run - workflow.workers),
         processes=study.processes_per_run,
-        workers=study.workers,
+        workers=workflow.workers,
         terminal=terminal,
     )

@@ -18,6 +18,8 @@ from tqdm import tqdm
 from onlybn.datasets import DATASETS, SPLITS
 from onlybn.errors import UserError
 
+# What Pillow raises for what is no image, or not a whole or sensible one.
+UNREADABLE = (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 FOLDERS = dict(zip(SPLITS, ("train", "val"), strict=True))
 INDEX = pa.schema(
     [("path", pa.string()), ("label", pa.int64()), ("bytes", pa.int64()), ("sha256", pa.binary(32))]
@@ -70,19 +72,20 @@ def _files(name: str, folder: Path) -> dict[str, list[Path]]:
 def _checked(name: str, folder: Path, by_class: dict[str, list[Path]]) -> pa.Table:
     labelled = [(path, label) for label, paths in enumerate(by_class.values()) for path in paths]
     split = labelled[0][0].parts[-3]
-    with ThreadPoolExecutor(min(32, 4 * (os.cpu_count() or 1))) as pool:
-        looked_at = pool.map(_look, (path for path, _ in labelled))
-        facts = list(tqdm(looked_at, f"checking {name} {split}", len(labelled), unit=" files", mininterval=1))
+    facts: list[tuple[int, bytes] | None] = []
+    progress = tqdm(desc=f"checking {name} {split}", total=len(labelled), unit=" files", mininterval=1)
+    with progress, ThreadPoolExecutor(min(32, 4 * (os.cpu_count() or 1))) as pool:
+        for start in range(0, len(labelled), 1_000):  # a million tasks at once would take gigabytes
+            facts += pool.map(_look, (path for path, _ in labelled[start : start + 1_000]))
+            progress.update(len(facts) - start)
     broken = [str(path) for (path, _), fact in zip(labelled, facts, strict=True) if fact is None]
     if broken:
         raise UserError(
             f"{name}: {len(broken):,} of {len(labelled):,} files are not whole images: {_some(broken)}"
         )
-    rows = [
-        {"path": path.relative_to(folder).as_posix(), "label": label, "bytes": size, "sha256": digest}
-        for (path, label), (size, digest) in zip(labelled, facts, strict=True)
-    ]
-    return pa.Table.from_pylist(rows, INDEX)
+    paths = [path.relative_to(folder).as_posix() for path, _ in labelled]
+    labels = [label for _, label in labelled]
+    return pa.table([paths, labels, *map(list, zip(*facts, strict=True))], schema=INDEX)
 
 
 def _look(path: Path) -> tuple[int, bytes] | None:
@@ -91,7 +94,7 @@ def _look(path: Path) -> tuple[int, bytes] | None:
         content = path.read_bytes()
         if not _ends(content):
             Image.open(io.BytesIO(content)).load()
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError):
+    except UNREADABLE:
         return None
     return len(content), hashlib.sha256(content).digest()
 

@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from onlybn.datasets import DATASETS, SPLITS
-from onlybn.datasets.image_folder import digest
+from onlybn.datasets.image_folder import UNREADABLE, digest
 from onlybn.datasets.images import Images
 from onlybn.distributed import ALONE, Group
 from onlybn.errors import UserError
@@ -57,7 +57,7 @@ class Split:
             raise UserError(f"{path} was altered since it was prepared; mend it, or prepare all again")
         try:
             return Image.open(io.BytesIO(content)).convert("RGB")
-        except (OSError, SyntaxError, ValueError) as error:
+        except UNREADABLE as error:
             raise UserError(f"{path} is not a whole image ({error})") from None
 
 
