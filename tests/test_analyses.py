@@ -47,7 +47,7 @@ def four_pixels(digits):
 
 @pytest.mark.parametrize("batch_size", [1, 2])
 def test_activations_are_counted_exactly_over_images_and_pixels(four_pixels, batch_size, monkeypatch):
-    monkeypatch.setattr(training, "TEST_BATCH", batch_size)
+    monkeypatch.setitem(training.TEST_BATCH, "cpu", batch_size)
     table = activations.activations(HandMade(), four_pixels).to_pydict()
     # Channels add −0.5, 0 and 1 before the first ReLU; the second subtracts 0.6 more.
     assert table["zeros"] == [5, 5, 0, 8, 5, 0]

@@ -19,19 +19,20 @@ class Silent:
 def job(tmp_path, digits_folder, make_run, monkeypatch):
     """Train seeds 0 and 1 as one block; return which seeds were trained."""
     trained = []
-    train = block.train
+    train = block.train_replicates
 
     def do(fail_at=None, **changes):
         runs = [make_run(seed=seed, epochs=1, **changes) for seed in (0, 1)]
         trained.clear()
 
-        def watched(run, *args, **kwargs):
+        def watched(runs, *args, **kwargs):
+            (run,) = runs
             if run.seed == fail_at:
                 raise MemoryError
             trained.append(run.seed)
-            return train(run, *args, **kwargs)
+            return train(runs, *args, **kwargs)
 
-        monkeypatch.setattr(block, "train", watched)
+        monkeypatch.setattr(block, "train_replicates", watched)
         block.train_block(
             runs,
             [tmp_path / "runs" / f"seed-{run.seed}" for run in runs],

@@ -18,7 +18,7 @@ from onlybn.distributed import ALONE, Group, join, launch
 from onlybn.errors import UserError
 from onlybn.jobs import Terminal, lock
 from onlybn.study import Run
-from onlybn.training import Observer, Progress, choose_device, choose_precision, train
+from onlybn.training import Observer, Progress, choose_device, choose_precision, train_replicates
 
 
 class EpochLines(Observer):
@@ -65,39 +65,50 @@ def train_block(
             refusal = f"another job trains {run}; wait for it, or stop it, and start again"
             held.callback(os.close, lock(place / ".lock", refusal))
         target = choose_device(device)
-        images = None
+        left = []
         for run, place, folder in zip(runs, waiting, folders, strict=True):
             if storage.is_finished(folder, run) or storage.is_finished(place, run):
                 print(f"{run}: finished before", flush=True)
-                continue
+            else:
+                left.append((run, place))
+        # Small networks do not fill a GPU alone; on the CPU each ends sooner alone, and is then safe.
+        together = target.type == "cuda" and processes == 1
+        images = None
+        for some in [left] if together and left else [[one] for one in left]:
             if processes > 1:
+                ((run, place),) = some
                 asked = {"device": target.type, "threads": threads, "workers": workers}
                 paths = {"place": str(place), "dataset": str(dataset), "data_dir": str(data_dir)}
                 launch(processes, "onlybn.block", asked | paths | {"run": storage.described(run)})
             else:
                 images = images or datasets.read(dataset, target, data_dir=data_dir, workers=workers)
-                _train(run, place, images)
-            terminal.say(_result(run, place))
+                _train(some, images)
+            for run, place in some:
+                terminal.say(_result(run, place))
         for run, place, folder in zip(runs, waiting, folders, strict=True):
             if not storage.is_finished(folder, run):
                 storage.publish(place, folder)
             shutil.rmtree(place)
 
 
-def _train(run: Run, place: Path, images: Images, group: Group = ALONE) -> None:
-    precision = choose_precision(run.training.precision, images.device)
+def _train(some: Sequence[tuple[Run, Path]], images: Images, group: Group = ALONE) -> None:
+    """Train replicates side by side, each into its place."""
+    runs = [run for run, _ in some]
+    precision = choose_precision(runs[0].training.precision, images.device)
     observers = [EpochLines()] if group.leads else []
-    outcome = train(run, images, precision=precision, observers=observers, group=group)
+    outcomes = train_replicates(runs, images, precision=precision, observers=observers, group=group)
     settings = {
         "device": images.device.type,
         "device_name": torch.cuda.get_device_name(images.device) if images.device.type == "cuda" else "CPU",
         "processes": group.size,
         "threads": torch.get_num_threads(),
-        "precision_asked": run.training.precision,
+        "seeds_together": [run.seed for run in runs],
+        "precision_asked": runs[0].training.precision,
         "precision": str(precision).removeprefix("torch."),
     }
     if group.leads:
-        storage.save(place, run, outcome, images, settings)
+        for (run, place), outcome in zip(some, outcomes, strict=True):
+            storage.save(place, run, outcome, images, settings)
 
 
 def _train_together() -> None:
@@ -111,7 +122,7 @@ def _train_together() -> None:
     images = datasets.read(
         Path(asked["dataset"]), device, data_dir=Path(asked["data_dir"]), workers=asked["workers"]
     )
-    _train(run, place, images, group)
+    _train([(run, place)], images, group)
     torch.distributed.destroy_process_group()
     # All is written. Gloo's threads now and then abort a process that ends in its own time.
     sys.stdout.flush()

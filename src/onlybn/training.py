@@ -1,7 +1,7 @@
-"""The loop of one run: a network, a regime, SGD (Section 3; Appendix B)."""
+"""The loop: networks, a regime, SGD (Section 3; Appendix B)."""
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,10 +15,11 @@ from onlybn.distributed import ALONE, Group
 from onlybn.errors import UserError
 from onlybn.models.network import Network
 from onlybn.sgd import SGD
+from onlybn.steps import EagerSteps, GraphSteps
 from onlybn.study import Run, Training
 
-# Images to a batch in testing, where the size changes nothing but speed.
-TEST_BATCH = 128
+# Images to a batch in testing, by device; the size changes nothing but speed.
+TEST_BATCH = {"cpu": 128, "cuda": 1_000}
 
 # cuDNN's default for float32 convolutions is TF32, which rounds their inputs to 10 bits: not what is asked.
 torch.backends.cudnn.allow_tf32 = False
@@ -105,92 +106,123 @@ def learning_rates(training: Training, steps_per_epoch: int) -> np.ndarray:
     return rates
 
 
-def train(
-    run: Run,
+class Replicate:
+    """One run while it trains: its network on the device, and what was measured so far."""
+
+    def __init__(self, run: Run, images: Images, precision: torch.dtype, group: Group = ALONE):
+        self.run, self.images, self.precision, self.group = run, images, precision, group
+        training = run.training
+        self.network, self.trained = draw(run, channels=images.channels, classes=images.classes)
+        self.network.to(images.device, memory_format=torch.channels_last)
+        self.initial_affine = {
+            name: (layer.weight.detach().clone(), layer.bias.detach().clone())
+            for name, layer in self.network.named_layers(nn.BatchNorm2d)
+        }
+        self.model = group.wrap(self.network)
+        self.optimiser = SGD(
+            self.trained.values(), momentum=training.momentum, weight_decay=training.weight_decay
+        )
+        self.measures = Measures(images.device)
+        self.arithmetic = arithmetic_in(precision, images.device)
+        self.rows: list[dict] = []
+        self.diverged: int | None = None
+
+    def batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Begin an epoch: return its batches, of which a process of a group has its part."""
+        self.before = {name: tensor.clone() for name, tensor in learned(self.network).items()}
+        self.measures.clear()
+        self.model.train()
+        training = self.run.training
+        return self.images.training_batches(
+            seed=self.run.seed,
+            epoch=epoch,
+            batch_size=training.batch_size,
+            shift=training.shift,
+            flip=training.flip,
+            group=self.group,
+        )
+
+    def step(self, images: Tensor, labels: Tensor, whole: int, rate: float | Tensor) -> None:
+        """Train on a batch, or on this process's part of one that has `whole` examples."""
+        with self.arithmetic:
+            logits = self.model(images)
+        loss = F.cross_entropy(logits.float(), labels)
+        self.group.weigh(loss, len(labels), whole).backward()
+        self.optimiser.step(rate)
+        self.measures.add(loss.detach(), logits.detach(), labels)
+
+    def moved(self) -> list[Tensor]:
+        """Return every tensor that a step changes."""
+        return [*learned(self.network).values(), *self.optimiser.buffers, self.measures.sums]
+
+    def end_epoch(self, epoch: int, rate: float) -> None:
+        """Test the network and note the epoch; if a loss is not finite, go back to the epoch before."""
+        trained_on = self.measures.averages(self.group)
+        self.group.average(running_statistics(self.network).values())
+        tested = evaluate(self.network, self.images, precision=self.precision, group=self.group)
+        for split, measures in (("train", trained_on), ("test", tested)):
+            self.rows.append({"epoch": epoch, "split": split, **measures, "learning_rate": rate})
+        if not np.isfinite([trained_on["loss"], tested["loss"]]).all():
+            self.diverged = epoch
+            with torch.no_grad():
+                for name, tensor in learned(self.network).items():
+                    tensor.copy_(self.before[name])
+
+
+def train(run: Run, images: Images, **options) -> Outcome:
+    """Train one run alone; options as in `train_replicates`."""
+    (outcome,) = train_replicates([run], images, **options)
+    return outcome
+
+
+def train_replicates(
+    runs: Sequence[Run],
     images: Images,
     *,
     precision: torch.dtype = torch.float32,
     observers: Sequence[Observer] = (),
     group: Group = ALONE,
-) -> Outcome:
-    """Train one run on the device to which its images come, and return the network with its record.
+) -> list[Outcome]:
+    """Train replicates side by side on the device to which their images come; return each one's outcome.
 
-    In a group every process calls this, and all return the same.
+    Each is trained as if alone: its weights, order and augmentation are drawn from its own seed. On a GPU
+    their steps are one CUDA graph. In a group every process calls this, and all return the same.
     """
-    training = run.training
     started = time.perf_counter()
-    network, trained = draw(run, channels=images.channels, classes=images.classes)
-    network.to(images.device, memory_format=torch.channels_last)
-    initial_affine = {
-        name: (layer.weight.detach().clone(), layer.bias.detach().clone())
-        for name, layer in network.named_layers(nn.BatchNorm2d)
-    }
-    model = group.wrap(network)
-    optimiser = SGD(trained.values(), momentum=training.momentum, weight_decay=training.weight_decay)
+    training = runs[0].training
+    replicates = [Replicate(run, images, precision, group) for run in runs]
     starts = range(0, images.examples, training.batch_size)
     sizes = [min(training.batch_size, images.examples - start) for start in starts]
-    steps_per_epoch = len(sizes)
-    rates = learning_rates(training, steps_per_epoch)
-    rows: list[dict] = []
-    diverged = None
-    for epoch in range(1, training.epochs + 1):
-        before = {name: tensor.clone() for name, tensor in learned(network).items()}
-        epoch_rates = rates[(epoch - 1) * steps_per_epoch :][:steps_per_epoch]
-        batches = images.training_batches(
-            seed=run.seed,
-            epoch=epoch,
-            batch_size=training.batch_size,
-            shift=training.shift,
-            flip=training.flip,
-            group=group,
-        )
-        sized = zip(batches, sizes, strict=True)
-        trained_on = train_epoch(model, optimiser, sized, epoch_rates, precision, group)
-        group.average(running_statistics(network).values())
-        measured = {
-            "train": trained_on,
-            "test": evaluate(network, images, precision=precision, group=group),
-        }
-        rows += [
-            {"epoch": epoch, "split": split, **measures, "learning_rate": epoch_rates[-1]}
-            for split, measures in measured.items()
-        ]
-        if not all(np.isfinite(measures["loss"]) for measures in measured.values()):
-            diverged = epoch
-            with torch.no_grad():
-                for name, tensor in learned(network).items():
-                    tensor.copy_(before[name])
-        progress = Progress(run, network, epoch, rows)
-        for observer in observers:
-            observer.epoch_ended(progress)
-        if diverged:
+    rates = learning_rates(training, len(sizes)).reshape(training.epochs, len(sizes))
+    seconds: dict[Replicate, float] = {}
+    going, steps = replicates, _steps(replicates, images.device, group)
+    for epoch, epoch_rates in enumerate(rates, start=1):
+        batches = zip(*(replicate.batches(epoch) for replicate in going), strict=True)
+        for batch, whole, rate in zip(batches, sizes, epoch_rates, strict=True):
+            steps(batch, whole, float(rate))
+        for replicate in going:
+            replicate.end_epoch(epoch, float(epoch_rates[-1]))
+            seconds[replicate] = time.perf_counter() - started
+            progress = Progress(replicate.run, replicate.network, epoch, replicate.rows)
+            for observer in observers:
+                observer.epoch_ended(progress)
+        if any(replicate.diverged for replicate in going):
+            going = [replicate for replicate in going if not replicate.diverged]
+            steps = _steps(going, images.device, group)
+        if not going:
             break
-    return Outcome(network, trained, initial_affine, rows, diverged, time.perf_counter() - started)
+    return [
+        Outcome(r.network, r.trained, r.initial_affine, r.rows, r.diverged, seconds[r]) for r in replicates
+    ]
 
 
-def train_epoch(
-    model: nn.Module,
-    optimiser: SGD,
-    batches: Iterable[tuple[tuple[Tensor, Tensor], int]],
-    rates: Iterable[float],
-    precision: torch.dtype,
-    group: Group = ALONE,
-) -> dict[str, float]:
-    """Train on the batches, each at its learning rate; return what `Measures` does of them.
-
-    With each batch, of which a process of a group has a part, comes the size of the whole.
-    """
-    model.train()
-    measures = Measures(next(model.parameters()).device)
-    arithmetic = arithmetic_in(precision, model)
-    for ((images, labels), whole), rate in zip(batches, rates, strict=True):
-        with arithmetic:
-            logits = model(images)
-        loss = F.cross_entropy(logits.float(), labels)
-        group.weigh(loss, len(labels), whole).backward()
-        optimiser.step(rate)
-        measures.add(loss.detach(), logits.detach(), labels)
-    return measures.averages(group)
+def _steps(
+    replicates: Sequence[Replicate], device: torch.device, group: Group
+) -> Callable[[Sequence[tuple[Tensor, Tensor]], int, float], None]:
+    # DDP's all-reduce stays outside graphs: a run that needs several GPUs has kernels enough for each.
+    if device.type == "cuda" and group.size == 1:
+        return GraphSteps(replicates, device)
+    return EagerSteps(replicates)
 
 
 @torch.no_grad()
@@ -200,9 +232,9 @@ def evaluate(
     """Test on the test images, with BatchNorm's running statistics; return what `Measures` does of them."""
     network.eval()
     measures = Measures(images.device)
-    arithmetic = arithmetic_in(precision, network)
+    arithmetic = arithmetic_in(precision, images.device)
     with nn.utils.parametrize.cached():
-        for batch, labels in images.test_batches(TEST_BATCH, group):
+        for batch, labels in images.test_batches(TEST_BATCH[images.device.type], group):
             if len(labels):  # of a small last batch not every process of a group has a part
                 with arithmetic:
                     logits = network(batch)
@@ -210,37 +242,38 @@ def evaluate(
     return measures.averages(group)
 
 
-def arithmetic_in(precision: torch.dtype, network: nn.Module) -> torch.autocast:
-    """Return the context in which the network computes its activations in that precision."""
-    device = next(network.parameters()).device.type
-    return torch.autocast(device, precision, enabled=precision != torch.float32)
+def arithmetic_in(precision: torch.dtype, device: torch.device) -> torch.autocast:
+    """Return the context in which networks on the device compute their activations in that precision."""
+    return torch.autocast(device.type, precision, enabled=precision != torch.float32)
 
 
 class Measures:
-    """Sums loss and hits over examples on the device, so that the host waits once, at the end."""
+    """Sums examples, loss and hits on the device, so that the host waits once, at the end."""
 
     def __init__(self, device: torch.device):
-        self.examples = 0
-        self.loss = torch.zeros((), dtype=torch.float64, device=device)
-        self.hits = torch.zeros(2, dtype=torch.int64, device=device)
+        self.sums = torch.zeros(4, dtype=torch.float64, device=device)
+
+    def clear(self) -> None:
+        """Forget what was added."""
+        self.sums.zero_()
 
     def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
         """Add a batch: its mean loss, logits (batch, classes) and labels (batch,)."""
-        self.examples += len(labels)
-        self.loss = self.loss + loss.double() * len(labels)
+        examples = len(labels)
         # How many classes come before the label's, ties in the order of classes: none is a hit for top-1,
         # up to 4 for top-5. Written so that a logit that is not a number never makes a hit.
         own = logits.gather(1, labels[:, None])
         classes = torch.arange(logits.shape[1], device=labels.device)
         after = (logits < own) | ((logits == own) & (classes >= labels[:, None]))
         better = len(classes) - after.sum(dim=1)
-        self.hits = self.hits + torch.stack([(better < 1).sum(), (better < 5).sum()])
+        self.sums[0] += examples
+        self.sums[1] += loss.double() * examples
+        self.sums[2] += (better < 1).sum()
+        self.sums[3] += (better < 5).sum()
 
     def averages(self, group: Group = ALONE) -> dict[str, float]:
         """Return the mean loss over a group's examples, in nats, and top-1 and top-5 accuracy, in percent."""
-        examples = torch.full_like(self.loss, self.examples)
-        sums = group.total(torch.stack([examples, self.loss, *self.hits.double()]))
-        examples, loss, *hits = sums.tolist()
+        examples, loss, *hits = group.total(self.sums.clone()).tolist()
         top_1, top_5 = (100 * hit / examples for hit in hits)
         return {"loss": loss / examples, "top_1": top_1, "top_5": top_5}
 

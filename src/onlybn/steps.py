@@ -1,0 +1,104 @@
+"""Steps of replicates that train side by side: one after the other, or as one CUDA graph."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+Batch = tuple[Tensor, Tensor]
+Branch = Callable[[], None]
+
+
+class Trained(Protocol):
+    """What a step needs of a replicate."""
+
+    def step(self, images: Tensor, labels: Tensor, whole: int, rate: float | Tensor) -> None:
+        """Train on a batch, or on a part of one that has `whole` examples, never waiting for the device."""
+
+    def moved(self) -> list[Tensor]:
+        """Return every tensor that a step changes; all keep their place in memory."""
+
+
+class EagerSteps:
+    """Steps of one replicate after the other, operation by operation."""
+
+    def __init__(self, replicates: Sequence[Trained]):
+        self.replicates = replicates
+
+    def __call__(self, batches: Sequence[Batch], whole: int, rate: float) -> None:
+        """Train each replicate on its batch."""
+        for replicate, (images, labels) in zip(self.replicates, batches, strict=True):
+            replicate.step(images, labels, whole, rate)
+
+
+def record_cuda_graph(branches: Sequence[Branch]) -> Branch:
+    """Record what the branches do as one CUDA graph, on a stream for each; return what replays it.
+
+    They are run three times before, outside the graph, so that libraries choose their algorithms and
+    allocate what they keep.
+    """
+    streams = [torch.cuda.Stream() for _ in branches]
+
+    def run() -> None:
+        main = torch.cuda.current_stream()
+        for stream, branch in zip(streams, branches, strict=True):
+            stream.wait_stream(main)
+            with torch.cuda.stream(stream):
+                branch()
+        for stream in streams:
+            main.wait_stream(stream)
+
+    for _ in range(3):
+        run()
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        run()
+    return graph.replay
+
+
+class GraphSteps:
+    """Steps of all replicates as one recorded graph for each size of batch.
+
+    A graph costs the host one call, where thousands of small kernels cost it one each, and the branches of
+    small networks run side by side. Its kernels are those of `EagerSteps`.
+    """
+
+    def __init__(
+        self,
+        replicates: Sequence[Trained],
+        device: torch.device,
+        record: Callable[[Sequence[Branch]], Branch] = record_cuda_graph,
+    ):
+        self.replicates = replicates
+        self.rate = torch.zeros((), device=device)
+        self.record = record
+        self.recorded: dict[int, tuple[list[Batch], Branch]] = {}
+
+    def __call__(self, batches: Sequence[Batch], whole: int, rate: float) -> None:
+        """Train each replicate on its batch."""
+        self.rate.fill_(rate)
+        if whole not in self.recorded:
+            self.recorded[whole] = self._record(batches, whole)
+        inputs, replay = self.recorded[whole]
+        for (images, labels), (own_images, own_labels) in zip(batches, inputs, strict=True):
+            own_images.copy_(images)
+            own_labels.copy_(labels)
+        replay()
+
+    def _record(self, batches: Sequence[Batch], whole: int) -> tuple[list[Batch], Branch]:
+        inputs = [(images.clone(), labels.clone()) for images, labels in batches]
+        branches = [
+            partial(replicate.step, *own, whole, self.rate)
+            for replicate, own in zip(self.replicates, inputs, strict=True)
+        ]
+        # Recording steps for real; what that moved is put back.
+        moved = [tensor for replicate in self.replicates for tensor in replicate.moved()]
+        before = [tensor.clone() for tensor in moved]
+        replay = self.record(branches)
+        with torch.no_grad():
+            for tensor, value in zip(moved, before, strict=True):
+                tensor.copy_(value)
+        return inputs, replay

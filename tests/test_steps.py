@@ -1,0 +1,98 @@
+"""Replicates side by side: each as if alone, one by one or as a recorded graph."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from onlybn import training
+from onlybn.datasets.small import Split
+from onlybn.steps import GraphSteps
+from onlybn.training import Replicate, train, train_replicates
+
+
+def assert_equal(one, other):
+    assert one.rows == other.rows
+    for ours, theirs in zip(one.trained.values(), other.trained.values(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_replicates_trained_together_are_those_trained_alone(few_digits, make_run):
+    runs = [make_run(seed=seed, regime="random-2") for seed in (0, 3)]
+    for run, outcome in zip(runs, train_replicates(runs, few_digits), strict=True):
+        assert_equal(outcome, train(run, few_digits))
+
+
+def test_a_replicate_that_diverges_leaves_the_others_to_go_on(few_digits, make_run, monkeypatch):
+    end_epoch = Replicate.end_epoch
+
+    def spoiled(self, epoch, rate):
+        if (self.run.seed, epoch) == (1, 2):
+            self.measures.sums[1] = torch.nan
+        end_epoch(self, epoch, rate)
+
+    monkeypatch.setattr(Replicate, "end_epoch", spoiled)
+    runs = [make_run(seed=seed, epochs=3) for seed in (0, 1, 2)]
+    outcomes = train_replicates(runs, few_digits)
+    assert [outcome.diverged for outcome in outcomes] == [None, 2, None]
+    assert [len(outcome.rows) for outcome in outcomes] == [6, 4, 6]
+    assert_equal(outcomes[2], train(runs[2], few_digits))
+
+
+def recorded_by_running(calls):
+    """Stand in for a CUDA graph: recording steps three times, and replaying steps again."""
+
+    def record(branches):
+        def run():
+            for branch in branches:
+                branch()
+
+        for _ in range(3):
+            run()
+        calls.append(len(branches))
+        return run
+
+    return record
+
+
+def test_recorded_steps_give_what_eager_ones_give_and_recording_moves_nothing(
+    few_digits, make_run, monkeypatch
+):
+    runs = [make_run(seed=seed, regime="all", momentum=0.5) for seed in (0, 1)]  # 3 batches of 32, one of 4
+    eager = train_replicates(runs, few_digits)
+    calls = []
+    monkeypatch.setattr(
+        training, "_steps", lambda some, device, group: GraphSteps(some, device, recorded_by_running(calls))
+    )
+    for one, other in zip(train_replicates(runs, few_digits), eager, strict=True):
+        for ours, theirs in zip(one.rows, other.rows, strict=True):
+            assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-4)
+        for ours, theirs in zip(one.trained.values(), other.trained.values(), strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-5)
+    assert calls == [2, 2]  # a graph for each size of batch, with a branch for each replicate
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_on_a_gpu_replicates_together_are_those_alone_and_near_the_cpus(few_digits, make_run):
+    gpu = torch.device("cuda")
+    images = replace(
+        few_digits,
+        device=gpu,
+        **{
+            s: Split(getattr(few_digits, s).images.to(gpu), getattr(few_digits, s).labels.to(gpu))
+            for s in SPLITS
+        },
+    )
+    torch.use_deterministic_algorithms(True)
+    try:
+        runs = [make_run(seed=seed) for seed in (0, 1)]
+        for run, outcome in zip(runs, train_replicates(runs, images), strict=True):
+            assert_equal(outcome, train(run, images))
+            on_cpu = train(run, few_digits)
+            for ours, theirs in zip(outcome.rows, on_cpu.rows, strict=True):
+                assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-2)
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
+SPLITS = ("train", "test")
