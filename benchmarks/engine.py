@@ -7,11 +7,13 @@ import torch
 
 from onlybn.datasets.small import SmallImages, Split
 from onlybn.distributed import ALONE
+from onlybn.jobs import keep_freed_memory
 from onlybn.training import Replicate, _steps, choose_precision
 
 
 def milliseconds_per_step(run, images: np.ndarray, labels: np.ndarray, steps: int, device: str) -> float:
     """Train for that many steps after two that are not timed; return the mean time of one."""
+    keep_freed_memory()
     place = torch.device(device)
     split = Split(torch.from_numpy(images).to(place), torch.from_numpy(labels).to(place))
     dataset = SmallImages(

@@ -16,7 +16,7 @@ from onlybn import datasets, storage
 from onlybn.datasets.images import Images
 from onlybn.distributed import ALONE, Group, join, launch
 from onlybn.errors import UserError
-from onlybn.jobs import Terminal, lock
+from onlybn.jobs import Terminal, keep_freed_memory, lock
 from onlybn.study import Run
 from onlybn.training import Observer, Progress, choose_device, choose_precision, train_replicates
 
@@ -59,6 +59,7 @@ def train_block(
     another job trains one of the runs, or if the devices are not there.
     """
     torch.set_num_threads(threads)
+    keep_freed_memory()
     waiting = [work / f"seed-{run.seed}" for run in runs]
     with ExitStack() as held:
         for run, place in zip(runs, waiting, strict=True):
@@ -115,6 +116,7 @@ def _train_together() -> None:
     """Train one run as one of several processes, on what `train_block` asked of `launch`."""
     asked = json.loads(sys.argv[1])
     torch.set_num_threads(asked["threads"])
+    keep_freed_memory()
     group, device = join(torch.device(asked["device"]))
     run, place = storage.run_of(asked["run"]), Path(asked["place"])
     if group.leads:  # these processes outlive one that is killed, and its lock

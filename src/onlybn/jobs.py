@@ -1,12 +1,13 @@
 """What every job of the workflow does around its work: a log, one sentence on failure, locks."""
 
+import ctypes
 import fcntl
 import os
 import signal
 import sys
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from onlybn.errors import UserError
@@ -46,6 +47,19 @@ class Terminal:
     def say(self, line: str) -> None:
         """Write one whole line, so that jobs side by side do not mix theirs."""
         os.write(self.descriptor, f"{line}\n".encode())
+
+
+def keep_freed_memory() -> None:
+    """Have the C library keep the memory of large tensors that are freed, for the next step to take.
+
+    By default glibc gives it back to the system, which then fills it with zeros again, page by page: a
+    fifth of a step on the CPU. Elsewhere this does nothing.
+    """
+    trim_threshold, mmap_threshold = -1, -3  # glibc's malloc.h
+    with suppress(OSError, AttributeError):
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+        for option in (trim_threshold, mmap_threshold):
+            mallopt(option, 1 << 30)
 
 
 def lock(path: Path, refusal: str) -> int:

@@ -8,6 +8,7 @@ import torch
 from onlybn import datasets, storage
 from onlybn.errors import UserError
 from onlybn.files import write_table
+from onlybn.jobs import keep_freed_memory
 from onlybn.training import choose_device
 
 
@@ -29,6 +30,7 @@ def measure(
     """
     module = import_module(f"onlybn.analyses.{analysis}")
     torch.set_num_threads(threads)
+    keep_freed_memory()
     place = choose_device(device)
     record = storage.read_record(folder)
     images = datasets.read(dataset, place, data_dir=data_dir, workers=workers)

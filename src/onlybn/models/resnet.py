@@ -2,6 +2,7 @@
 
 from torch import Tensor, nn
 
+from onlybn.models.batchnorm import normalise
 from onlybn.models.network import Network, Place
 
 
@@ -26,9 +27,8 @@ class BasicBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (batch, inputs, height, width) to (batch, outputs, height / stride, width / stride)."""
         shortcut = x if self.shortcut is None else self.shortcut(x)
-        x = self.relu_1(self.batchnorm_1(self.convolution_1(x)))
-        x = self.batchnorm_2(self.convolution_2(x))
-        return self.relu_2(x.add_(shortcut))
+        x = normalise(self.convolution_1(x), self.batchnorm_1, self.relu_1)
+        return normalise(self.convolution_2(x), self.batchnorm_2, self.relu_2, added=shortcut)
 
 
 class Shortcut(nn.Module):
@@ -41,7 +41,7 @@ class Shortcut(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (batch, inputs, height, width) to (batch, outputs, height / stride, width / stride)."""
-        return self.batchnorm(self.convolution(x))
+        return normalise(self.convolution(x), self.batchnorm)
 
 
 class CifarResNet(Network):
@@ -69,7 +69,7 @@ class CifarResNet(Network):
 
     def forward(self, images: Tensor) -> Tensor:
         """Map images, float (batch, channels, height, width), to logits, float (batch, classes)."""
-        x = self.relu(self.batchnorm(self.convolution(images)))
+        x = normalise(self.convolution(images), self.batchnorm, self.relu)
         for stage in self.stages:
             x = stage(x)
         return self.output(x.mean(dim=(2, 3)))

@@ -3,6 +3,7 @@
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from onlybn.models.batchnorm import normalise
 from onlybn.models.network import Network, Place
 
 # Convolutions in each of the five stages; a 2×2 max-pool stands between stages.
@@ -26,7 +27,7 @@ class Layer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (batch, inputs, height, width) to (batch, outputs, height, width)."""
-        return self.relu(self.batchnorm(self.convolution(x)))
+        return normalise(self.convolution(x), self.batchnorm, self.relu)
 
 
 class Vgg(Network):

@@ -1,0 +1,116 @@
+"""BatchNorm with what follows it: an addition, a ReLU, or neither."""
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+
+def normalise(
+    x: Tensor, batchnorm: nn.BatchNorm2d, relu: nn.ReLU | None = None, added: Tensor | None = None
+) -> Tensor:
+    """Return relu(batchnorm(x) + added), in one operation where there is one that is faster.
+
+    All are float (batch, channels, height, width).
+    """
+    if batchnorm.training and _is_fast(x, added):
+        return _Fused.apply(x, batchnorm.weight, batchnorm.bias, added, batchnorm, relu is not None)
+    x = batchnorm(x)
+    if added is not None:
+        x = x.add_(added)
+    return x if relu is None else relu(x)
+
+
+def _is_fast(x: Tensor, added: Tensor | None) -> bool:
+    return (
+        x.dtype == torch.bfloat16
+        and x.device.type == "cpu"
+        and torch.get_num_threads() == 1
+        and all(
+            tensor.is_contiguous(memory_format=torch.channels_last)
+            for tensor in (x, *([] if added is None else [added]))
+        )
+    )
+
+
+class _Fused(torch.autograd.Function):
+    """Training-mode BatchNorm, addition and ReLU by `onlybn.kernels`."""
+
+    @staticmethod
+    def forward(ctx, x, weight, bias, added, batchnorm, with_relu):
+        from onlybn import kernels
+
+        count = x.numel() // x.shape[1]
+        pixels = _pixels(x)
+        sums, squares = np.zeros((2, pixels.shape[1]))
+        kernels.moments(pixels, sums, squares)
+        mean, square = _per_channel(sums, x) / count, _per_channel(squares, x) / count
+        variance = np.maximum(square - mean**2, 0)
+        inverse = 1 / np.sqrt(variance + batchnorm.eps)
+        _follow(batchnorm.running_mean, mean, batchnorm.momentum)
+        _follow(batchnorm.running_var, variance * count / max(1, count - 1), batchnorm.momentum)
+        scale = weight.detach().numpy() * inverse
+        shift = bias.detach().numpy() - mean * scale
+        low = np.float32(0 if with_relu else -math.inf)
+        y = torch.empty_like(x)
+        if added is None:
+            kernels.normalise(pixels, _tiled(scale, x), _tiled(shift, x), low, _pixels(y))
+        else:
+            kernels.normalise_and_add(
+                pixels, _tiled(scale, x), _tiled(shift, x), _pixels(added), low, _pixels(y)
+            )
+        ctx.save_for_backward(x, y)
+        ctx.constants = mean, inverse, scale, low, count
+        return y
+
+    @staticmethod
+    def backward(ctx, dy):
+        from onlybn import kernels
+
+        x, y = ctx.saved_tensors
+        mean, inverse, scale, low, count = ctx.constants
+        dy = dy.contiguous(memory_format=torch.channels_last)
+        gradients, outputs, pixels = _pixels(dy), _pixels(y), _pixels(x)
+        sums, products = np.zeros((2, pixels.shape[1]))
+        kernels.gradient_moments(gradients, outputs, pixels, _tiled(mean, x), low, sums, products)
+        sums, products = _per_channel(sums, x), _per_channel(products, x)
+        dx = d_added = None
+        if ctx.needs_input_grad[0]:
+            dx = torch.empty_like(x)
+            by_x = -scale * inverse**2 * products / count
+            constant = -scale * sums / count - by_x * mean
+            factors = (_tiled(factor, x) for factor in (scale, by_x, constant))
+            kernels.gradient(gradients, outputs, pixels, *factors, low, _pixels(dx))
+        if ctx.needs_input_grad[3]:
+            d_added = torch.empty_like(x)
+            kernels.masked(gradients, outputs, low, _pixels(d_added))
+        d_weight, d_bias = (
+            torch.from_numpy(value.astype(np.float32)) for value in (products * inverse, sums)
+        )
+        return dx, d_weight, d_bias, d_added, None, None
+
+
+def _pixels(x: Tensor) -> np.ndarray:
+    """View channels-last bfloat16 as uint16 (pixels, channels), several pixels a row if one is short."""
+    flat = x.detach().permute(0, 2, 3, 1).reshape(-1).view(torch.uint16).numpy()
+    return flat.reshape(-1, x.shape[1] * _pixels_in_a_row(x))
+
+
+def _pixels_in_a_row(x: Tensor) -> int:
+    """How many pixels fill a vector register of 32 bfloat16, if that many at a time come out even."""
+    channels = x.shape[1]
+    some = max(1, 32 // channels)
+    return some if (x.numel() // channels) % some == 0 else 1
+
+
+def _per_channel(sums: np.ndarray, x: Tensor) -> np.ndarray:
+    return sums.reshape(-1, x.shape[1]).sum(axis=0)
+
+
+def _tiled(values: np.ndarray, x: Tensor) -> np.ndarray:
+    return np.tile(values.astype(np.float32), _pixels_in_a_row(x))
+
+
+def _follow(running: Tensor, value: np.ndarray, momentum: float) -> None:
+    running.mul_(1 - momentum).add_(torch.from_numpy(value), alpha=momentum)

@@ -1,0 +1,76 @@
+"""BatchNorm with an addition and a ReLU in one operation: what float64 gives, up to bfloat16's rounding."""
+
+import pytest
+import torch
+from torch import nn
+
+from onlybn.models.batchnorm import _is_fast, normalise
+
+SHAPES = [(8, 16, 6, 6), (3, 16, 5, 5), (5, 3, 7, 3), (4, 32, 4, 4), (2, 64, 1, 1), (64, 48, 2, 2)]
+
+
+def case(shape, seed=0):
+    """An activation far from mean 0, something to add, a gradient, and a BatchNorm with γ of both signs."""
+    g = torch.Generator().manual_seed(seed)
+    x, added, dy = (torch.randn(shape, generator=g) for _ in range(3))
+    x = 3 * x + torch.arange(shape[1])[:, None, None]
+    layer = nn.BatchNorm2d(shape[1])
+    with torch.no_grad():
+        layer.weight.copy_(torch.randn(shape[1], generator=g))
+        layer.bias.copy_(torch.randn(shape[1], generator=g))
+    as_used = {"dtype": torch.bfloat16, "memory_format": torch.channels_last}
+    return [tensor.to(**as_used) for tensor in (x, added, dy)], layer
+
+
+@pytest.mark.parametrize("with_relu", [True, False])
+@pytest.mark.parametrize("with_added", [True, False])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_one_operation_gives_what_float64_gives(shape, with_added, with_relu):
+    (x, added, dy), layer = case(shape)
+    reference = nn.BatchNorm2d(shape[1]).double()
+    reference.load_state_dict(layer.state_dict())
+    wide, wide_added = (t.double().requires_grad_() for t in (x, added))
+    expected = reference(wide) + (wide_added if with_added else 0)
+    if with_relu:
+        expected = expected.relu()
+    expected.backward(dy.double())
+
+    x.requires_grad_()
+    added.requires_grad_()
+    given = added if with_added else None
+    y = normalise(x, layer, nn.ReLU() if with_relu else None, given)
+    assert y.grad_fn.name() == "_FusedBackward"
+    y.backward(dy)
+    torch.testing.assert_close(y.double(), expected, rtol=2e-2, atol=2e-2)
+    # A norm, since an output within rounding of 0 may be on the other side of the ReLU.
+    assert (x.grad - wide.grad).norm() < 0.05 * wide.grad.norm() + 0.01
+    torch.testing.assert_close(layer.weight.grad.double(), reference.weight.grad, rtol=0.05, atol=0.3)
+    torch.testing.assert_close(layer.bias.grad.double(), reference.bias.grad, rtol=0.05, atol=0.3)
+    torch.testing.assert_close(layer.running_mean.double(), reference.running_mean, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(layer.running_var.double(), reference.running_var, rtol=1e-4, atol=1e-5)
+    if with_added:
+        assert (added.grad - wide_added.grad).norm() < 0.05 * wide_added.grad.norm()
+
+
+def test_only_training_in_bfloat16_on_one_thread_of_a_cpu_takes_it():
+    (x, added, _), layer = case((2, 16, 4, 4))
+    assert _is_fast(x, None)
+    assert not _is_fast(x.float(), None)
+    assert not _is_fast(x.contiguous(), None)
+    assert not _is_fast(x, added.contiguous())
+    x.requires_grad_()
+    assert normalise(x, layer.eval()).grad_fn.name() != "_FusedBackward"
+    torch.set_num_threads(2)
+    try:
+        assert not _is_fast(x, None)
+    finally:
+        torch.set_num_threads(1)
+
+
+def test_no_gradient_is_computed_for_what_is_frozen():
+    (x, _, dy), layer = case((4, 16, 4, 4))
+    normalise(x, layer, nn.ReLU()).backward(dy)
+    assert x.grad is None
+    assert layer.weight.grad is not None
+    layer.requires_grad_(False)
+    assert normalise(x, layer, nn.ReLU()).grad_fn is None
