@@ -4,7 +4,7 @@ CORES ?= all
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install reproduce test format lock
+.PHONY: help install reproduce plan test format lock
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -25,6 +25,9 @@ install: .venv/installed ## make .venv, or bring it up to date with the pinned d
 reproduce: install ## train, measure and draw the default study (CORES=2 to use two cores)
 	$(BIN)/snakemake main --cores $(CORES) --quiet rules host reason
 	@echo "Figures: results/digits/figures    Tables: results/digits/tables"
+
+plan: install ## say what the default study will cost here, or CONFIG="study=cifar10 …"
+	@$(BIN)/python -m onlybn plan $(CONFIG)
 
 test: install ## format and lint checks, the tests, and a tiny real workflow
 	$(BIN)/ruff format --check

@@ -1,42 +1,76 @@
-"""The engine's own loop, timed as the textbook's is."""
+"""The engine's own loop, timed on random images of a dataset's shape, which cost what real ones do."""
 
 import time
+from statistics import median
 
-import numpy as np
 import torch
 
+from onlybn.datasets import DATASETS
 from onlybn.datasets.small import SmallImages, Split
 from onlybn.distributed import ALONE
 from onlybn.jobs import keep_freed_memory
-from onlybn.training import Replicate, _steps, choose_precision
+from onlybn.study import Run
+from onlybn.training import TEST_BATCH, Replicate, _steps, choose_precision, evaluate
 
 
-def milliseconds_per_step(run, images: np.ndarray, labels: np.ndarray, steps: int, device: str) -> float:
-    """Train for that many steps after two that are not timed; return the mean time of one."""
-    keep_freed_memory()
-    place = torch.device(device)
-    split = Split(torch.from_numpy(images).to(place), torch.from_numpy(labels).to(place))
-    dataset = SmallImages(
-        train=split,
-        test=split,
-        device=place,
-        examples=len(split),
-        channels=3,
-        classes=10,
-        mean=[0.485, 0.456, 0.406],
-        std=[0.229, 0.224, 0.225],
+def random_images(dataset: str, examples: int, test_examples: int, device: torch.device) -> SmallImages:
+    """Return random bytes in the shape of a dataset's images."""
+    facts = DATASETS[dataset]
+    generator = torch.Generator().manual_seed(0)
+
+    def split(count: int) -> Split:
+        shape = (count, facts.size, facts.size, facts.channels)
+        pixels = torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
+        labels = torch.randint(0, facts.classes, (count,), generator=generator)
+        return Split(pixels.to(device), labels.to(device))
+
+    return SmallImages(
+        train=split(examples),
+        test=split(test_examples),
+        device=device,
+        examples=examples,
+        channels=facts.channels,
+        classes=facts.classes,
+        mean=[0.5] * facts.channels,
+        std=[0.25] * facts.channels,
         checksum="",
     )
-    replicate = Replicate(run, dataset, choose_precision(run.training.precision, place))
-    take = _steps([replicate], place, ALONE)
-    batches = replicate.batches(1)
 
-    def some(count: int) -> float:
-        started = time.perf_counter()
+
+ROUNDS = 3
+
+
+def milliseconds(runs: list[Run], device: str, steps: int) -> dict[str, float]:
+    """Return the milliseconds of a step of all replicates together, and of testing one image.
+
+    Each is the median of three rounds, which wait for the device at their end; two steps and a test come
+    before.
+    """
+    keep_freed_memory()
+    place = torch.device(device)
+    training = runs[0].training
+    tested = TEST_BATCH[place.type]
+    images = random_images(runs[0].dataset, training.batch_size * (ROUNDS * steps + 2), tested, place)
+    precision = choose_precision(training.precision, place)
+    replicates = [Replicate(run, images, precision) for run in runs]
+    take = _steps(replicates, place, ALONE)
+    batches = zip(*(replicate.batches(1) for replicate in replicates), strict=True)
+
+    def train(count: int) -> None:
         for _ in range(count):
-            take([next(batches)], run.training.batch_size, 0.1)
-        replicate.measures.averages()  # waits for the device
-        return (time.perf_counter() - started) / count * 1_000
+            take(next(batches), training.batch_size, training.learning_rate)
+        replicates[0].measures.averages()  # waits for the device
 
-    some(2)
-    return some(steps)
+    def test() -> None:
+        evaluate(replicates[0].network, images, precision=precision)
+
+    train(2)
+    trained = median(_timed(lambda: train(steps)) for _ in range(ROUNDS)) / steps
+    test()
+    return {"step": trained, "test": median(_timed(test) for _ in range(ROUNDS)) / tested}
+
+
+def _timed(work) -> float:
+    started = time.perf_counter()
+    work()
+    return (time.perf_counter() - started) * 1_000

@@ -6,7 +6,7 @@ import pandas as pd
 import pyarrow as pa
 
 from onlybn.files import write_table
-from onlybn.storage import machine, versions
+from onlybn.machine import machine, versions
 
 
 def report(name: str, rows: list[dict], folder: Path) -> None:

@@ -1,14 +1,17 @@
 """The loop to compare with, as a textbook writes it: PIL transforms, DataLoader, float32, NCHW, eager."""
 
 import time
+from statistics import median
 
 import numpy as np
 import torch
+from engine import random_images
 from PIL import Image
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
+from onlybn.study import Run
 from onlybn.training import draw
 
 
@@ -25,8 +28,8 @@ class Pictures(Dataset):
         return self.transform(Image.fromarray(self.images[place])), int(self.labels[place])
 
 
-def milliseconds_per_step(run, images: np.ndarray, labels: np.ndarray, steps: int, device: str) -> float:
-    """Train for that many steps after two that are not timed; return the mean time of one."""
+def milliseconds(run: Run, device: str, steps: int) -> float:
+    """Train for that many steps after two that are not timed; return the median time of one."""
     transform = v2.Compose(
         [
             v2.RandomCrop(32, padding=4),
@@ -37,9 +40,9 @@ def milliseconds_per_step(run, images: np.ndarray, labels: np.ndarray, steps: in
         ]
     )
     training = run.training
-    loader = DataLoader(
-        Pictures(images, labels, transform), training.batch_size, shuffle=True, drop_last=True
-    )
+    split = random_images("cifar10", training.batch_size * (steps + 2), 1, torch.device("cpu")).train
+    pictures = Pictures(split.images.numpy(), split.labels.numpy(), transform)
+    loader = iter(DataLoader(pictures, training.batch_size, shuffle=True))
     network, trained = draw(run, channels=3, classes=10)
     network.to(device).train()
     optimiser = torch.optim.SGD(
@@ -49,19 +52,17 @@ def milliseconds_per_step(run, images: np.ndarray, labels: np.ndarray, steps: in
         weight_decay=training.weight_decay,
     )
     criterion = nn.CrossEntropyLoss()
-    done, started, total, correct = 0, 0.0, 0.0, 0
-    while True:
-        for batch, target in loader:
-            if done == 2:
-                started = time.perf_counter()
-            if done == steps + 2:
-                return (time.perf_counter() - started) / steps * 1_000
-            batch, target = batch.to(device), target.to(device)
-            optimiser.zero_grad()
-            logits = network(batch)
-            loss = criterion(logits, target)
-            loss.backward()
-            optimiser.step()
-            total += loss.item()
-            correct += (logits.argmax(1) == target).sum().item()
-            done += 1
+    times = []
+    for _ in range(steps + 2):
+        started = time.perf_counter()
+        batch, target = next(loader)
+        batch, target = batch.to(device), target.to(device)
+        optimiser.zero_grad()
+        logits = network(batch)
+        loss = criterion(logits, target)
+        loss.backward()
+        optimiser.step()
+        loss.item()
+        (logits.argmax(1) == target).sum().item()
+        times.append((time.perf_counter() - started) * 1_000)
+    return median(times[2:])

@@ -24,22 +24,19 @@ BATCH = 128
 
 def measure(kind: str, architecture: str, regime: str, device: str, steps: int, threads: int) -> float:
     """Return milliseconds per step; the body of one process."""
-    import numpy as np
+    import engine
+    import textbook
     import torch
-    from engine import milliseconds_per_step as engine
-    from textbook import milliseconds_per_step as textbook
 
     from onlybn.study import Run, Training
     from onlybn.variants import DEFAULT
 
     torch.set_num_threads(threads)
-    rng = np.random.default_rng(0)
-    count = BATCH * (steps + 2)
-    images, labels = rng.integers(0, 256, (count, 32, 32, 3), np.uint8), rng.integers(0, 10, count)
     training = Training(epochs=1, batch_size=BATCH, learning_rate=0.1, precision="auto")
     run = Run("benchmark", "cifar10", training, architecture, regime, DEFAULT, seed=0)
-    loop = {"textbook": textbook, "engine": engine}[kind]
-    return loop(run, images, labels, steps, device)
+    if kind == "textbook":
+        return textbook.milliseconds(run, device, steps)
+    return engine.milliseconds([run], device, steps)["step"]
 
 
 def run_once(kind: str, processes: int, *arguments: str) -> list[float]:

@@ -40,6 +40,7 @@ def job(tmp_path, digits_folder, make_run, monkeypatch):
             dataset=digits_folder,
             data_dir=tmp_path,
             device="cpu",
+            deterministic=False,
             threads=1,
             processes=1,
             workers=0,

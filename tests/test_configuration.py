@@ -37,7 +37,13 @@ def study(tmp_path):
         file = tmp_path / name
         file.write_text(yaml.safe_dump(content) if edit else text)
         defaults = {"study": str(file), "data_dir": "data", "results_dir": str(tmp_path / "results")}
-        defaults |= {"device": "auto", "seeds_per_job": 1, "processes_per_run": 1, "workers": 0}
+        defaults |= {
+            "device": "auto",
+            "deterministic": False,
+            "seeds_per_job": 1,
+            "processes_per_run": 1,
+            "workers": 0,
+        }
         return open_study(defaults | config, BUILTIN)
 
     return open_
@@ -251,6 +257,7 @@ BAD_CONFIGS = {
         "processes_per_run: 15 processes cannot take two images each of the 29 in an epoch's last batch; take"
         " at most 14",
     ),
+    "deterministic": ({"deterministic": "maybe"}, "config: deterministic: 'maybe' is not true or false"),
     "workers": ({"workers": -1}, "config: workers: -1 is not a whole number of at least 0"),
     "shift": (
         {"study": "imagenette", "shift": 0.1},

@@ -39,6 +39,7 @@ def together(tmp_path):
             dataset=dataset,
             data_dir=tmp_path,
             device="cpu",
+            deterministic=False,
             threads=1,
             processes=2,
             workers=0,

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from onlybn.models import architecture, build
+from onlybn.regimes import apply
 from onlybn.variants import DEFAULT, initialise
 
 # network: all, BatchNorm, output, shortcut convolutions (Table 1)
@@ -104,3 +105,11 @@ def test_a_wrong_name_is_refused_in_one_sentence(name):
 def test_the_nearest_depths_are_suggested():
     with pytest.raises(ValueError, match=r"6n \+ 2 layers, such as resnet-14 or resnet-20"):
         architecture("resnet-15")
+
+
+def test_counts_are_of_the_whole_network_when_only_chosen_weights_are_parameters():
+    network = build("resnet-14", channels=3, classes=10)
+    before = network.parameter_counts()
+    initialise(network, DEFAULT, 0)
+    apply(network, "random-2", 0)
+    assert network.parameter_counts() == before

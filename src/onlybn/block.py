@@ -18,7 +18,7 @@ from onlybn.distributed import ALONE, Group, join, launch
 from onlybn.errors import UserError
 from onlybn.jobs import Terminal, keep_freed_memory, lock
 from onlybn.study import Run
-from onlybn.training import Observer, Progress, choose_device, choose_precision, train_replicates
+from onlybn.training import Observer, Progress, choose_device, choose_precision, name_of, train_replicates
 
 
 class EpochLines(Observer):
@@ -47,6 +47,7 @@ def train_block(
     dataset: Path,
     data_dir: Path,
     device: str,
+    deterministic: bool,
     threads: int,
     processes: int,
     workers: int,
@@ -58,8 +59,7 @@ def train_block(
     run, each on `threads` threads and with `workers` more that decode photographs. Raises UserError if
     another job trains one of the runs, or if the devices are not there.
     """
-    torch.set_num_threads(threads)
-    keep_freed_memory()
+    _set_up(threads, deterministic)
     waiting = [work / f"seed-{run.seed}" for run in runs]
     with ExitStack() as held:
         for run, place in zip(runs, waiting, strict=True):
@@ -78,7 +78,8 @@ def train_block(
         for some in [left] if together and left else [[one] for one in left]:
             if processes > 1:
                 ((run, place),) = some
-                asked = {"device": target.type, "threads": threads, "workers": workers}
+                asked = {"device": target.type, "deterministic": deterministic}
+                asked |= {"threads": threads, "workers": workers}
                 paths = {"place": str(place), "dataset": str(dataset), "data_dir": str(data_dir)}
                 launch(processes, "onlybn.block", asked | paths | {"run": storage.described(run)})
             else:
@@ -92,6 +93,15 @@ def train_block(
             shutil.rmtree(place)
 
 
+def _set_up(threads: int, deterministic: bool) -> None:
+    """Set what this process computes with, before anything is computed."""
+    torch.set_num_threads(threads)
+    keep_freed_memory()
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS needs to be deterministic
+    torch.use_deterministic_algorithms(deterministic)
+    torch.backends.cudnn.benchmark = not deterministic
+
+
 def _train(some: Sequence[tuple[Run, Path]], images: Images, group: Group = ALONE) -> None:
     """Train replicates side by side, each into its place."""
     runs = [run for run, _ in some]
@@ -100,7 +110,8 @@ def _train(some: Sequence[tuple[Run, Path]], images: Images, group: Group = ALON
     outcomes = train_replicates(runs, images, precision=precision, observers=observers, group=group)
     settings = {
         "device": images.device.type,
-        "device_name": torch.cuda.get_device_name(images.device) if images.device.type == "cuda" else "CPU",
+        "device_name": name_of(images.device),
+        "deterministic": images.device.type == "cpu" or torch.are_deterministic_algorithms_enabled(),
         "processes": group.size,
         "threads": torch.get_num_threads(),
         "seeds_together": [run.seed for run in runs],
@@ -115,8 +126,7 @@ def _train(some: Sequence[tuple[Run, Path]], images: Images, group: Group = ALON
 def _train_together() -> None:
     """Train one run as one of several processes, on what `train_block` asked of `launch`."""
     asked = json.loads(sys.argv[1])
-    torch.set_num_threads(asked["threads"])
-    keep_freed_memory()
+    _set_up(asked["threads"], asked["deterministic"])
     group, device = join(torch.device(asked["device"]))
     run, place = storage.run_of(asked["run"]), Path(asked["place"])
     if group.leads:  # these processes outlive one that is killed, and its lock

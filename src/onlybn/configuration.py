@@ -21,7 +21,7 @@ from onlybn.study import Definition, Experiment, Study, Training, seeds_from
 
 # Settings that are whole numbers, and the least of each.
 NUMBERS = {"seeds_per_job": 1, "processes_per_run": 1, "workers": 0}
-SETTINGS = ("study", "data_dir", "results_dir", "device", *NUMBERS)
+SETTINGS = ("study", "data_dir", "results_dir", "device", "deterministic", *NUMBERS)
 SELECTIONS = ("architectures", "regimes", "seeds", "variants")
 CHANGES = ("dataset", *Training.model_fields)
 DEVICES = ("auto", "cpu", "cuda")
@@ -43,6 +43,8 @@ def open_study(config: Mapping[str, Any], builtin: Path) -> Study:
     settings = {key: config.get(key) for key in SETTINGS}
     if settings["device"] not in DEVICES:
         faults.append("config: device: " + choose_from("device", settings["device"], DEVICES))
+    if not isinstance(settings["deterministic"], bool):
+        faults.append(f"config: deterministic: {settings['deterministic']!r} is not true or false")
     faults += [
         f"config: {key}: {settings[key]!r} is not a whole number of at least {least}"
         for key, least in NUMBERS.items()

@@ -11,6 +11,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+_UMASK = os.umask(0)
+os.umask(_UMASK)
+_MODE = 0o666 & ~_UMASK
+
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
@@ -22,6 +26,7 @@ def written_whole(path: Path) -> Iterator[Path]:
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         yield beside
+        beside.chmod(_MODE)  # some libraries leave files that only their owner can read
         with beside.open("rb") as file:
             os.fsync(file.fileno())
         beside.replace(path)

@@ -6,13 +6,8 @@ which is written last and so marks a run as finished.
 
 import hashlib
 import json
-import os
-import platform
-import subprocess
 import warnings
 from collections.abc import Mapping
-from functools import cache
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +15,7 @@ import pyarrow as pa
 
 from onlybn.errors import UserError
 from onlybn.files import write_json, write_table, written_whole
+from onlybn.machine import commit, machine, versions
 from onlybn.study import SPECIFICATION, Run, Training
 
 if TYPE_CHECKING:
@@ -192,38 +188,3 @@ def fingerprint(tensors: "Mapping[str, torch.Tensor]") -> dict[str, Any]:
         "digest": digest.hexdigest(),
         "sums": [tensor.double().sum().item() for tensor in ordered],
     }
-
-
-@cache
-def machine() -> str:
-    """Return the processor's name and the system, as far as they can be told."""
-    name = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        lines = cpuinfo.read_text().splitlines()
-        name = next((x.split(":")[1].strip() for x in lines if x.startswith("model name")), name)
-    return f"{name}, {os.cpu_count()} logical CPUs, {platform.system()}"
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of Python, of this package and of what computed the run."""
-    import torch
-
-    packages = ("onlybn", "numpy", "pyarrow", "safetensors")
-    computed_by = {"python": platform.python_version(), "torch": torch.__version__}
-    return computed_by | {name: version(name) for name in packages}
-
-
-def commit() -> str | None:
-    """Return the git commit of the code, marked `+` if files differ from it; None outside a checkout."""
-    here = Path(__file__).parent
-    try:
-        head, changed = (
-            subprocess.run(
-                ["git", "-C", here, *command], capture_output=True, text=True, check=True
-            ).stdout.strip()
-            for command in (["rev-parse", "HEAD"], ["status", "--porcelain", "--", "."])
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return head + ("+" if changed else "")

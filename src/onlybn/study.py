@@ -232,6 +232,7 @@ class Study:
     data_dir: str
     results_dir: str
     device: str
+    deterministic: bool
     seeds_per_job: int
     processes_per_run: int
     workers: int

@@ -13,6 +13,7 @@ from onlybn import models, regimes, variants
 from onlybn.datasets.images import Images
 from onlybn.distributed import ALONE, Group
 from onlybn.errors import UserError
+from onlybn.machine import processor
 from onlybn.models.network import Network
 from onlybn.sgd import SGD
 from onlybn.steps import EagerSteps, GraphSteps
@@ -69,6 +70,13 @@ def choose_device(asked: str) -> torch.device:
     if asked == "auto":
         asked = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(asked)
+
+
+def name_of(device: torch.device) -> str:
+    """Return the name of the GPU, or of the processor with the vector instructions that torch uses."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{processor()} ({torch.backends.cpu.get_cpu_capability()})"
 
 
 def choose_precision(asked: str, device: torch.device) -> torch.dtype:

@@ -16,6 +16,7 @@ with job(Path(snakemake.log[0])) as terminal:
         dataset=Path(snakemake.input[0]).parent,
         data_dir=Path(study.data_dir),
         device=study.device,
+        deterministic=study.deterministic,
         threads=max(1, snakemake.threads // study.processes_per_run - workflow.workers),
         processes=study.processes_per_run,
         workers=workflow.workers,

@@ -54,8 +54,9 @@ class Network(nn.Module, ABC):
 
     def parameter_counts(self) -> dict[str, int]:
         """Count the parameters as Table 1 does: all, BatchNorm's, the output layer's, the shortcuts'."""
+        layers = [*self.convolutions(), *self.batchnorms(), self.output]
         return {
-            "parameters": sum(p.numel() for p in self.parameters()),
+            "parameters": sum(_size(layer) for layer in layers),
             "batchnorm_parameters": sum(_size(layer) for layer in self.batchnorms()),
             "output_parameters": _size(self.output),
             "shortcut_parameters": sum(_size(layer) for layer in self.shortcut_convolutions()),
@@ -63,4 +64,5 @@ class Network(nn.Module, ABC):
 
 
 def _size(layer: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in layer.parameters())
+    # By name, since of a weight that is partly frozen only a part is a parameter.
+    return sum(tensor.numel() for tensor in (layer.weight, layer.bias) if tensor is not None)

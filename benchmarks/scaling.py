@@ -1,0 +1,101 @@
+"""Time per step against depth, width and regime, and of several replicates together: what `make plan` knows.
+
+    python benchmarks/scaling.py [--device cuda] [--precision auto] [--steps 4]
+
+On the CPU as many processes as there are cores measure at once, one thread each, as jobs run; the table
+gives their means. Times go into `src/onlybn/costs.parquet`, in place of the same device's earlier ones.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import pandas as pd
+import pyarrow as pa
+import report
+
+REGIMES = ("all", "batchnorm", "output", "random-2")
+# Dataset, batch, architectures.
+GRID = [
+    ("cifar10", 128, ("resnet-14", "resnet-32", "resnet-56", "wrn-14-2", "wrn-14-4", "vgg-11")),
+    ("digits", 32, ("resnet-14", "resnet-56", "wrn-14-4", "vgg-11")),
+    ("imagenette160", 16, ("imagenet-resnet-18", "imagenet-resnet-50")),
+]
+COSTS = Path(__file__).parents[1] / "src" / "onlybn" / "costs.parquet"
+
+
+def measure(device: str, precision: str, steps: int) -> list[dict]:
+    """Measure the whole grid in this process; return a row for each point."""
+    import engine
+    import torch
+
+    from onlybn.study import Run, Training
+    from onlybn.training import choose_precision, name_of
+    from onlybn.variants import DEFAULT
+
+    place = torch.device(device)
+    torch.set_num_threads(1)
+    resolved = str(choose_precision(precision, place)).removeprefix("torch.")
+    rows = []
+    for dataset, batch, architectures in GRID:
+        training = Training(
+            epochs=1, batch_size=batch, learning_rate=0.1, precision=resolved, shift=0, flip=False
+        )
+        for architecture in architectures:
+            for regime in REGIMES:
+                for replicates in (1, 2, 5) if place.type == "cuda" else (1,):
+                    runs = [
+                        Run("benchmark", dataset, training, architecture, regime, DEFAULT, seed)
+                        for seed in range(replicates)
+                    ]
+                    rows.append(
+                        {
+                            "device": name_of(place),
+                            "precision": resolved,
+                            "dataset": dataset,
+                            "architecture": architecture,
+                            "regime": regime,
+                            "batch": batch,
+                            "replicates": replicates,
+                            **engine.milliseconds(runs, device, steps),
+                        }
+                    )
+                    print(rows[-1], file=sys.stderr)
+    return rows
+
+
+def main() -> None:
+    """Measure, report, and keep the times for `make plan`."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--precision", default="auto")
+    parser.add_argument("--steps", type=int, default=4)
+    parser.add_argument("--out", type=Path, default=Path("results/benchmarks"))
+    parser.add_argument("--measure", action="store_true", help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    if asked.measure:
+        print(json.dumps(measure(asked.device, asked.precision, asked.steps)))
+        return
+    processes = os.cpu_count() if asked.device == "cpu" else 1
+    command = [sys.executable, __file__, "--measure", "--device", asked.device]
+    command += ["--precision", asked.precision, "--steps", str(asked.steps)]
+    quiet = [None, *[subprocess.DEVNULL] * (processes - 1)]
+    running = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=to, text=True) for to in quiet]
+    tables = [pd.DataFrame(json.loads(process.communicate()[0])) for process in running]
+    found = tables[0].assign(
+        **{name: sum(t[name] for t in tables) / len(tables) for name in ("step", "test")}
+    )
+    report.report(f"scaling-{asked.device}-{found['precision'].iloc[0]}", found.to_dict("records"), asked.out)
+    kept = pd.read_parquet(COSTS) if COSTS.exists() else found.iloc[:0]
+    again = kept["device"].isin(found["device"]) & kept["precision"].isin(found["precision"])
+    table = pd.concat([kept[~again], found], ignore_index=True)
+    report.write_table(COSTS, pa.Table.from_pandas(table, preserve_index=False))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,168 @@
+"""What a run costs: step times measured on a device, and what they say of networks that were not measured.
+
+The table `costs.parquet` beside this module holds times measured by `benchmarks/scaling.py`, a row per
+device, precision, dataset, architecture and regime.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+
+import numpy as np
+import pandas as pd
+from scipy.optimize import nnls
+
+from onlybn.datasets import DATASETS
+from onlybn.errors import UserError
+
+MEASURED = "costs.parquet"
+KEYS = ["device", "precision", "dataset", "architecture", "regime"]
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a step does: floating-point operations and activations for an image, layers and weights for all.
+
+    Operations are 2 for each product of a convolution or linear layer; activations are BatchNorm's outputs.
+    `trained` counts the regime's parameters, `channels` BatchNorm's.
+    """
+
+    forward: float
+    input_gradients: float
+    weight_gradients: float
+    activations: float
+    activation_gradients: float
+    layers: float
+    trained: float
+    channels: int
+
+    def per_step(self, batch: int) -> np.ndarray:
+        """Return the work of a batch, with what does not grow with it last."""
+        grows = (
+            self.forward,
+            self.input_gradients,
+            self.weight_gradients,
+            self.activations,
+            self.activation_gradients,
+        )
+        return np.array([*(batch * one for one in grows), self.layers, self.trained, 1.0])
+
+
+def work(dataset: str, architecture: str, regime: str) -> Work:
+    """Return the work of one step on a dataset's images, counted on the network's shapes alone."""
+    counted, counts = _forward(dataset, architecture)
+    operations, shortcuts, stem, activations, layers = counted
+    convolved = regime in ("all", "no-affine") or regime.startswith("random-")
+    flows = regime != "output"
+    trained = {
+        "output": counts["output_parameters"],
+        "all": counts["parameters"],
+        "no-affine": counts["parameters"] - counts["batchnorm_parameters"],
+    }.get(regime, counts["batchnorm_parameters"])
+    if regime.startswith("random-"):  # at most: where a channel has fewer weights, all train
+        trained *= int(regime.removeprefix("random-")) / 2
+    trained += counts["output_parameters"] * ("+output" in regime)
+    trained += counts["shortcut_parameters"] * ("+shortcut" in regime)
+    weights = operations if convolved else shortcuts if "+shortcut" in regime else 0.0
+    return Work(
+        forward=operations,
+        input_gradients=(operations - stem) * flows,
+        weight_gradients=weights,
+        activations=activations,
+        activation_gradients=activations * flows,
+        layers=layers * (1 + flows),
+        trained=trained,
+        channels=counts["batchnorm_parameters"] // 2,
+    )
+
+
+@cache
+def _forward(dataset: str, architecture: str) -> tuple[tuple[float, ...], dict[str, int]]:
+    """Count an image's operations (all, of shortcuts, of the stem), activations and layers, going forward."""
+    import torch
+    from torch import nn
+
+    from onlybn import models
+
+    facts = DATASETS[dataset]
+    network = models.build(architecture, channels=facts.channels, classes=facts.classes).eval()
+    shortcuts = {id(layer) for layer in network.shortcut_convolutions()}
+    found = {"operations": [], "shortcuts": 0.0, "activations": 0.0, "layers": 0}
+
+    def count(layer: nn.Module, inputs: tuple[torch.Tensor], output: torch.Tensor) -> None:
+        if isinstance(layer, nn.BatchNorm2d):
+            found["activations"] += output.numel()
+            found["layers"] += 1
+            return
+        operations = 2.0 * output.numel() * layer.weight[0].numel()
+        found["operations"].append(operations)
+        if id(layer) in shortcuts:
+            found["shortcuts"] += operations
+
+    for layer in network.modules():
+        if isinstance(layer, nn.BatchNorm2d | nn.Conv2d | nn.Linear):
+            layer.register_forward_hook(count)
+    with torch.no_grad():
+        network(torch.empty(1, facts.channels, facts.size, facts.size, device="meta"))
+    operations = found["operations"]
+    counted = (sum(operations), found["shortcuts"], operations[0], found["activations"], found["layers"])
+    return counted, network.parameter_counts()
+
+
+def measured() -> pd.DataFrame:
+    """Return the measured times.
+
+    In milliseconds: a `step` of `batch` images by `replicates` together, and a `test` of one image.
+    """
+    with resources.as_file(resources.files("onlybn") / MEASURED) as path:
+        return pd.read_parquet(path)
+
+
+class Times:
+    """Step times of one replicate on one device in one precision: measured, or else fitted to what was.
+
+    The fit is a sum of non-negative costs, one for each kind of `Work`, by least squares of the relative
+    error. Where as many replicates together as `together` were measured, each has its share of their step.
+    Raises UserError, naming the devices there are, if nothing was measured.
+    """
+
+    def __init__(self, table: pd.DataFrame, device: str, precision: str, together: int = 1):
+        here = table[(table["device"] == device) & (table["precision"] == precision)]
+        alike = here["replicates"] == (together if (here["replicates"] == together).any() else 1)
+        here = here[alike].assign(step=lambda rows: rows["step"] / rows["replicates"])
+        if here.empty:
+            known = sorted(set(zip(table["device"], table["precision"], strict=True)))
+            there = "; ".join(f"{name} ({kind})" for name, kind in known)
+            raise UserError(
+                f"plan: no step times of '{device}' in {precision}; measured are: {there}; measure this one"
+                " with python benchmarks/scaling.py"
+            )
+        self.known = here.set_index(["dataset", "architecture", "regime", "batch"])["step"].to_dict()
+        self.known_tests = here.groupby(["dataset", "architecture"])["test"].median().to_dict()
+        rows = here[["dataset", "architecture", "regime", "batch", "step"]].itertuples(index=False)
+        self.step_costs = _fit([(_features(d, a, r, b), step) for d, a, r, b, step in rows])
+        tests = [(_features(d, a, "output", 1), time) for (d, a), time in self.known_tests.items()]
+        self.test_costs = _fit(tests)
+
+    def step(self, dataset: str, architecture: str, regime: str, batch: int) -> float:
+        """Return the milliseconds of a step."""
+        alike = "random-2" if regime.startswith("random-") else regime
+        known = self.known.get((dataset, architecture, alike, batch))
+        return known or float(_features(dataset, architecture, regime, batch) @ self.step_costs)
+
+    def test(self, dataset: str, architecture: str) -> float:
+        """Return the milliseconds of testing one image."""
+        known = self.known_tests.get((dataset, architecture))
+        return known or float(_features(dataset, architecture, "output", 1) @ self.test_costs)
+
+
+def _features(dataset: str, architecture: str, regime: str, batch: int) -> np.ndarray:
+    return work(dataset, architecture, regime).per_step(batch)
+
+
+def _fit(rows: list[tuple[np.ndarray, float]]) -> np.ndarray:
+    features = np.array([feature / time for feature, time in rows])
+    size = features.max(axis=0)
+    size[size == 0] = 1
+    costs, _ = nnls(features / size, np.ones(len(rows)))
+    return costs / size

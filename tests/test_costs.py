@@ -1,0 +1,157 @@
+"""Costs: the work of a step, counted on shapes, and a plan that adds up."""
+
+import json
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+from conftest import BUILTIN, ROOT
+
+from onlybn.configuration import open_study
+from onlybn.costs import Times, work
+from onlybn.errors import UserError
+from onlybn.plan import markdown, plan
+
+SETTINGS = {"data_dir": "data", "device": "cpu", "deterministic": False, "processes_per_run": 1, "workers": 0}
+
+
+@pytest.fixture
+def study(tmp_path):
+    def open_(name="cifar10", **config):
+        settings = SETTINGS | {"study": name, "results_dir": str(tmp_path), "seeds_per_job": 2}
+        return open_study(settings | config, BUILTIN)
+
+    return open_
+
+
+def table(cost, points, replicates=1):
+    """Measured times that are exactly `cost` of the work done."""
+    rows = []
+    for architecture, regime in points:
+        done = work("cifar10", architecture, regime)
+        rows.append(
+            {
+                "device": "here",
+                "precision": "float32",
+                "dataset": "cifar10",
+                "architecture": architecture,
+                "regime": regime,
+                "batch": 128,
+                "replicates": replicates,
+                "step": cost(done, 128),
+                "test": 1e-8 * done.forward,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def test_work_is_what_torchs_counter_counts():
+    from torch import empty
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from onlybn import regimes
+    from onlybn.models import build
+
+    for name in ("resnet-14", "vgg-11"):
+        for regime in ("all", "batchnorm", "output"):
+            network = build(name, channels=3, classes=10)
+            regimes.apply(network, regime, 0)
+            with FlopCounterMode(display=False) as forward:
+                loss = network(empty(4, 3, 32, 32, device="meta")).sum()
+            with FlopCounterMode(display=False) as backward:
+                loss.backward()
+            done = work("cifar10", name, regime)
+            assert 4 * done.forward == forward.get_total_flops()
+            backwards = done.input_gradients + done.weight_gradients
+            # The output layer's own gradients, which hardly count, are not told apart.
+            assert 4 * backwards == pytest.approx(backward.get_total_flops(), rel=1e-3, abs=4 * 64 * 512 * 10)
+
+
+def cost(done, batch):
+    flops = done.forward + done.input_gradients + done.weight_gradients
+    return batch * (1e-8 * flops + 1e-7 * done.activations) + 0.01 * done.layers + 1
+
+
+KNOWN = [
+    (architecture, regime)
+    for architecture in ("resnet-14", "resnet-32", "wrn-14-2", "vgg-11")
+    for regime in ("all", "batchnorm", "output")
+]
+
+
+def test_times_of_what_was_not_measured_follow_the_work():
+    times = Times(table(cost, KNOWN), "here", "float32")
+    for architecture in ("resnet-866", "wrn-14-16", "vgg-19"):
+        for regime in ("all", "batchnorm", "output"):
+            expected = cost(work("cifar10", architecture, regime), 128)
+            assert times.step("cifar10", architecture, regime, 128) == pytest.approx(expected, rel=0.02)
+    assert times.test("cifar10", "resnet-866") == pytest.approx(
+        1e-8 * work("cifar10", "resnet-866", "output").forward, rel=0.02
+    )
+
+
+def test_measured_times_are_taken_as_they_are_and_replicates_share_a_step():
+    here = table(lambda done, batch: 5.0, KNOWN)
+    assert Times(here, "here", "float32").step("cifar10", "resnet-14", "all", 128) == 5
+    together = pd.concat([here, table(lambda done, batch: 10.0, KNOWN, replicates=5)])
+    assert Times(together, "here", "float32", 5).step("cifar10", "resnet-14", "all", 128) == 2
+    assert Times(together, "here", "float32", 3).step("cifar10", "resnet-14", "all", 128) == 5
+
+
+def test_a_device_that_was_not_measured_is_refused_with_those_that_were():
+    with pytest.raises(
+        UserError, match=r"no step times of 'there' in float32; measured are: here \(float32\)"
+    ):
+        Times(table(cost, KNOWN), "there", "float32")
+
+
+def test_a_plan_counts_every_run_once_and_adds_up(study):
+    opened = study("digits")
+    times = Times(table(lambda done, batch: 36.0, KNOWN), "here", "float32")
+    times.step = lambda *point: 36.0
+    times.test = lambda *point: 0.0
+    rows = plan(opened, times)
+    unique = {
+        (run.architecture, run.regime, run.variant, run.seed)
+        for experiment in opened.experiments
+        for run in opened.runs(experiment)
+    }
+    assert rows["runs"].sum() == len(unique)
+    steps = 7 * 45
+    assert rows["steps"].sum() == len(unique) * steps
+    assert rows["training_hours"].sum() == pytest.approx(len(unique) * steps * 36e-3 / 3600)
+    text = markdown(rows, at_once=2)
+    assert f"{len(unique)} runs, {len(unique) * steps:,} steps" in text
+    assert "with 2 at once" in text
+
+
+def test_the_command_plans_a_study_from_the_committed_times_or_says_what_is_missing():
+    command = [sys.executable, "-m", "onlybn", "plan"]
+
+    def run(*arguments):
+        return subprocess.run([*command, *arguments], cwd=ROOT, capture_output=True, text=True)
+
+    devices = pd.read_parquet(ROOT / "src/onlybn/costs.parquet")[["device", "precision"]].drop_duplicates()
+    device, precision = devices.iloc[0]
+    done = run("study=cifar10", f"precision={precision}", "--device", device)
+    assert done.returncode == 0, done.stderr
+    assert "1,390 runs, 86,958,400 steps" in done.stdout
+    for arguments, sentence in (
+        (["study=cifar"], "error: config: study: unknown study 'cifar'"),
+        (["--device", "abacus"], "error: plan: no step times of 'abacus'"),
+        (["cifar10"], "error: config: 'cifar10' is not KEY=VALUE"),
+    ):
+        done = run(*arguments)
+        assert done.returncode == 1
+        assert done.stderr.startswith(sentence)
+
+
+def test_a_training_job_imports_nothing_that_it_does_not_use():
+    code = (
+        "import json, sys, onlybn.workflow, onlybn.block;"
+        "print(json.dumps([n for n in ('torchvision', 'pandas', 'seaborn', 'matplotlib', 'scipy', 'sklearn',"
+        "'numba') if n in sys.modules]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == []
