@@ -60,6 +60,7 @@ def test_only_training_in_bfloat16_on_one_thread_of_a_cpu_takes_it():
     assert not _is_fast(x, added.contiguous())
     x.requires_grad_()
     assert normalise(x, layer.eval()).grad_fn.name() != "_FusedBackward"
+    assert normalise(x, layer.train()).grad_fn.name() == "_FusedBackward"
     torch.set_num_threads(2)
     try:
         assert not _is_fast(x, None)
@@ -74,3 +75,20 @@ def test_no_gradient_is_computed_for_what_is_frozen():
     assert layer.weight.grad is not None
     layer.requires_grad_(False)
     assert normalise(x, layer, nn.ReLU()).grad_fn is None
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_test_gives_what_float64_gives_and_tells_who_listens_to_the_relu(shape):
+    (x, added, _), layer = case(shape)
+    layer.running_mean.uniform_(-1, 1)
+    layer.running_var.uniform_(0.5, 2)
+    reference = nn.BatchNorm2d(shape[1]).double().eval()
+    reference.load_state_dict(layer.eval().state_dict())
+    relu, heard = nn.ReLU(), []
+    expected = (reference(x.double()) + added.double()).relu()
+    torch.testing.assert_close(normalise(x, layer, relu, added).double(), expected, rtol=2e-2, atol=2e-2)
+    relu.register_forward_hook(lambda module, inputs, output: heard.append(output))
+    shown = normalise(x, layer, relu, added)
+    assert heard[0] is shown
+    torch.testing.assert_close(shown.double(), expected, rtol=3e-2, atol=8e-2)

@@ -22,9 +22,10 @@ def main() -> None:
     planning.add_argument("config", nargs="*", metavar="KEY=VALUE", help="as after Snakemake's --config")
     planning.add_argument("--device", help="a device whose step times were measured; default: this one")
     planning.add_argument("--at-once", type=int, default=os.cpu_count(), help="jobs side by side")
+    planning.add_argument("--main", action="store_true", help="only what the target main needs")
     asked = parser.parse_args()
     try:
-        _plan(_configuration(asked.config), asked.device, asked.at_once)
+        _plan(_configuration(asked.config), asked.device, asked.at_once, main=asked.main)
     except UserError as error:
         sys.exit("\n".join(f"error: {line}" for line in str(error).splitlines()))
 
@@ -43,7 +44,7 @@ def _configuration(given: list[str]) -> dict[str, Any]:
     return config
 
 
-def _plan(config: dict[str, Any], device: str | None, at_once: int) -> None:
+def _plan(config: dict[str, Any], device: str | None, at_once: int, *, main: bool) -> None:
     from onlybn.costs import Times, measured
     from onlybn.plan import markdown, plan
     from onlybn.training import choose_device, choose_precision, name_of
@@ -56,7 +57,7 @@ def _plan(config: dict[str, Any], device: str | None, at_once: int) -> None:
     precision = str(choose_precision(asked, here)).removeprefix("torch.")
     device = device or name_of(here)
     together = study.seeds_per_job if here.type == "cuda" else 1
-    table = plan(study, Times(measured(), device, precision, together))
+    table = plan(study, Times(measured(), device, precision, together), main=main)
     print(f"{study.name} on {device}, {precision}\n\n{markdown(table, at_once)}")
 
 

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from onlybn import figures
+from onlybn import figures, tables
 from onlybn.analyses.clamping import THRESHOLDS
 from onlybn.costs import Times, work
 from onlybn.datasets import DATASETS
@@ -14,8 +14,10 @@ JOB_SECONDS = 3.0
 RUN_BYTES, EPOCH_BYTES, CHANNEL_BYTES = 12_000, 60, 35
 
 
-def plan(study: Study, times: Times) -> pd.DataFrame:
+def plan(study: Study, times: Times, *, main: bool = False) -> pd.DataFrame:
     """Return a row per architecture and regime of a study: what its runs, each once, and analyses cost.
+
+    With `main`, only what Figures 1 to 7, Table 1 and the accuracies need.
 
     Columns: runs, steps (of all of them), step_ms, training_hours, testing_hours (at the ends of epochs, and
     in analyses), starting_hours of jobs, megabytes.
@@ -24,8 +26,12 @@ def plan(study: Study, times: Times) -> pd.DataFrame:
     examples, tests = DATASETS[dataset].examples
     steps = training.epochs * -(-examples // training.batch_size)
     kinds: dict[tuple[str, str, str], set[str]] = {}
+    drawing = {f: shown for f, shown in study.definition.figures.items() if f in figures.MAIN or not main}
+    listing = [shown for t, shown in study.definition.tables.items() if t in tables.MAIN or not main]
     for name, grid in study.experiments.items():
-        drawn = {figures.FIGURES[f][1] for f, shown in study.definition.figures.items() if name in shown}
+        if not any(name in shown for shown in (*drawing.values(), *listing)):
+            continue
+        drawn = {figures.FIGURES[f][1] for f, shown in drawing.items() if name in shown}
         for architecture in grid.architectures:
             for regime in grid.regimes:
                 for variant in grid.variants:

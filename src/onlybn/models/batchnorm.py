@@ -14,8 +14,13 @@ def normalise(
 
     All are float (batch, channels, height, width).
     """
-    if batchnorm.training and _is_fast(x, added):
-        return _Fused.apply(x, batchnorm.weight, batchnorm.bias, added, batchnorm, relu is not None)
+    if _is_fast(x, added):
+        if batchnorm.training:
+            return _Fused.apply(x, batchnorm.weight, batchnorm.bias, added, batchnorm, relu is not None)
+        if not torch.is_grad_enabled() and not (relu and relu._forward_hooks):
+            mean = batchnorm.running_mean.double().numpy()
+            inverse = 1 / np.sqrt(batchnorm.running_var.double().numpy() + batchnorm.eps)
+            return _normalised(x, batchnorm, mean, inverse, added, _low(relu is not None))
     x = batchnorm(x)
     if added is not None:
         x = x.add_(added)
@@ -50,18 +55,9 @@ class _Fused(torch.autograd.Function):
         inverse = 1 / np.sqrt(variance + batchnorm.eps)
         _follow(batchnorm.running_mean, mean, batchnorm.momentum)
         _follow(batchnorm.running_var, variance * count / max(1, count - 1), batchnorm.momentum)
-        scale = weight.detach().numpy() * inverse
-        shift = bias.detach().numpy() - mean * scale
-        low = np.float32(0 if with_relu else -math.inf)
-        y = torch.empty_like(x)
-        if added is None:
-            kernels.normalise(pixels, _tiled(scale, x), _tiled(shift, x), low, _pixels(y))
-        else:
-            kernels.normalise_and_add(
-                pixels, _tiled(scale, x), _tiled(shift, x), _pixels(added), low, _pixels(y)
-            )
+        y = _normalised(x, batchnorm, mean, inverse, added, _low(with_relu))
         ctx.save_for_backward(x, y)
-        ctx.constants = mean, inverse, scale, low, count
+        ctx.constants = mean, inverse, weight.detach().numpy() * inverse, _low(with_relu), count
         return y
 
     @staticmethod
@@ -89,6 +85,31 @@ class _Fused(torch.autograd.Function):
             torch.from_numpy(value.astype(np.float32)) for value in (products * inverse, sums)
         )
         return dx, d_weight, d_bias, d_added, None, None
+
+
+def _low(with_relu: bool) -> np.float32:
+    """Return what no output is below."""
+    return np.float32(0 if with_relu else -math.inf)
+
+
+def _normalised(
+    x: Tensor,
+    batchnorm: nn.BatchNorm2d,
+    mean: np.ndarray,
+    inverse: np.ndarray,
+    added: Tensor | None,
+    low: np.float32,
+) -> Tensor:
+    from onlybn import kernels
+
+    scale = batchnorm.weight.detach().numpy() * inverse
+    shift = _tiled(batchnorm.bias.detach().numpy() - mean * scale, x)
+    y = torch.empty_like(x)
+    if added is None:
+        kernels.normalise(_pixels(x), _tiled(scale, x), shift, low, _pixels(y))
+    else:
+        kernels.normalise_and_add(_pixels(x), _tiled(scale, x), shift, _pixels(added), low, _pixels(y))
+    return y
 
 
 def _pixels(x: Tensor) -> np.ndarray:
