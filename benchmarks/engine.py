@@ -47,6 +47,7 @@ def milliseconds(runs: list[Run], device: str, steps: int) -> dict[str, float]:
     before.
     """
     keep_freed_memory()
+    torch.backends.cudnn.benchmark = True
     place = torch.device(device)
     training = runs[0].training
     tested = TEST_BATCH[place.type]

@@ -1,6 +1,6 @@
 """Time per step against depth, width and regime, and of several replicates together: what `make plan` knows.
 
-    python benchmarks/scaling.py [--device cuda] [--precision auto] [--steps 4]
+    python benchmarks/scaling.py [--device cuda] [--precision auto] [--datasets cifar10,digits] [--steps 4]
 
 On the CPU as many processes as there are cores measure at once, one thread each, as jobs run; the table
 gives their means. Times go into `src/onlybn/costs.parquet`, in place of the same device's earlier ones.
@@ -26,11 +26,12 @@ GRID = [
     ("digits", 32, ("resnet-14", "resnet-56", "wrn-14-4", "vgg-11")),
     ("imagenette160", 16, ("imagenet-resnet-18", "imagenet-resnet-50")),
 ]
+KEYS = ["device", "precision", "dataset", "architecture", "regime", "batch", "replicates"]
 COSTS = Path(__file__).parents[1] / "src" / "onlybn" / "costs.parquet"
 
 
-def measure(device: str, precision: str, steps: int) -> list[dict]:
-    """Measure the whole grid in this process; return a row for each point."""
+def measure(device: str, precision: str, datasets: list[str], steps: int) -> list[dict]:
+    """Measure the grid's lines of those datasets in this process; return a row for each point."""
     import engine
     import torch
 
@@ -42,7 +43,7 @@ def measure(device: str, precision: str, steps: int) -> list[dict]:
     torch.set_num_threads(1)
     resolved = str(choose_precision(precision, place)).removeprefix("torch.")
     rows = []
-    for dataset, batch, architectures in GRID:
+    for dataset, batch, architectures in (line for line in GRID if line[0] in datasets):
         training = Training(
             epochs=1, batch_size=batch, learning_rate=0.1, precision=resolved, shift=0, flip=False
         )
@@ -74,16 +75,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--precision", default="auto")
+    parser.add_argument("--datasets", default=",".join(line[0] for line in GRID))
     parser.add_argument("--steps", type=int, default=4)
     parser.add_argument("--out", type=Path, default=Path("results/benchmarks"))
     parser.add_argument("--measure", action="store_true", help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.measure:
-        print(json.dumps(measure(asked.device, asked.precision, asked.steps)))
+        datasets = asked.datasets.split(",")
+        print(json.dumps(measure(asked.device, asked.precision, datasets, asked.steps)))
         return
     processes = os.cpu_count() if asked.device == "cpu" else 1
     command = [sys.executable, __file__, "--measure", "--device", asked.device]
-    command += ["--precision", asked.precision, "--steps", str(asked.steps)]
+    command += ["--precision", asked.precision, "--datasets", asked.datasets, "--steps", str(asked.steps)]
     quiet = [None, *[subprocess.DEVNULL] * (processes - 1)]
     running = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=to, text=True) for to in quiet]
     tables = [pd.DataFrame(json.loads(process.communicate()[0])) for process in running]
@@ -92,8 +95,7 @@ def main() -> None:
     )
     report.report(f"scaling-{asked.device}-{found['precision'].iloc[0]}", found.to_dict("records"), asked.out)
     kept = pd.read_parquet(COSTS) if COSTS.exists() else found.iloc[:0]
-    again = kept["device"].isin(found["device"]) & kept["precision"].isin(found["precision"])
-    table = pd.concat([kept[~again], found], ignore_index=True)
+    table = pd.concat([kept, found]).drop_duplicates(KEYS, keep="last", ignore_index=True)
     report.write_table(COSTS, pa.Table.from_pandas(table, preserve_index=False))
 
 

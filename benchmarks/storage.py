@@ -2,7 +2,7 @@
 
     python benchmarks/storage.py
 
-Runs are drawn and saved with a record of 160 epochs, not trained: sizes do not depend on the values.
+Runs are drawn and saved with a record of 160 epochs and random values, not trained.
 """
 
 import argparse
@@ -13,13 +13,14 @@ from tempfile import TemporaryDirectory
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import numpy as np
 import report
 import torch
 from engine import random_images
 
 from onlybn import storage
 from onlybn.study import Run, Training
-from onlybn.training import Outcome, Replicate
+from onlybn.training import Outcome, Replicate, learned
 from onlybn.variants import DEFAULT
 
 EPOCHS = 160
@@ -43,11 +44,12 @@ def measure(architecture: str, regime: str) -> dict:
         Run("s", "cifar10", training, architecture, regime, DEFAULT, 0), images, torch.float32
     )
     with torch.no_grad():
-        for tensor in replicate.trained.values():  # as if trained
-            tensor += 0.01
-    measures = {"loss": 1.234567, "top_1": 45.67, "top_5": 90.12, "learning_rate": 0.1}
+        for tensor in learned(replicate.network).values():  # as if trained
+            tensor += 0.01 * torch.rand(tensor.shape)
+    rng = np.random.default_rng(0)
     rows = [
-        {"epoch": epoch, "split": split, **measures, "loss": 1 / (epoch + len(split))}
+        {"epoch": epoch, "split": split, "learning_rate": 0.1}
+        | {name: float(rng.random()) for name in ("loss", "top_1", "top_5")}
         for epoch in range(1, EPOCHS + 1)
         for split in ("train", "test")
     ]

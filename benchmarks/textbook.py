@@ -39,6 +39,7 @@ def milliseconds(run: Run, device: str, steps: int) -> float:
             v2.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
         ]
     )
+    torch.backends.cudnn.allow_tf32 = True  # torch's own default, which the engine's modules turn off
     training = run.training
     split = random_images("cifar10", training.batch_size * (steps + 2), 1, torch.device("cpu")).train
     pictures = Pictures(split.images.numpy(), split.labels.numpy(), transform)

@@ -52,6 +52,21 @@ def test_one_operation_gives_what_float64_gives(shape, with_added, with_relu):
         assert (added.grad - wide_added.grad).norm() < 0.05 * wide_added.grad.norm()
 
 
+def test_a_variance_is_right_however_far_the_mean():
+    x = (100 + torch.randn(64, 16, 8, 8)).to(torch.bfloat16, memory_format=torch.channels_last)
+    layer, reference = nn.BatchNorm2d(16), nn.BatchNorm2d(16).double()
+    normalise(x, layer)
+    reference(x.double())
+    torch.testing.assert_close(layer.running_var.double(), reference.running_var, rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_what_is_not_finite_stays_so_that_divergence_is_seen(value):
+    (x, _, _), layer = case((4, 16, 4, 4))
+    x[0, 0, 0, 0] = value
+    assert not normalise(x, layer, nn.ReLU()).isfinite().all()
+
+
 def test_only_training_in_bfloat16_on_one_thread_of_a_cpu_takes_it():
     (x, added, _), layer = case((2, 16, 4, 4))
     assert _is_fast(x, None)

@@ -254,10 +254,11 @@ BAD_CONFIGS = {
     "processes": ({"processes_per_run": "2"}, "config: processes_per_run: '2' is not a whole number of"),
     "too many": (
         {"processes_per_run": 15},
-        "processes_per_run: 15 processes cannot take two images each of the 29 in an epoch's last batch; take"
-        " at most 14",
+        "batch_size: an epoch's last batch has 29 of 32 images, fewer than two for each process of a run;"
+        " take at most 14 processes_per_run, or take another batch_size",
     ),
     "deterministic": ({"deterministic": "maybe"}, "config: deterministic: 'maybe' is not true or false"),
+    "last batch": ({"batch_size": 4}, "batch_size: an epoch's last batch has 1 of 4 images, fewer than two"),
     "workers": ({"workers": -1}, "config: workers: -1 is not a whole number of at least 0"),
     "shift": (
         {"study": "imagenette", "shift": 0.1},

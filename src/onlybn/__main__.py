@@ -21,7 +21,7 @@ def main() -> None:
     planning = commands.add_parser("plan", help="what a study will cost, before anything is trained")
     planning.add_argument("config", nargs="*", metavar="KEY=VALUE", help="as after Snakemake's --config")
     planning.add_argument("--device", help="a device whose step times were measured; default: this one")
-    planning.add_argument("--at-once", type=int, default=os.cpu_count(), help="jobs side by side")
+    planning.add_argument("--at-once", type=int, help="jobs side by side; default: one a core, or one GPU")
     planning.add_argument("--main", action="store_true", help="only what the target main needs")
     asked = parser.parse_args()
     try:
@@ -44,21 +44,31 @@ def _configuration(given: list[str]) -> dict[str, Any]:
     return config
 
 
-def _plan(config: dict[str, Any], device: str | None, at_once: int, *, main: bool) -> None:
+def _plan(config: dict[str, Any], device: str | None, at_once: int | None, *, main: bool) -> None:
     from onlybn.costs import Times, measured
+    from onlybn.datasets import DATASETS
     from onlybn.plan import markdown, plan
     from onlybn.training import choose_device, choose_precision, name_of
 
     study = open_study(config, STUDIES)
+    if study.processes_per_run > 1:
+        raise UserError(
+            "plan: processes_per_run: a run that several processes share is not planned; allowed: 1"
+        )
     here = choose_device(study.device)
+    table = measured()
     asked = study.definition.training.precision
-    if asked == "auto" and device is not None:
-        asked = "bfloat16"
-    precision = str(choose_precision(asked, here)).removeprefix("torch.")
-    device = device or name_of(here)
-    together = study.seeds_per_job if here.type == "cuda" else 1
-    table = plan(study, Times(measured(), device, precision, together), main=main)
-    print(f"{study.name} on {device}, {precision}\n\n{markdown(table, at_once)}")
+    if device is None:
+        device, precision = name_of(here), str(choose_precision(asked, here)).removeprefix("torch.")
+    else:
+        there = set(table.loc[table["device"] == device, "precision"])
+        precision = asked if asked != "auto" else "bfloat16" if "bfloat16" in there else "float32"
+    on_a_gpu = "(" not in device  # a processor's name ends with its vector instructions
+    at_once = at_once or (1 if on_a_gpu else max(1, (os.cpu_count() or 1) // (1 + study.workers)))
+    planned = plan(study, Times(table, device, precision, study.seeds_per_job), main=main)
+    print(f"{study.name} on {device}, {precision}\n\n{markdown(planned, at_once)}")
+    if DATASETS[study.definition.dataset].photographs:
+        print("Decoding photographs is not counted: see to it that the workers keep up.")
 
 
 if __name__ == "__main__":

@@ -72,8 +72,9 @@ def train_block(
                 print(f"{run}: finished before", flush=True)
             else:
                 left.append((run, place))
-        # Small networks do not fill a GPU alone; on the CPU each ends sooner alone, and is then safe.
-        together = target.type == "cuda" and processes == 1
+        # Small images do not fill a GPU alone; on the CPU each run ends sooner alone, and is then safe.
+        small = not datasets.DATASETS[runs[0].dataset].photographs
+        together = target.type == "cuda" and processes == 1 and small
         images = None
         for some in [left] if together and left else [[one] for one in left]:
             if processes > 1:
@@ -98,7 +99,9 @@ def _set_up(threads: int, deterministic: bool) -> None:
     torch.set_num_threads(threads)
     keep_freed_memory()
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS needs to be deterministic
-    torch.use_deterministic_algorithms(deterministic)
+    if deterministic:  # even to say no to it imports torch's compiler, which takes a second
+        torch.use_deterministic_algorithms(True)
+        torch.utils.deterministic.fill_uninitialized_memory = False
     torch.backends.cudnn.benchmark = not deterministic
 
 

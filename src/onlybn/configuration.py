@@ -85,13 +85,14 @@ def open_study(config: Mapping[str, Any], builtin: Path) -> Study:
 
 
 def _check_last_batch(definition: Definition, processes: int) -> None:
-    """Refuse more processes than can take two images each of an epoch's last, partial batch."""
+    """Refuse an epoch's last, partial batch that has fewer than two images for each process."""
     size = definition.training.batch_size
     last = DATASETS[definition.dataset].examples[0] % size or size
-    if processes > max(1, last // 2):  # of one image alone BatchNorm may have no variance
+    if last < 2 * processes:  # of one image alone BatchNorm may have no variance
+        fewer = f"take at most {last // 2} processes_per_run, or " if last >= 2 else ""
         raise UserError(
-            f"config: processes_per_run: {processes} processes cannot take two images each of the {last} in"
-            f" an epoch's last batch; take at most {max(1, last // 2)}, or another batch_size than {size}"
+            f"config: batch_size: an epoch's last batch has {last} of {size} images, fewer than two for each"
+            f" process of a run; {fewer}take another batch_size"
         )
 
 

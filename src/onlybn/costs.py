@@ -7,6 +7,7 @@ device, precision, dataset, architecture and regime.
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,7 +17,6 @@ from onlybn.datasets import DATASETS
 from onlybn.errors import UserError
 
 MEASURED = "costs.parquet"
-KEYS = ["device", "precision", "dataset", "architecture", "regime"]
 
 
 @dataclass(frozen=True)
@@ -51,16 +51,19 @@ class Work:
 def work(dataset: str, architecture: str, regime: str) -> Work:
     """Return the work of one step on a dataset's images, counted on the network's shapes alone."""
     counted, counts = _forward(dataset, architecture)
-    operations, shortcuts, stem, activations, layers = counted
+    operations, shortcuts, stem, activations, layers, convolutions = counted
     convolved = regime in ("all", "no-affine") or regime.startswith("random-")
     flows = regime != "output"
     trained = {
+        "gamma": counts["batchnorm_parameters"] // 2,
+        "beta": counts["batchnorm_parameters"] // 2,
         "output": counts["output_parameters"],
         "all": counts["parameters"],
         "no-affine": counts["parameters"] - counts["batchnorm_parameters"],
     }.get(regime, counts["batchnorm_parameters"])
-    if regime.startswith("random-"):  # at most: where a channel has fewer weights, all train
-        trained *= int(regime.removeprefix("random-")) / 2
+    if regime.startswith("random-"):
+        chosen = int(regime.removeprefix("random-"))
+        trained = sum(channels * min(chosen, fan_in) for channels, fan_in in convolutions)
     trained += counts["output_parameters"] * ("+output" in regime)
     trained += counts["shortcut_parameters"] * ("+shortcut" in regime)
     weights = operations if convolved else shortcuts if "+shortcut" in regime else 0.0
@@ -77,8 +80,12 @@ def work(dataset: str, architecture: str, regime: str) -> Work:
 
 
 @cache
-def _forward(dataset: str, architecture: str) -> tuple[tuple[float, ...], dict[str, int]]:
-    """Count an image's operations (all, of shortcuts, of the stem), activations and layers, going forward."""
+def _forward(dataset: str, architecture: str) -> tuple[tuple[Any, ...], dict[str, int]]:
+    """Count what an image's way forward takes, and the network's parameters.
+
+    Operations (all, of shortcuts, of the stem), activations, layers, and each convolution's channels and
+    fan-in.
+    """
     import torch
     from torch import nn
 
@@ -105,8 +112,9 @@ def _forward(dataset: str, architecture: str) -> tuple[tuple[float, ...], dict[s
     with torch.no_grad():
         network(torch.empty(1, facts.channels, facts.size, facts.size, device="meta"))
     operations = found["operations"]
+    convolutions = [(layer.out_channels, layer.weight[0].numel()) for layer in network.convolutions()]
     counted = (sum(operations), found["shortcuts"], operations[0], found["activations"], found["layers"])
-    return counted, network.parameter_counts()
+    return (*counted, convolutions), network.parameter_counts()
 
 
 def measured() -> pd.DataFrame:
@@ -115,6 +123,8 @@ def measured() -> pd.DataFrame:
     In milliseconds: a `step` of `batch` images by `replicates` together, and a `test` of one image.
     """
     with resources.as_file(resources.files("onlybn") / MEASURED) as path:
+        if not path.is_file():
+            raise UserError("plan: no step times were measured; python benchmarks/scaling.py measures them")
         return pd.read_parquet(path)
 
 

@@ -58,8 +58,9 @@ def keep_freed_memory() -> None:
     trim_threshold, mmap_threshold = -1, -3  # glibc's malloc.h
     with suppress(OSError, AttributeError):
         mallopt = ctypes.CDLL("libc.so.6").mallopt
-        for option in (trim_threshold, mmap_threshold):
-            mallopt(option, 1 << 30)
+        # Older versions allow 32 MB at most; setting the other alone would make things worse.
+        if mallopt(mmap_threshold, 1 << 30) or mallopt(mmap_threshold, 32 << 20):
+            mallopt(trim_threshold, 1 << 30)
 
 
 def lock(path: Path, refusal: str) -> int:

@@ -15,6 +15,14 @@ _I16, _I32, _F32 = ir.IntType(16), ir.IntType(32), ir.FloatType()
 _BLOCK = 512
 
 
+def _compiled(function):
+    """Compile on first use, and keep it on disk if there is a folder that can be written."""
+    try:
+        return njit(cache=True, nogil=True)(function)
+    except RuntimeError:
+        return njit(nogil=True)(function)
+
+
 @intrinsic
 def _widened(typing, bits):
     """Take bfloat16's bits as float32."""
@@ -39,9 +47,12 @@ def _rounded(typing, value):
     return types.uint16(types.float32), generate
 
 
-@njit(cache=True, nogil=True)
-def moments(x, sums, squares):
-    """Add up x and its squares over pixels into `sums` and `squares`, float64 (channels,)."""
+@_compiled
+def moments(x, pivot, sums, squares):
+    """Add up x − pivot and its squares over pixels into `sums` and `squares`, float64 (channels,).
+
+    The pivot, some value of each channel, keeps the variance exact where the mean is far from 0.
+    """
     pixels, channels = x.shape
     some, some_squares = np.zeros(channels, np.float32), np.zeros(channels, np.float32)
     for start in range(0, pixels, _BLOCK):
@@ -49,7 +60,7 @@ def moments(x, sums, squares):
         some_squares[:] = 0
         for p in range(start, min(pixels, start + _BLOCK)):
             for c in range(channels):
-                value = _widened(x[p, c])
+                value = _widened(x[p, c]) - pivot[c]
                 some[c] += value
                 some_squares[c] += value * value
         for c in range(channels):
@@ -57,7 +68,7 @@ def moments(x, sums, squares):
             squares[c] += some_squares[c]
 
 
-@njit(cache=True, nogil=True)
+@_compiled
 def normalise(x, scale, shift, low, y):
     """Write max(low, x · scale + shift) into y."""
     pixels, channels = x.shape
@@ -66,7 +77,7 @@ def normalise(x, scale, shift, low, y):
             y[p, c] = _rounded(max(_widened(x[p, c]) * scale[c] + shift[c], low))
 
 
-@njit(cache=True, nogil=True)
+@_compiled
 def normalise_and_add(x, scale, shift, added, low, y):
     """Write max(low, x · scale + shift + added) into y."""
     pixels, channels = x.shape
@@ -76,7 +87,7 @@ def normalise_and_add(x, scale, shift, added, low, y):
             y[p, c] = _rounded(max(value, low))
 
 
-@njit(cache=True, nogil=True)
+@_compiled
 def gradient_moments(dy, y, x, mean, low, sums, products):
     """Add up g and g · (x − mean) over pixels, where g is dy wherever y is above `low`, and otherwise 0."""
     pixels, channels = x.shape
@@ -94,7 +105,7 @@ def gradient_moments(dy, y, x, mean, low, sums, products):
             products[c] += some_products[c]
 
 
-@njit(cache=True, nogil=True)
+@_compiled
 def gradient(dy, y, x, by_g, by_x, constant, low, dx):
     """Write by_g · g + by_x · x + constant into dx."""
     pixels, channels = x.shape
@@ -104,7 +115,7 @@ def gradient(dy, y, x, by_g, by_x, constant, low, dx):
             dx[p, c] = _rounded(by_g[c] * g + by_x[c] * _widened(x[p, c]) + constant[c])
 
 
-@njit(cache=True, nogil=True)
+@_compiled
 def masked(dy, y, low, dx):
     """Write g into dx."""
     pixels, channels = y.shape

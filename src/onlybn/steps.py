@@ -33,48 +33,57 @@ class EagerSteps:
             replicate.step(images, labels, whole, rate)
 
 
-def record_cuda_graph(branches: Sequence[Branch]) -> Branch:
-    """Record what the branches do as one CUDA graph, on a stream for each; return what replays it.
+class CudaRecorder:
+    """Records branches as a CUDA graph on a stream for each; its graphs share their memory."""
 
-    They are run three times before, outside the graph, so that libraries choose their algorithms and
-    allocate what they keep.
-    """
-    streams = [torch.cuda.Stream() for _ in branches]
+    def __init__(self):
+        self.streams: list[torch.cuda.Stream] = []
+        self.pool = None
 
-    def run() -> None:
-        main = torch.cuda.current_stream()
-        for stream, branch in zip(streams, branches, strict=True):
-            stream.wait_stream(main)
-            with torch.cuda.stream(stream):
-                branch()
-        for stream in streams:
-            main.wait_stream(stream)
+    def __call__(self, branches: Sequence[Branch]) -> Branch:
+        """Record what the branches do; return what replays it.
 
-    for _ in range(3):
-        run()
-    torch.cuda.synchronize()
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        run()
-    return graph.replay
+        They are run three times before, outside the graph, so that libraries choose their algorithms and
+        allocate what they keep.
+        """
+        self.streams = self.streams or [torch.cuda.Stream() for _ in branches]
+
+        def run() -> None:
+            main = torch.cuda.current_stream()
+            for stream, branch in zip(self.streams, branches, strict=True):
+                stream.wait_stream(main)
+                with torch.cuda.stream(stream):
+                    branch()
+            for stream in self.streams:
+                main.wait_stream(stream)
+
+        for _ in range(3):
+            run()
+        torch.cuda.synchronize()
+        graph = torch.cuda.CUDAGraph()
+        # Other threads, such as those that pin memory for photographs, go on using CUDA meanwhile.
+        with torch.cuda.graph(graph, pool=self.pool, capture_error_mode="thread_local"):
+            run()
+        self.pool = graph.pool()
+        return graph.replay
 
 
 class GraphSteps:
     """Steps of all replicates as one recorded graph for each size of batch.
 
     A graph costs the host one call, where thousands of small kernels cost it one each, and the branches of
-    small networks run side by side. Its kernels are those of `EagerSteps`.
+    small networks run side by side. It differs from `EagerSteps` in the rounding of the rate alone.
     """
 
     def __init__(
         self,
         replicates: Sequence[Trained],
         device: torch.device,
-        record: Callable[[Sequence[Branch]], Branch] = record_cuda_graph,
+        record: Callable[[Sequence[Branch]], Branch] | None = None,
     ):
         self.replicates = replicates
         self.rate = torch.zeros((), device=device)
-        self.record = record
+        self.record = record or CudaRecorder()
         self.recorded: dict[int, tuple[list[Batch], Branch]] = {}
 
     def __call__(self, batches: Sequence[Batch], whole: int, rate: float) -> None:
