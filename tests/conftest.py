@@ -88,3 +88,36 @@ def make_run():
         )
 
     return make
+
+
+class Silent:
+    """A terminal that nobody looks at."""
+
+    def say(self, line):
+        self.line = line
+
+
+@pytest.fixture
+def train_block(tmp_path):
+    """Run a training job on the CPU; its runs' folders are `tmp_path/runs/seed-N`."""
+
+    def train(runs, dataset, processes=1):
+        from onlybn import block
+
+        folders = [tmp_path / "runs" / f"seed-{run.seed}" for run in runs]
+        block.train_block(
+            runs,
+            folders,
+            work=tmp_path / "work",
+            dataset=dataset,
+            data_dir=tmp_path,
+            device="cpu",
+            deterministic=False,
+            threads=1,
+            processes=processes,
+            workers=0,
+            terminal=Silent(),
+        )
+        return folders
+
+    return train

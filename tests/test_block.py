@@ -10,13 +10,8 @@ from onlybn.errors import UserError
 from onlybn.jobs import lock
 
 
-class Silent:
-    def say(self, line):
-        self.line = line
-
-
 @pytest.fixture
-def job(tmp_path, digits_folder, make_run, monkeypatch):
+def job(train_block, digits_folder, make_run, monkeypatch):
     """Train seeds 0 and 1 as one block; return which seeds were trained."""
     trained = []
     train = block.train_replicates
@@ -33,19 +28,7 @@ def job(tmp_path, digits_folder, make_run, monkeypatch):
             return train(runs, *args, **kwargs)
 
         monkeypatch.setattr(block, "train_replicates", watched)
-        block.train_block(
-            runs,
-            [tmp_path / "runs" / f"seed-{run.seed}" for run in runs],
-            work=tmp_path / "work",
-            dataset=digits_folder,
-            data_dir=tmp_path,
-            device="cpu",
-            deterministic=False,
-            threads=1,
-            processes=1,
-            workers=0,
-            terminal=Silent(),
-        )
+        train_block(runs, digits_folder)
         return list(trained)
 
     do.trained = trained

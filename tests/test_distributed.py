@@ -11,7 +11,7 @@ import torch
 from safetensors.numpy import save_file
 from safetensors.torch import load_file
 
-from onlybn import block, storage
+from onlybn import storage
 from onlybn.datasets import small
 from onlybn.datasets.prepare import checksum
 from onlybn.distributed import ALONE, Group, _fault
@@ -21,30 +21,12 @@ from onlybn.sgd import SGD
 from onlybn.training import draw, evaluate, learned, learning_rates, running_statistics, train
 
 
-class Silent:
-    def say(self, line):
-        self.line = line
-
-
 @pytest.fixture
-def together(tmp_path):
+def together(train_block):
     """Train a run in two processes that talk over gloo; return its folder."""
 
     def do(run, dataset):
-        folder = tmp_path / "runs" / f"seed-{run.seed}"
-        block.train_block(
-            [run],
-            [folder],
-            work=tmp_path / "work",
-            dataset=dataset,
-            data_dir=tmp_path,
-            device="cpu",
-            deterministic=False,
-            threads=1,
-            processes=2,
-            workers=0,
-            terminal=Silent(),
-        )
+        (folder,) = train_block([run], dataset, processes=2)
         return folder
 
     return do
