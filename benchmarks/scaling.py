@@ -36,12 +36,12 @@ def measure(device: str, precision: str, datasets: list[str], steps: int) -> lis
     import torch
 
     from onlybn.study import Run, Training
-    from onlybn.training import choose_precision, name_of
+    from onlybn.training import choose_precision, name_of, name_of_precision
     from onlybn.variants import DEFAULT
 
     place = torch.device(device)
     torch.set_num_threads(1)
-    resolved = str(choose_precision(precision, place)).removeprefix("torch.")
+    resolved = name_of_precision(choose_precision(precision, place))
     rows = []
     for dataset, batch, architectures in (line for line in GRID if line[0] in datasets):
         training = Training(

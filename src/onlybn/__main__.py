@@ -27,7 +27,7 @@ def main() -> None:
     try:
         _plan(_configuration(asked.config), asked.device, asked.at_once, main=asked.main)
     except UserError as error:
-        sys.exit("\n".join(f"error: {line}" for line in str(error).splitlines()))
+        sys.exit(error.shown())
 
 
 def _configuration(given: list[str]) -> dict[str, Any]:
@@ -48,7 +48,8 @@ def _plan(config: dict[str, Any], device: str | None, at_once: int | None, *, ma
     from onlybn.costs import Times, measured
     from onlybn.datasets import DATASETS
     from onlybn.plan import markdown, plan
-    from onlybn.training import choose_device, choose_precision, name_of
+    from onlybn.training import choose_device, choose_precision, name_of, name_of_precision
+    from onlybn.workflow import Workflow
 
     study = open_study(config, STUDIES)
     if study.processes_per_run > 1:
@@ -59,12 +60,12 @@ def _plan(config: dict[str, Any], device: str | None, at_once: int | None, *, ma
     table = measured()
     asked = study.definition.training.precision
     if device is None:
-        device, precision = name_of(here), str(choose_precision(asked, here)).removeprefix("torch.")
+        device, precision = name_of(here), name_of_precision(choose_precision(asked, here))
     else:
         there = set(table.loc[table["device"] == device, "precision"])
         precision = asked if asked != "auto" else "bfloat16" if "bfloat16" in there else "float32"
     on_a_gpu = "(" not in device  # a processor's name ends with its vector instructions
-    at_once = at_once or (1 if on_a_gpu else max(1, (os.cpu_count() or 1) // (1 + study.workers)))
+    at_once = at_once or (1 if on_a_gpu else max(1, (os.cpu_count() or 1) // (1 + Workflow(study).workers)))
     planned = plan(study, Times(table, device, precision, study.seeds_per_job), main=main)
     print(f"{study.name} on {device}, {precision}\n\n{markdown(planned, at_once)}")
     if DATASETS[study.definition.dataset].photographs:

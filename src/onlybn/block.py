@@ -18,7 +18,15 @@ from onlybn.distributed import ALONE, Group, join, launch
 from onlybn.errors import UserError
 from onlybn.jobs import Terminal, keep_freed_memory, lock
 from onlybn.study import Run
-from onlybn.training import Observer, Progress, choose_device, choose_precision, name_of, train_replicates
+from onlybn.training import (
+    Observer,
+    Progress,
+    choose_device,
+    choose_precision,
+    name_of,
+    name_of_precision,
+    train_replicates,
+)
 
 
 class EpochLines(Observer):
@@ -119,7 +127,7 @@ def _train(some: Sequence[tuple[Run, Path]], images: Images, group: Group = ALON
         "threads": torch.get_num_threads(),
         "seeds_together": [run.seed for run in runs],
         "precision_asked": runs[0].training.precision,
-        "precision": str(precision).removeprefix("torch."),
+        "precision": name_of_precision(precision),
     }
     if group.leads:
         for (run, place), outcome in zip(some, outcomes, strict=True):

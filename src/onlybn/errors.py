@@ -7,6 +7,10 @@ from difflib import get_close_matches
 class UserError(Exception):
     """What is wrong, where, and what is allowed, in one sentence; shown without a traceback."""
 
+    def shown(self) -> str:
+        """Return what the user reads: each sentence on a line of its own."""
+        return "\n".join(f"error: {line}" for line in str(self).splitlines())
+
 
 def choose_from(kind: str, name: object, allowed: Iterable[str]) -> str:
     """Say that `name` is no `kind`: the nearest allowed name, then all of them."""

@@ -91,6 +91,11 @@ def choose_precision(asked: str, device: torch.device) -> torch.dtype:
     return getattr(torch, asked)
 
 
+def name_of_precision(precision: torch.dtype) -> str:
+    """Return the name of a dtype as studies and records write it."""
+    return str(precision).removeprefix("torch.")
+
+
 def draw(run: Run, *, channels: int, classes: int) -> tuple[Network, dict[str, nn.Parameter]]:
     """Return the run's network as training finds it, on the CPU, and the parameters that train, by name."""
     network = models.build(run.architecture, channels=channels, classes=classes)

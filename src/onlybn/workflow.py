@@ -251,4 +251,4 @@ def open_workflow(config: Mapping[str, Any], builtin: Path) -> Workflow:
     try:
         return Workflow(open_study(config, builtin))
     except UserError as error:
-        sys.exit("\n".join(f"error: {line}" for line in str(error).splitlines()))
+        sys.exit(error.shown())
