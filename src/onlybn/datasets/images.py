@@ -42,8 +42,10 @@ class Images(ABC):
 
     def normalise(self, images: Tensor) -> Tensor:
         """Turn uint8 (batch, height, width, channels) into float32 (batch, channels, height, width)."""
-        scale, offset = self._scale_and_offset
-        return (images * scale + offset).permute(0, 3, 1, 2)
+        # Whole rows at a time: a loop over three channels is ten times as slow.
+        scale, offset = (factor.repeat(images.shape[2]) for factor in self._scale_and_offset)
+        rows = images.flatten(2).float().mul_(scale).add_(offset)
+        return rows.view(images.shape).permute(0, 3, 1, 2)
 
     @cached_property
     def _scale_and_offset(self) -> tuple[Tensor, Tensor]:

@@ -90,8 +90,7 @@ def augment(images: Tensor, moves: Tensor, flips: Tensor, pixels: int) -> Tensor
     """
     batch, height, width, _ = images.shape
     padded = F.pad(images, (0, 0, pixels, pixels, pixels, pixels))
-    column = torch.arange(width, device=images.device)
-    columns = torch.where(flips[:, None], width - 1 - column, column) - moves[:, 1:] + pixels
-    rows = torch.arange(height, device=images.device) - moves[:, :1] + pixels
-    image = torch.arange(batch, device=images.device)
-    return padded[image[:, None, None], rows[:, :, None], columns[:, None, :]]
+    windows = padded.unfold(1, height, 1).unfold(2, width, 1).permute(0, 1, 2, 4, 5, 3)
+    down, right = (pixels - moves).unbind(1)
+    moved = windows[torch.arange(batch, device=images.device), down, right]
+    return torch.where(flips[:, None, None, None], moved.flip(2), moved)
