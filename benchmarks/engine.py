@@ -55,7 +55,7 @@ def milliseconds(runs: list[Run], device: str, steps: int) -> dict[str, float]:
     precision = choose_precision(training.precision, place)
     replicates = [Replicate(run, images, precision) for run in runs]
     take = _steps(replicates, place, ALONE)
-    batches = zip(*(replicate.batches(1) for replicate in replicates), strict=True)
+    batches = zip(*(replicate.batches() for replicate in replicates), strict=True)
 
     def train(count: int) -> None:
         for _ in range(count):

@@ -33,7 +33,7 @@ with TemporaryDirectory() as made:
     train_block(
         [run], [Path(made) / "seed-0"], work=Path(made) / "work", dataset=Path({folder!r}) / "digits",
         data_dir=Path("."), device="auto", deterministic=False, threads=1, processes=1, workers=0,
-        terminal=Terminal(1),
+        checkpoint_every=0, terminal=Terminal(1),
     )
 """
 STAGES = {

@@ -43,6 +43,7 @@ def study(tmp_path):
             "seeds_per_job": 1,
             "processes_per_run": 1,
             "workers": 0,
+            "checkpoint_every": 0,
         }
         return open_study(defaults | config, BUILTIN)
 

@@ -13,7 +13,14 @@ from onlybn.costs import Times, work
 from onlybn.errors import UserError
 from onlybn.plan import markdown, plan
 
-SETTINGS = {"data_dir": "data", "device": "cpu", "deterministic": False, "processes_per_run": 1, "workers": 0}
+SETTINGS = {
+    "data_dir": "data",
+    "device": "cpu",
+    "deterministic": False,
+    "processes_per_run": 1,
+    "workers": 0,
+    "checkpoint_every": 0,
+}
 
 
 @pytest.fixture

@@ -6,17 +6,18 @@ import shutil
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import torch
 
 from onlybn import datasets, storage
+from onlybn.checkpoints import Checkpoints
 from onlybn.datasets.images import Images
 from onlybn.distributed import ALONE, Group, join, launch
 from onlybn.errors import UserError
-from onlybn.jobs import Terminal, keep_freed_memory, lock
+from onlybn.jobs import Terminal, keep_freed_memory, lock, stoppable
 from onlybn.study import Run
 from onlybn.training import (
     Observer,
@@ -28,17 +29,23 @@ from onlybn.training import (
     train_replicates,
 )
 
+CHECKPOINT = "checkpoint.safetensors"
+
 
 class EpochLines(Observer):
     """Prints a line per epoch, with the time that the rest of the run will take."""
 
     def __init__(self):
         self.started = time.perf_counter()
+        self.before: int | None = None
 
     def epoch_ended(self, progress: Progress) -> None:
         """Print where the run stands."""
         epochs = progress.run.training.epochs
-        seconds = (time.perf_counter() - self.started) / progress.epoch * (epochs - progress.epoch)
+        if self.before is None:
+            self.before = progress.epoch - 1
+        each = (time.perf_counter() - self.started) / (progress.epoch - self.before)
+        seconds = each * (epochs - progress.epoch)
         train_row, test_row = progress.rows[-2:]
         print(
             f"{progress.run}: epoch {progress.epoch}/{epochs}, training loss {train_row['loss']:.3f},"
@@ -59,13 +66,14 @@ def train_block(
     threads: int,
     processes: int,
     workers: int,
+    checkpoint_every: int,
     terminal: Terminal,
 ) -> None:
     """Train the runs that are not finished, then move all into their folders at once.
 
-    Until then finished runs wait in `work/seed-N`, where the next try finds them. `processes` share each
-    run, each on `threads` threads and with `workers` more that decode photographs. Raises UserError if
-    another job trains one of the runs, or if the devices are not there.
+    Until then finished runs and the checkpoints of unfinished ones wait in `work/seed-N`, where the next
+    try finds them. `processes` share each run, each on `threads` threads and with `workers` more that decode
+    photographs. Raises UserError if another job trains one of the runs, or if the devices are not there.
     """
     _set_up(threads, deterministic)
     waiting = [work / f"seed-{run.seed}" for run in runs]
@@ -88,17 +96,18 @@ def train_block(
             if processes > 1:
                 ((run, place),) = some
                 asked = {"device": target.type, "deterministic": deterministic}
-                asked |= {"threads": threads, "workers": workers}
+                asked |= {"threads": threads, "workers": workers, "checkpoint_every": checkpoint_every}
                 paths = {"place": str(place), "dataset": str(dataset), "data_dir": str(data_dir)}
                 launch(processes, "onlybn.block", asked | paths | {"run": storage.described(run)})
             else:
                 images = images or datasets.read(dataset, target, data_dir=data_dir, workers=workers)
-                _train(some, images)
+                _train(some, images, checkpoint_every)
             for run, place in some:
                 terminal.say(_result(run, place))
         for run, place, folder in zip(runs, waiting, folders, strict=True):
             if not storage.is_finished(folder, run):
                 storage.publish(place, folder)
+        for place in waiting:
             shutil.rmtree(place)
 
 
@@ -113,25 +122,40 @@ def _set_up(threads: int, deterministic: bool) -> None:
     torch.backends.cudnn.benchmark = not deterministic
 
 
-def _train(some: Sequence[tuple[Run, Path]], images: Images, group: Group = ALONE) -> None:
-    """Train replicates side by side, each into its place."""
+def _train(
+    some: Sequence[tuple[Run, Path]], images: Images, checkpoint_every: int, group: Group = ALONE
+) -> None:
+    """Train replicates side by side, each into its place, or go on with them."""
     runs = [run for run, _ in some]
     precision = choose_precision(runs[0].training.precision, images.device)
     observers = [EpochLines()] if group.leads else []
-    outcomes = train_replicates(runs, images, precision=precision, observers=observers, group=group)
-    settings = {
+    computed = {
         "device": images.device.type,
-        "device_name": name_of(images.device),
         "deterministic": images.device.type == "cpu" or torch.are_deterministic_algorithms_enabled(),
         "processes": group.size,
         "threads": torch.get_num_threads(),
+        "precision": name_of_precision(precision),
+    }
+    # Processes of a group do not stop at one step: they go on from a checkpoint before.
+    with stoppable() if group.size == 1 else nullcontext() as stop:
+        checkpoints = Checkpoints(
+            {run.seed: place / CHECKPOINT for run, place in some},
+            computed,
+            every=checkpoint_every,
+            stop=stop,
+        )
+        outcomes = train_replicates(
+            runs, images, precision=precision, observers=observers, group=group, checkpoints=checkpoints
+        )
+    settings = {
+        "device_name": name_of(images.device),
         "seeds_together": [run.seed for run in runs],
         "precision_asked": runs[0].training.precision,
-        "precision": name_of_precision(precision),
     }
     if group.leads:
         for (run, place), outcome in zip(some, outcomes, strict=True):
-            storage.save(place, run, outcome, images, settings)
+            storage.save(place, run, outcome, images, computed | settings)
+            (place / CHECKPOINT).unlink(missing_ok=True)
 
 
 def _train_together() -> None:
@@ -145,7 +169,7 @@ def _train_together() -> None:
     images = datasets.read(
         Path(asked["dataset"]), device, data_dir=Path(asked["data_dir"]), workers=asked["workers"]
     )
-    _train([(run, place)], images, group)
+    _train([(run, place)], images, asked["checkpoint_every"], group)
     torch.distributed.destroy_process_group()
     # All is written. Gloo's threads now and then abort a process that ends in its own time.
     sys.stdout.flush()

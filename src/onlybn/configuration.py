@@ -20,7 +20,7 @@ from onlybn.regimes import regime
 from onlybn.study import Definition, Experiment, Study, Training, seeds_from
 
 # Settings that are whole numbers, and the least of each.
-NUMBERS = {"seeds_per_job": 1, "processes_per_run": 1, "workers": 0}
+NUMBERS = {"seeds_per_job": 1, "processes_per_run": 1, "workers": 0, "checkpoint_every": 0}
 SETTINGS = ("study", "data_dir", "results_dir", "device", "deterministic", *NUMBERS)
 SELECTIONS = ("architectures", "regimes", "seeds", "variants")
 CHANGES = ("dataset", *Training.model_fields)

@@ -63,6 +63,15 @@ class Group:
         return sums
 
     @torch.no_grad()
+    def gather(self, tensor: Tensor) -> Tensor:
+        """Return every process's tensor (…) as one (processes, …)."""
+        if self.size == 1:
+            return tensor[None]
+        found = [torch.empty_like(tensor) for _ in range(self.size)]
+        distributed.all_gather(found, tensor)
+        return torch.stack(found)
+
+    @torch.no_grad()
     def average(self, tensors: Iterable[Tensor]) -> None:
         """Replace each tensor by its mean over the processes."""
         if self.size > 1:

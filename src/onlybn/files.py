@@ -20,18 +20,28 @@ _MODE = 0o666 & ~_UMASK
 def written_whole(path: Path) -> Iterator[Path]:
     """Yield a path beside `path` to write to; on leaving, flush it to disk and rename it into place.
 
-    Makes the folder. If the body raises, `path` is left as it was.
+    Makes the folder. If the body raises, `path` is left as it was. Not for several writers of one path at
+    once: what a killed one leaves beside it, the next one overwrites.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    beside = path.with_name(f".{path.name}.partial")
     try:
         yield beside
         beside.chmod(_MODE)  # some libraries leave files that only their owner can read
-        with beside.open("rb") as file:
-            os.fsync(file.fileno())
+        _flush(beside)
         beside.replace(path)
+        _flush(path.parent)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def _flush(path: Path) -> None:
+    """Have the disk hold what was written to a file, or which files a folder has."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

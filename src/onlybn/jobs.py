@@ -5,6 +5,7 @@ import fcntl
 import os
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -47,6 +48,40 @@ class Terminal:
     def say(self, line: str) -> None:
         """Write one whole line, so that jobs side by side do not mix theirs."""
         os.write(self.descriptor, f"{line}\n".encode())
+
+
+class Stop:
+    """Whether the work was asked to stop, by SIGTERM or Ctrl-C; asked again, it stops at once."""
+
+    # Snakemake passes on a Ctrl-C that the terminal has sent already: that is one asking, not two.
+    AT_ONCE = 2.0
+
+    def __init__(self):
+        self._first: float | None = None
+
+    @property
+    def asked(self) -> bool:
+        """Whether the work is to stop at its next good place."""
+        return self._first is not None
+
+    def __call__(self, number: int, frame: object) -> None:
+        """Take a signal."""
+        now = time.monotonic()
+        self._first = self._first or now
+        if now - self._first > self.AT_ONCE:
+            raise KeyboardInterrupt
+
+
+@contextmanager
+def stoppable() -> Iterator[Stop]:
+    """Take SIGTERM and Ctrl-C as a question for the body, which asks the `Stop` that this yields."""
+    stop = Stop()
+    before = {caught: signal.signal(caught, stop) for caught in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for caught, handler in before.items():
+            signal.signal(caught, handler)
 
 
 def keep_freed_memory() -> None:

@@ -6,6 +6,7 @@ which is written last and so marks a run as finished.
 
 import hashlib
 import json
+import shutil
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -75,7 +76,7 @@ def save(folder: Path, run: Run, outcome: "Outcome", images: "Images", settings:
             "counts": outcome.network.parameter_counts()
             | {"trainable_parameters": sum(p.numel() for p in outcome.trained.values())},
             "frozen_digest": prints["digest"],
-            "computed": dict(settings),
+            "computed": dict(settings) | {"resumed": outcome.resumed},
             "machine": machine(),
             "versions": versions(),
             "commit": commit(),
@@ -99,10 +100,13 @@ def run_of(record: Mapping[str, Any]) -> Run:
 
 
 def publish(work: Path, folder: Path) -> None:
-    """Move a finished run's files from its work folder to its own, `run.json` last."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Copy a finished run's files from its work folder to its own, `run.json` last.
+
+    Copied, since a job killed in the middle finds the work folder whole.
+    """
     for name in FILES:
-        (work / name).replace(folder / name)
+        with written_whole(folder / name) as path:
+            shutil.copyfile(work / name, path)
 
 
 def is_finished(folder: Path, run: Run) -> bool:

@@ -236,6 +236,7 @@ class Study:
     seeds_per_job: int
     processes_per_run: int
     workers: int
+    checkpoint_every: int
 
     @property
     def experiments(self) -> dict[str, Experiment]:

@@ -1,8 +1,9 @@
 """The loop: networks, a regime, SGD (Section 3; Appendix B)."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property, partial
 
 import numpy as np
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from onlybn import models, regimes, variants
+from onlybn.checkpoints import Checkpoints
 from onlybn.datasets.images import Images
 from onlybn.distributed import ALONE, Group
 from onlybn.errors import UserError
@@ -17,6 +19,7 @@ from onlybn.machine import processor
 from onlybn.models.network import Network
 from onlybn.sgd import SGD
 from onlybn.steps import EagerSteps, GraphSteps
+from onlybn.storage import fingerprint
 from onlybn.study import Run, Training
 
 # Images to a batch in testing, by device; the size changes nothing but speed.
@@ -52,7 +55,7 @@ class Outcome:
 
     `diverged` is the epoch in which a loss stopped being finite (then the tensors are those at the end of
     the epoch before), or None. `trained` names the parameters that the regime trains; `initial_affine`
-    holds γ and β, float32, as training found them.
+    holds γ and β, float32, as training found them. `resumed` tells each checkpoint that it went on from.
     """
 
     network: Network
@@ -61,6 +64,7 @@ class Outcome:
     rows: list[dict]
     diverged: int | None
     seconds: float
+    resumed: list[dict]
 
 
 def choose_device(asked: str) -> torch.device:
@@ -120,7 +124,10 @@ def learning_rates(training: Training, steps_per_epoch: int) -> np.ndarray:
 
 
 class Replicate:
-    """One run while it trains: its network on the device, and what was measured so far."""
+    """One run while it trains: its network on the device, what was measured, and how far it is.
+
+    `epoch` counts the epochs that are over, `steps` those taken of the next one.
+    """
 
     def __init__(self, run: Run, images: Images, precision: torch.dtype, group: Group = ALONE):
         self.run, self.images, self.precision, self.group = run, images, precision, group
@@ -137,22 +144,40 @@ class Replicate:
         )
         self.measures = Measures(images.device)
         self.arithmetic = arithmetic_in(precision, images.device)
+        self.before = {name: tensor.clone() for name, tensor in learned(self.network).items()}
+        self.epoch = self.steps = 0
         self.rows: list[dict] = []
         self.diverged: int | None = None
+        self.started, self.seconds = time.perf_counter(), 0.0
+        self.resumed: list[dict] = []
 
-    def batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Begin an epoch: return its batches, of which a process of a group has its part."""
-        self.before = {name: tensor.clone() for name, tensor in learned(self.network).items()}
-        self.measures.clear()
+    @property
+    def is_over(self) -> bool:
+        """Whether there is nothing left to train."""
+        return self.diverged is not None or self.epoch == self.run.training.epochs
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """How far it is: epochs, and steps of the next."""
+        return self.epoch, self.steps
+
+    @cached_property
+    def frozen_digest(self) -> str:
+        """The digest of the weights that training leaves at their draw."""
+        return fingerprint(frozen(self.network))["digest"]
+
+    def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Begin an epoch, or go on: return its batches, of which a process of a group has its part."""
         self.model.train()
         training = self.run.training
         return self.images.training_batches(
             seed=self.run.seed,
-            epoch=epoch,
+            epoch=self.epoch + 1,
             batch_size=training.batch_size,
             shift=training.shift,
             flip=training.flip,
             group=self.group,
+            skip=self.steps,
         )
 
     def step(self, images: Tensor, labels: Tensor, whole: int, rate: float | Tensor) -> None:
@@ -168,18 +193,73 @@ class Replicate:
         """Return every tensor that a step changes."""
         return [*learned(self.network).values(), *self.optimiser.buffers, self.measures.sums]
 
-    def end_epoch(self, epoch: int, rate: float) -> None:
-        """Test the network and note the epoch; if a loss is not finite, go back to the epoch before."""
+    def end_epoch(self, rate: float, testing: Callable[[], None] = lambda: None) -> None:
+        """Test the network and note the epoch; if a loss is not finite, go back to the epoch before.
+
+        `testing` is called before each batch.
+        """
         trained_on = self.measures.averages(self.group)
         self.group.average(running_statistics(self.network).values())
-        tested = evaluate(self.network, self.images, precision=self.precision, group=self.group)
+        tested = evaluate(
+            self.network, self.images, precision=self.precision, group=self.group, before_batch=testing
+        )
+        self.epoch, self.steps = self.epoch + 1, 0
+        self.measures.clear()
         for split, measures in (("train", trained_on), ("test", tested)):
-            self.rows.append({"epoch": epoch, "split": split, **measures, "learning_rate": rate})
-        if not np.isfinite([trained_on["loss"], tested["loss"]]).all():
-            self.diverged = epoch
+            self.rows.append({"epoch": self.epoch, "split": split, **measures, "learning_rate": rate})
+        self.seconds = time.perf_counter() - self.started
+        now = learned(self.network)
+        if np.isfinite([trained_on["loss"], tested["loss"]]).all():
+            self.before = {name: tensor.clone() for name, tensor in now.items()}
+        else:
+            self.diverged = self.epoch
             with torch.no_grad():
-                for name, tensor in learned(self.network).items():
+                for name, tensor in now.items():
                     tensor.copy_(self.before[name])
+
+    def tensors(self, *, within_epoch: bool | None = None) -> dict[str, Tensor]:
+        """Return what a checkpoint holds, on the device; by default that of this very place.
+
+        What differs between a group's processes has a first dimension for them. Within an epoch it has the
+        sums so far, and the epoch before, which a divergence goes back to.
+        """
+        each = running_statistics(self.network)
+        moved = {
+            f"moved.{name}": self.group.gather(tensor) if name in each else tensor
+            for name, tensor in learned(self.network).items()
+        }
+        momentum = {f"momentum.{place}": tensor for place, tensor in enumerate(self.optimiser.buffers)}
+        if not (self.steps if within_epoch is None else within_epoch):
+            return moved | momentum
+        before = {f"before.{name}": tensor for name, tensor in self.before.items()}
+        return moved | momentum | before | {"sums": self.group.gather(self.measures.sums)}
+
+    def record(self) -> dict:
+        """Return what a checkpoint tells beside its tensors."""
+        return {
+            **{name: getattr(self, name) for name in ("epoch", "steps", "rows", "diverged", "resumed")},
+            "seconds": time.perf_counter() - self.started,
+            "device_name": name_of(self.images.device),
+        }
+
+    @torch.no_grad()
+    def restore(self, tensors: Mapping[str, Tensor], record: Mapping) -> None:
+        """Go back to a checkpoint."""
+        for name in ("epoch", "steps", "rows", "diverged", "seconds"):
+            setattr(self, name, record[name])
+        self.started = time.perf_counter() - self.seconds
+        place = {name: record[name] for name in ("epoch", "steps", "device_name")}
+        self.resumed = [*record["resumed"], place]
+        each, now = running_statistics(self.network), learned(self.network)
+        for name, tensor in now.items():
+            found = tensors[f"moved.{name}"]
+            tensor.copy_(found[self.group.rank] if name in each else found)
+        for number, buffer in enumerate(self.optimiser.buffers):
+            buffer.copy_(tensors[f"momentum.{number}"])
+        if self.steps:
+            self.measures.sums.copy_(tensors["sums"][self.group.rank])
+        for name, tensor in now.items():
+            self.before[name].copy_(tensors[f"before.{name}"] if self.steps else tensor)
 
 
 def train(run: Run, images: Images, **options) -> Outcome:
@@ -195,37 +275,45 @@ def train_replicates(
     precision: torch.dtype = torch.float32,
     observers: Sequence[Observer] = (),
     group: Group = ALONE,
+    checkpoints: Checkpoints | None = None,
 ) -> list[Outcome]:
     """Train replicates side by side on the device to which their images come; return each one's outcome.
 
     Each is trained as if alone: its weights, order and augmentation are drawn from its own seed. On a GPU
-    their steps are one CUDA graph. In a group every process calls this, and all return the same.
+    their steps are one CUDA graph. In a group every process calls this, and all return the same. With
+    checkpoints, each goes on from its own if it has one.
     """
-    started = time.perf_counter()
-    training = runs[0].training
+    checkpoints = checkpoints or Checkpoints({}, {})
     replicates = [Replicate(run, images, precision, group) for run in runs]
+    for replicate in replicates:
+        checkpoints.restore(replicate)
+    training = runs[0].training
     starts = range(0, images.examples, training.batch_size)
     sizes = [min(training.batch_size, images.examples - start) for start in starts]
     rates = learning_rates(training, len(sizes)).reshape(training.epochs, len(sizes))
-    seconds: dict[Replicate, float] = {}
-    going, steps = replicates, _steps(replicates, images.device, group)
-    for epoch, epoch_rates in enumerate(rates, start=1):
-        batches = zip(*(replicate.batches(epoch) for replicate in going), strict=True)
-        for batch, whole, rate in zip(batches, sizes, epoch_rates, strict=True):
+    going: list[Replicate] = []
+    while left := [replicate for replicate in replicates if not replicate.is_over]:
+        # Those that are behind first: a kill in between two checkpoints leaves replicates apart.
+        behind = min(replicate.place for replicate in left)
+        last, going = going, [replicate for replicate in left if replicate.place == behind]
+        if going != last:
+            steps = _steps(going, images.device, group)
+        epoch, taken = behind
+        batches = zip(*(replicate.batches() for replicate in going), strict=True)
+        for batch, whole, rate in zip(batches, sizes[taken:], rates[epoch][taken:], strict=True):
             steps(batch, whole, float(rate))
+            for replicate in going:
+                replicate.steps += 1
+            checkpoints.step_ended(going)
         for replicate in going:
-            replicate.end_epoch(epoch, float(epoch_rates[-1]))
-            seconds[replicate] = time.perf_counter() - started
-            progress = Progress(replicate.run, replicate.network, epoch, replicate.rows)
+            replicate.end_epoch(float(rates[epoch][-1]), partial(checkpoints.pause, going))
+            progress = Progress(replicate.run, replicate.network, replicate.epoch, replicate.rows)
             for observer in observers:
                 observer.epoch_ended(progress)
-        if any(replicate.diverged for replicate in going):
-            going = [replicate for replicate in going if not replicate.diverged]
-            steps = _steps(going, images.device, group)
-        if not going:
-            break
+        checkpoints.epoch_ended(going)
     return [
-        Outcome(r.network, r.trained, r.initial_affine, r.rows, r.diverged, seconds[r]) for r in replicates
+        Outcome(r.network, r.trained, r.initial_affine, r.rows, r.diverged, r.seconds, r.resumed)
+        for r in replicates
     ]
 
 
@@ -240,7 +328,12 @@ def _steps(
 
 @torch.no_grad()
 def evaluate(
-    network: Network, images: Images, *, precision: torch.dtype = torch.float32, group: Group = ALONE
+    network: Network,
+    images: Images,
+    *,
+    precision: torch.dtype = torch.float32,
+    group: Group = ALONE,
+    before_batch: Callable[[], None] = lambda: None,
 ) -> dict[str, float]:
     """Test on the test images, with BatchNorm's running statistics; return what `Measures` does of them."""
     network.eval()
@@ -248,6 +341,7 @@ def evaluate(
     arithmetic = arithmetic_in(precision, images.device)
     with nn.utils.parametrize.cached():
         for batch, labels in images.test_batches(TEST_BATCH[images.device.type], group):
+            before_batch()
             if len(labels):  # of a small last batch not every process of a group has a part
                 with arithmetic:
                     logits = network(batch)

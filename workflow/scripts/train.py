@@ -20,5 +20,6 @@ with job(Path(snakemake.log[0])) as terminal:
         threads=max(1, snakemake.threads // study.processes_per_run - workflow.workers),
         processes=study.processes_per_run,
         workers=workflow.workers,
+        checkpoint_every=study.checkpoint_every,
         terminal=terminal,
     )

@@ -28,12 +28,20 @@ class Images(ABC):
 
     @abstractmethod
     def training_batches(
-        self, *, seed: int, epoch: int, batch_size: int, shift: float, flip: bool, group: Group = ALONE
+        self,
+        *,
+        seed: int,
+        epoch: int,
+        batch_size: int,
+        shift: float,
+        flip: bool,
+        group: Group = ALONE,
+        skip: int = 0,
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield an epoch's augmented batches: normalised images and labels; the last may be partial.
 
         Order and augmentation depend on (seed, epoch) alone. Of every batch of `batch_size` a process of a
-        group gets its part.
+        group gets its part. The first `skip` batches are left out.
         """
 
     @abstractmethod

@@ -8,8 +8,10 @@ import hashlib
 import io
 import json
 import math
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -72,7 +74,15 @@ class Photographs(Images):
     workers: int
 
     def training_batches(
-        self, *, seed: int, epoch: int, batch_size: int, shift: float, flip: bool, group: Group = ALONE
+        self,
+        *,
+        seed: int,
+        epoch: int,
+        batch_size: int,
+        shift: float,
+        flip: bool,
+        group: Group = ALONE,
+        skip: int = 0,
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield an epoch's augmented batches: normalised images and labels; the last may be partial.
 
@@ -89,20 +99,22 @@ class Photographs(Images):
             seed=seed,
             epoch=epoch,
         )
-        return self._batches(views, batch_size, group)
+        return self._batches(views, batch_size, group, skip)
 
     def test_batches(self, batch_size: int, group: Group = ALONE) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the test split in its order: normalised images and labels; the last batch may be partial."""
         return self._batches(_TestViews(self.test, self.size, self.resize), batch_size, group)
 
     def _batches(
-        self, views: "_TrainingViews | _TestViews", batch_size: int, group: Group
+        self, views: "_TrainingViews | _TestViews", batch_size: int, group: Group, skip: int = 0
     ) -> Iterator[tuple[Tensor, Tensor]]:
         places = range(len(views.split))
+        parts = islice(group.parts(len(places), batch_size), skip, None)
         loader = DataLoader(
             views,
-            batch_sampler=[places[part] for part in group.parts(len(places), batch_size) if places[part]],
+            batch_sampler=[places[part] for part in parts if places[part]],
             num_workers=self.workers,
+            worker_init_fn=_leave_signals_to_the_trainer,
             pin_memory=self.device.type == "cuda",
         )
         try:
@@ -144,6 +156,11 @@ class _TestViews:
     def __getitem__(self, place: int) -> tuple[np.ndarray, np.int64]:
         image = centre_crop(self.split.open(place), resize=self.resize, size=self.size)
         return np.array(image), self.split.labels[place]
+
+
+def _leave_signals_to_the_trainer(worker: int) -> None:
+    """Have a worker ignore Ctrl-C, after which one more step is taken; it ends with that process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def random_crop(rng: np.random.Generator, width: int, height: int) -> Box:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -38,7 +39,15 @@ class SmallImages(Images):
     test: Split
 
     def training_batches(
-        self, *, seed: int, epoch: int, batch_size: int, shift: float, flip: bool, group: Group = ALONE
+        self,
+        *,
+        seed: int,
+        epoch: int,
+        batch_size: int,
+        shift: float,
+        flip: bool,
+        group: Group = ALONE,
+        skip: int = 0,
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield an epoch's augmented batches: normalised images and labels; the last may be partial.
 
@@ -52,7 +61,7 @@ class SmallImages(Images):
         moves = generator(seed, "shift", epoch).integers(-pixels, pixels + 1, (count, 2))
         flips = generator(seed, "flip", epoch).random(count) < (0.5 if flip else 0)
         order, moves, flips = (torch.from_numpy(drawn).to(self.device) for drawn in (order, moves, flips))
-        for part in group.parts(count, batch_size):
+        for part in islice(group.parts(count, batch_size), skip, None):
             chosen = order[part]
             batch = augment(images[chosen], moves[part], flips[part], pixels)
             yield self.normalise(batch), labels[chosen]

@@ -1,0 +1,54 @@
+"""A training job that kills itself: python killed.py WORK DATASET SIGNAL CALLED NTH RUN…
+
+On the NTH call of the function CALLED, "module:name.name", the process sends itself the signal. The runs
+are as `onlybn.storage.described` writes them.
+"""
+
+import json
+import os
+import signal
+import sys
+from importlib import import_module
+from pathlib import Path
+
+from onlybn import block, storage
+from onlybn.jobs import Terminal, job
+
+
+def main(work: str, dataset: str, number: str, called: str, nth: str, *runs: str) -> None:
+    module, _, names = called.partition(":")
+    *owners, name = names.split(".")
+    owner = import_module(module)
+    for inner in owners:
+        owner = getattr(owner, inner)
+    function, calls = getattr(owner, name), 0
+
+    def fatal(*args, **kwargs):
+        nonlocal calls
+        calls += 1
+        if calls == int(nth):
+            os.kill(os.getpid(), getattr(signal, number))
+        return function(*args, **kwargs)
+
+    setattr(owner, name, fatal)
+    some = [storage.run_of(json.loads(run)) for run in runs]
+    folder = Path(work)
+    with job(folder / "log"):
+        block.train_block(
+            some,
+            [folder / "runs" / f"seed-{run.seed}" for run in some],
+            work=folder / "work",
+            dataset=Path(dataset),
+            data_dir=folder,
+            device="cpu",
+            deterministic=False,
+            threads=1,
+            processes=1,
+            workers=0,
+            checkpoint_every=3,
+            terminal=Terminal(1),
+        )
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
