@@ -4,7 +4,7 @@ CORES ?= all
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install reproduce plan test format lock
+.PHONY: help install reproduce plan test torture load format lock
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -35,6 +35,12 @@ test: install ## format and lint checks, the tests, and a tiny real workflow
 	$(BIN)/snakefmt --check Snakefile workflow
 	$(BIN)/snakemake --lint
 	$(BIN)/python -m pytest
+
+torture: install ## kill real training at random moments, and compare what comes out (KILLS=50)
+	$(BIN)/python tests/torture.py --kills $(or $(KILLS),50)
+
+load: install ## the whole CIFAR-10 study's jobs, replaced by tiny ones of which some die
+	$(BIN)/python tests/load.py
 
 format: install ## format all code
 	$(BIN)/ruff format

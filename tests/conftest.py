@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from checkout import ROOT
 
 from onlybn.datasets.prepare import prepare
 from onlybn.datasets.small import SmallImages, Split, read
@@ -14,7 +15,6 @@ from onlybn.models import architecture, build
 from onlybn.study import Run, Training
 from onlybn.variants import DEFAULT
 
-ROOT = Path(__file__).parents[1]
 BUILTIN = ROOT / "workflow" / "studies"
 
 

@@ -10,6 +10,7 @@ from onlybn import training
 from onlybn.analyses import ANALYSES, activations, clamping
 from onlybn.datasets.small import Split
 from onlybn.models.network import Network, Place
+from onlybn.schemas import SCHEMAS
 from onlybn.training import draw, evaluate, learned
 
 
@@ -96,5 +97,5 @@ def test_an_analysis_leaves_the_network_as_it_was(analysis, few_digits, make_run
     module = {"clamping": clamping, "activations": activations}[analysis]
     table = getattr(module, analysis)(network, few_digits)
     assert all(torch.equal(tensor, before[name]) for name, tensor in learned(network).items())
-    assert table.schema == module.SCHEMA
+    assert table.schema == SCHEMAS[analysis]
     assert not any(relu._forward_hooks for relu in network.relu_places())

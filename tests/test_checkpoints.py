@@ -1,6 +1,7 @@
 """Checkpoints: a job killed anywhere goes on to the same bytes; a checkpoint of anything else is not used."""
 
 import json
+import resource
 import signal
 import subprocess
 import sys
@@ -204,11 +205,16 @@ KILLS = {
 def block(digits_folder, tmp_path_factory):
     """Run a block as a process that kills itself, if told to; return its status."""
 
-    def run(folder: Path, runs, number="SIGKILL", called="onlybn.training:Replicate.step", nth=-1):
+    def run(
+        folder: Path, runs, number="SIGKILL", called="onlybn.training:Replicate.step", nth=-1, largest=-1
+    ):
+        def limit():
+            resource.setrlimit(resource.RLIMIT_FSIZE, (largest, largest))
+
         command = [sys.executable, Path(__file__).with_name("killed.py"), folder, digits_folder]
         described = [json.dumps(storage.described(run)) for run in runs]
         asked = [*map(str, command), number, called, str(nth), *described]
-        return subprocess.run(asked, stderr=subprocess.DEVNULL, check=False).returncode
+        return subprocess.run(asked, stderr=subprocess.DEVNULL, preexec_fn=limit, check=False).returncode
 
     return run
 
@@ -249,3 +255,22 @@ def test_a_job_killed_anywhere_ends_in_the_same_bytes(block, undisturbed, make_r
         assert (tmp_path / path).read_bytes() == content, path
     assert not list((tmp_path / "work").iterdir())
     assert not list(tmp_path.rglob(".*"))
+
+
+@pytest.mark.parametrize("largest", [20_000, 12_000])  # bytes: too few for a checkpoint, and for a table
+def test_a_write_that_fails_half_way_is_one_sentence_and_what_was_there_stays(
+    block, undisturbed, make_run, tmp_path, largest
+):
+    runs = [make_run(seed=seed, batch_size=400) for seed in (0, 1)]
+    expected = undisturbed(runs)
+    assert block(tmp_path, runs, "SIGKILL", "onlybn.training:Replicate.step", 12) == -signal.SIGKILL
+    kept = {path: path.read_bytes() for path in (tmp_path / "work").rglob("*") if path.is_file()}
+    assert len(kept) == 7  # two locks, the first run's files, the second's checkpoint
+    assert block(tmp_path, runs, largest=largest) == 1
+    last = (tmp_path / "log").read_text().splitlines()[-1]
+    assert last.startswith("error: ")
+    assert last.endswith("cannot be written (File too large); what was there before is whole")
+    assert {path: path.read_bytes() for path in (tmp_path / "work").rglob("*") if path.is_file()} == kept
+    assert block(tmp_path, runs) == 0
+    for path, content in expected.items():
+        assert (tmp_path / path).read_bytes() == content, path

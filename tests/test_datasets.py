@@ -5,8 +5,10 @@ import hashlib
 import http.server
 import io
 import pickle
+import shutil
 import tarfile
 import threading
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -70,17 +72,62 @@ def test_an_epoch_shows_every_image_once_in_an_order_of_its_own(digits):
     assert torch.equal(first.sum(1).sort().values, second.sum(1).sort().values)
 
 
-def test_a_prepared_dataset_that_was_altered_is_refused(digits_folder, tmp_path):
-    for file in digits_folder.iterdir():
-        (tmp_path / file.name).write_bytes(file.read_bytes())
-    damaged = bytearray((tmp_path / "test.safetensors").read_bytes())
-    damaged[-1] ^= 1
-    (tmp_path / "test.safetensors").write_bytes(damaged)
-    with pytest.raises(UserError, match="altered since it was prepared"):
-        read(tmp_path, torch.device("cpu"))
-    (tmp_path / "test.safetensors").write_bytes(damaged[:-1])
-    with pytest.raises(UserError, match="is damaged"):
-        read(tmp_path, torch.device("cpu"))
+def flip_a_bit(path):
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+
+def cut_short(path):
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def make_a_folder(path):
+    path.unlink()
+    path.mkdir()
+
+
+def make_a_loop(path):  # what not even root can open
+    path.unlink()
+    path.symlink_to(path)
+
+
+def lose_a_key(path):
+    path.write_text(path.read_text().replace("checksum", "check"))
+
+
+FILE_DAMAGES = {
+    "flipped bit": ("test.safetensors", flip_a_bit, "was altered since it was prepared; delete it"),
+    "cut short": ("test.safetensors", cut_short, "is damaged ("),
+    "gone": ("train.safetensors", Path.unlink, "is damaged (No such file"),
+    "folder": ("train.safetensors", make_a_folder, "is damaged ("),
+    "unreadable": ("train.safetensors", make_a_loop, "is damaged ("),
+    "other images": ("dataset.json", lose_a_key, "is damaged (dataset.json: 'checksum')"),
+    "facts cut short": (
+        "dataset.json",
+        lambda path: path.write_text("{"),
+        "is damaged (dataset.json: Expecting",
+    ),
+    "facts a list": (
+        "dataset.json",
+        lambda path: path.write_text("[]"),
+        "is damaged (dataset.json: list indices",
+    ),
+    "facts a folder": ("dataset.json", make_a_folder, "is damaged (dataset.json: [Errno 21]"),
+    "facts unreadable": ("dataset.json", make_a_loop, "is damaged (dataset.json: [Errno 40]"),
+}
+
+
+@pytest.mark.parametrize("case", FILE_DAMAGES)
+def test_a_prepared_dataset_that_is_damaged_is_refused_in_one_sentence(digits_folder, tmp_path, case):
+    name, damage, sentence = FILE_DAMAGES[case]
+    folder = tmp_path / "digits"
+    shutil.copytree(digits_folder, folder)
+    damage(folder / name)
+    with pytest.raises(UserError) as raised:
+        read(folder, torch.device("cpu"))
+    assert str(raised.value).startswith(f"{folder} {sentence}")
+    assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from conftest import run_columns
 
+from onlybn.errors import UserError
 from onlybn.figures import (
     FIGURES,
     figure_1,
@@ -24,6 +25,7 @@ from onlybn.figures import (
 )
 from onlybn.figures.draw import draw
 from onlybn.models import build
+from onlybn.schemas import missing
 from onlybn.summaries import finals, over_seeds, read
 from onlybn.tables import TABLES, accuracy, dead_relu, failed, near_zero, table_1
 from onlybn.tables.make import make
@@ -31,6 +33,12 @@ from onlybn.tables.make import make
 
 def status(value) -> str:
     return "diverged" if value is None else "finished"
+
+
+def whole(kind, rows) -> pd.DataFrame:
+    """A table with all columns of its kind, those that no test looks at empty."""
+    table = pd.DataFrame(rows)
+    return table.assign(**dict.fromkeys(missing(kind, table.columns)))
 
 
 def collected(points, seeds=(0, 1)) -> pd.DataFrame:
@@ -48,7 +56,7 @@ def collected(points, seeds=(0, 1)) -> pd.DataFrame:
                 for split in ("train", "test"):
                     row = {"epoch": epoch, "split": split, "loss": 1.0, "learning_rate": 0.1}
                     rows.append(run | row | {"top_1": value, "top_5": min(100.0, value + 30)})
-    return pd.DataFrame(rows)
+    return whole("metrics", rows)
 
 
 def affine(points, seeds=(0, 1)) -> pd.DataFrame:
@@ -62,7 +70,7 @@ def affine(points, seeds=(0, 1)) -> pd.DataFrame:
                 place = {"position": "shortcut" if channel % 2 else "first", "channel": channel}
                 place |= {"layer": channel // 50}
                 rows.append(run | place | {"gamma": gamma, "beta": channel % 3 - 1.0})
-    return pd.DataFrame(rows)
+    return whole("affine", rows)
 
 
 def clamped(points, seeds=(0, 1)) -> pd.DataFrame:
@@ -80,7 +88,7 @@ def clamped(points, seeds=(0, 1)) -> pd.DataFrame:
                     row = {"threshold": threshold, "beta_too": beta_too, "top_1_unclamped": 90.0}
                     drop = 100 * threshold + 20 * beta_too
                     rows.append(run | row | {"top_1": 90.0 - drop, "clamped_percent": share})
-    return pd.DataFrame(rows)
+    return whole("clamping", rows)
 
 
 def activations(points, seeds=(0, 1)) -> pd.DataFrame:
@@ -95,10 +103,43 @@ def activations(points, seeds=(0, 1)) -> pd.DataFrame:
             for channel in range(100):
                 place = {"position": "addition" if channel % 2 else "inside", "relu": channel // 50}
                 rows.append(run | place | {"off": 1.0 if channel < dead else 0.99})
-    return pd.DataFrame(rows)
+    return whole("activations", rows)
 
 
 TABLES_OF = {"metrics": collected, "affine": affine, "clamping": clamped, "activations": activations}
+
+
+def cut_short(path):
+    path.write_bytes(path.read_bytes()[:-9])
+
+
+def without(name):
+    return lambda path: pd.read_parquet(path).drop(columns=name).to_parquet(path)
+
+
+BAD_TABLES = {
+    "cut short": (cut_short, "is missing or damaged ("),
+    "empty": (lambda path: path.write_bytes(b""), "is missing or damaged ("),
+    "text": (lambda path: path.write_text("top_1,top_5\n1,2\n"), "is missing or damaged ("),
+    "gone": (lambda path: path.unlink(), "is missing or damaged ("),
+    "folder": (lambda path: (path.unlink(), path.mkdir(), (path / "x").touch()), "is missing or damaged ("),
+    "unreadable": (lambda path: (path.unlink(), path.symlink_to(path)), "is missing or damaged ("),
+    "no accuracy": (without("top_1"), "lacks the columns top_1; delete it to collect it again"),
+    "no status": (without(["status", "split"]), "lacks the columns status, split; delete it"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_TABLES)
+def test_a_damaged_collected_table_is_one_sentence_and_draws_nothing(tmp_path, case):
+    damage, sentence = BAD_TABLES[case]
+    table = tmp_path / "metrics.parquet"
+    collected({("resnet-14", "batchnorm"): 50.0}).to_parquet(table)
+    damage(table)
+    with pytest.raises(UserError) as raised:
+        draw("figure-2", "s", [table], tmp_path / "drawn" / "figure-2")
+    assert str(raised.value).startswith(f"{table} {sentence}")
+    assert "\n" not in str(raised.value)
+    assert not (tmp_path / "drawn").exists()
 
 
 def test_a_runs_final_accuracy_is_its_last_test_row():

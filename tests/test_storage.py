@@ -5,13 +5,14 @@ import json
 import pyarrow.parquet as pq
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 import onlybn
 from onlybn import storage
-from onlybn.analyses import affine
 from onlybn.errors import UserError
 from onlybn.files import written_whole
+from onlybn.schemas import SCHEMAS
 from onlybn.training import train
 
 SETTINGS = {"device": "cpu", "threads": 1, "precision_asked": "float32", "precision": "float32"}
@@ -45,17 +46,17 @@ def test_the_record_holds_what_is_needed_to_repeat_the_run(saved, tmp_path, few_
     assert record["dataset_checksum"] == few_digits.checksum
     assert record["counts"]["trainable_parameters"] == record["counts"]["batchnorm_parameters"]
     assert record["versions"]["torch"] == torch.__version__
-    assert record["computed"] == SETTINGS
+    assert record["computed"] == SETTINGS | {"resumed": []}
     assert {"commit", "machine", "frozen_digest", "wall_clock"} <= set(record)
 
 
 def test_tables_have_a_row_per_epoch_and_split_and_one_per_channel(saved, tmp_path):
     _, network = saved(epochs=3)
     metrics = pq.read_table(tmp_path / "metrics.parquet")
-    assert metrics.schema.remove_metadata() == storage.METRICS
+    assert metrics.schema.remove_metadata() == SCHEMAS["metrics"]
     assert metrics["epoch"].to_pylist() == [1, 1, 2, 2, 3, 3]
     table = pq.read_table(tmp_path / "affine.parquet")
-    assert table.schema.remove_metadata() == affine.SCHEMA
+    assert table.schema.remove_metadata() == SCHEMAS["affine"]
     gamma = torch.cat([layer.weight.detach() for layer in network.batchnorm_places()])
     assert table["gamma"].to_pylist() == gamma.tolist()
     assert table["position"].to_pylist()[0] == "stem"
@@ -100,29 +101,134 @@ def edit_record(folder, **changes):
 def test_other_frozen_weights_are_refused_with_the_digests(saved, tmp_path):
     saved()
     state = load_file(tmp_path / "state.safetensors")
-    specification = {"onlybn": json.dumps({"digest": storage.read_record(tmp_path)["digest"]})}
-    edit_record(tmp_path, seed=1)
-    with pytest.raises(UserError, match="frozen weights drawn from seed 1 are not those of training"):
+    edit_record(tmp_path, frozen_digest="0" * 64)
+    facts = state_facts(tmp_path)
+    save_state(tmp_path, state, facts | {"frozen_sums": [2 * value for value in facts["frozen_sums"]]})
+    with pytest.raises(UserError, match="frozen weights drawn from seed 0 are not those of training"):
         onlybn.load(tmp_path)
     # The same sums but other bits: rounding, which only warns.
-    edit_record(tmp_path, seed=0)
-    sums = storage.read_record(tmp_path)
-    edit_record(tmp_path, frozen_digest="0" * 64)
+    save_state(tmp_path, state, facts)
     with pytest.warns(UserWarning, match="differ by rounding"):
         onlybn.load(tmp_path)
-    edit_record(tmp_path, frozen_digest=sums["frozen_digest"])
-    save_file(state | {"extra": torch.zeros(1)}, tmp_path / "state.safetensors", metadata=specification)
-    with pytest.raises(UserError, match="is not the state of the run"):
-        onlybn.load(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["run.json", "state.safetensors"])
-def test_a_truncated_file_is_one_sentence(saved, tmp_path, name):
+def state_facts(folder):
+    with safe_open(folder / "state.safetensors", "pt") as file:
+        return json.loads(file.metadata()["onlybn"])
+
+
+def save_state(folder, tensors, facts):
+    text = facts if isinstance(facts, str) else json.dumps(facts)
+    save_file(tensors, folder / "state.safetensors", metadata={"onlybn": text})
+
+
+def change_state(folder, change):
+    state, facts = load_file(folder / "state.safetensors"), state_facts(folder)
+    save_state(folder, *change(state, facts))
+
+
+def change_text(folder, old, new):
+    text = (folder / "run.json").read_text()
+    assert old in text
+    (folder / "run.json").write_text(text.replace(old, new, 1))
+
+
+def halve(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def replace_by_folder(path):
+    path.unlink()
+    path.mkdir()
+
+
+def replace_by_loop(path):  # what not even root can open
+    path.unlink()
+    path.symlink_to(path)
+
+
+def poison(state, facts):
+    next(iter(state.values()))[0] = torch.nan
+    return state, facts
+
+
+# What a run's folder suffers, and what is said of it.
+RECORD, STATE = "run.json", "state.safetensors"
+DAMAGES = {
+    "record cut short": (lambda f: halve(f / RECORD), "run.json is damaged (Unterminated string"),
+    "record empty": (lambda f: (f / RECORD).write_text(""), "run.json is damaged (Expecting value"),
+    "record a list": (lambda f: (f / RECORD).write_text("[1]"), "was not written by this version"),
+    "record nested": (lambda f: (f / RECORD).write_text("[" * 9**5), "run.json is damaged ("),
+    "record not text": (lambda f: (f / RECORD).write_bytes(b"\xff\xfe"), "run.json is damaged ('utf-8'"),
+    "record a folder": (lambda f: replace_by_folder(f / RECORD), "run.json is damaged ([Errno 21] Is a"),
+    "record unreadable": (lambda f: replace_by_loop(f / RECORD), "run.json is damaged ([Errno 40] Too"),
+    "record of later": (lambda f: edit_record(f, specification=99), "was not written by this version"),
+    "record lacking": (lambda f: edit_record(f, seed=None, digest=3), "(it tells no digest, seed)"),
+    "architecture": (lambda f: edit_record(f, architecture="resnet-9"), "damaged ('resnet-9' does not exist"),
+    "dataset": (lambda f: edit_record(f, dataset="mnist"), "run.json is damaged ('mnist')"),
+    "regime": (lambda f: edit_record(f, regime="all"), "its specification is not that of its digest"),
+    "training": (lambda f: edit_record(f, training={}), "run.json is damaged ("),
+    "epochs": (lambda f: change_text(f, '"epochs": 2', '"epochs": 3'), "is not that of its digest"),
+    "channels": (lambda f: edit_record(f, channels=10**9), "its specification is not that of its digest"),
+    "negative seed": (lambda f: edit_record(f, seed=-1), "its specification is not that of its digest"),
+    "other seed": (lambda f: edit_record(f, seed=1), "is not the state of the run that"),
+    "state cut short": (lambda f: halve(f / STATE), f"{STATE} is damaged ("),
+    "state empty": (lambda f: (f / STATE).write_bytes(b""), f"{STATE} is damaged ("),
+    "state a pickle": (lambda f: torch.save({}, f / STATE), f"{STATE} is damaged ("),
+    "state a folder": (
+        lambda f: replace_by_folder(f / STATE),
+        f"{STATE} is damaged (",
+    ),
+    "state unreadable": (
+        lambda f: replace_by_loop(f / STATE),
+        f"{STATE} is damaged (",
+    ),
+    "state gone": (
+        lambda f: (f / STATE).unlink(),
+        f"{STATE} is damaged (No such file",
+    ),
+    "state untold": (
+        lambda f: save_file(load_file(f / STATE), f / STATE),
+        f"{STATE} is damaged ('onlybn')",
+    ),
+    "state told in prose": (
+        lambda f: change_state(f, lambda state, facts: (state, "of a run")),
+        f"{STATE} is damaged (Expecting value",
+    ),
+    "state of another run": (
+        lambda f: change_state(f, lambda state, facts: (state, facts | {"digest": "0"})),
+        "is not the state of the run that",
+    ),
+    "state of another shape": (
+        lambda f: change_state(f, lambda state, facts: ({n: t[:1] for n, t in state.items()}, facts)),
+        "is not the state of the run that",
+    ),
+    "state of another precision": (
+        lambda f: change_state(f, lambda state, facts: ({n: t.half() for n, t in state.items()}, facts)),
+        "is not the state of the run that",
+    ),
+    "a tensor too many": (
+        lambda f: change_state(f, lambda state, facts: (state | {"extra": torch.zeros(1)}, facts)),
+        "is not the state of the run that",
+    ),
+    "not finite": (
+        lambda f: change_state(f, poison),
+        "holds values that are not finite, of a run that is said to have finished",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", DAMAGES)
+def test_a_damaged_run_is_refused_in_one_sentence_and_left_as_it_is(saved, tmp_path, case):
+    damage, sentence = DAMAGES[case]
     saved()
-    content = (tmp_path / name).read_bytes()
-    (tmp_path / name).write_bytes(content[: len(content) // 2])
-    with pytest.raises(UserError, match=f"{name} is damaged"):
+    damage(tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    with pytest.raises(UserError) as raised:
         onlybn.load(tmp_path)
+    assert sentence in str(raised.value)
+    assert "\n" not in str(raised.value)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
 
 
 def test_a_folder_without_a_run_is_one_sentence(tmp_path):

@@ -4,14 +4,18 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
-import sys
 import time
+from pathlib import Path
 
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from conftest import ROOT
+from checkout import Checkout
+
+from onlybn import figures as paper
+from onlybn.files import sha256
 
 STUDY = """
 dataset: digits
@@ -32,60 +36,15 @@ tables: {table-1: [batchnorm], accuracy: [affine, batchnorm], dead-relu: [one]}
 """
 
 
-class Checkout:
-    """A copy of what a user's clone has, with a tiny study, in a folder of its own."""
-
-    def __init__(self, folder):
-        self.folder = folder
-        for name in ("Snakefile", "config.yaml", "environment.yml"):
-            shutil.copy(ROOT / name, folder / name)
-        for name in ("workflow", "profiles"):
-            shutil.copytree(ROOT / name, folder / name)
-        (folder / "tiny.yaml").write_text(STUDY)
-        config = (folder / "config.yaml").read_text().replace("study: digits", "study: tiny.yaml")
-        config = config.replace("seeds_per_job: 2", "seeds_per_job: 1")
-        (folder / "config.yaml").write_text(config)
-
-    def command(self, *arguments):
-        return [sys.executable, "-m", "snakemake", *arguments]
-
-    def snakemake(self, *arguments, **environment):
-        return subprocess.run(
-            self.command(*arguments),
-            cwd=self.folder,
-            env=os.environ | environment,
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
-
-    def ok(self, *arguments, **environment) -> str:
-        done = self.snakemake("--cores", "2", *arguments, **environment)
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout + done.stderr
-
-    def jobs(self, *arguments) -> dict[str, int]:
-        """The jobs, by rule, that a dry run would run."""
-        text = self.ok(*arguments, "-n", "--quiet", "rules")
-        found = re.findall(r"^([\w-]+) +(\d+)$", text, re.M)
-        return {name: int(count) for name, count in found if name != "total"}
-
-    def refusal(self, *arguments) -> str:
-        done = self.snakemake(*arguments)
-        assert done.returncode != 0
-        assert "Traceback" not in done.stdout + done.stderr
-        return done.stdout + done.stderr
-
-
 @pytest.fixture
 def fresh(tmp_path):
-    return Checkout(tmp_path)
+    return Checkout(tmp_path, STUDY)
 
 
 @pytest.fixture(scope="module")
 def reproduced(tmp_path_factory):
     """A checkout in which the tiny study was run once, whole; tests leave it complete."""
-    checkout = Checkout(tmp_path_factory.mktemp("checkout"))
+    checkout = Checkout(tmp_path_factory.mktemp("checkout"), STUDY)
     checkout.text = checkout.ok()
     return checkout
 
@@ -199,6 +158,61 @@ def test_a_changed_specification_trains_anew_in_a_folder_of_its_own(reproduced):
     assert reproduced.jobs("figure-1")["train"] == 2
     study.write_text(STUDY)
     assert reproduced.jobs() == {}
+
+
+def test_another_experiment_or_style_trains_only_what_is_new(reproduced):
+    study = reproduced.folder / "tiny.yaml"
+    more = "  more: {architectures: [resnet-8], regimes: [batchnorm, output]}\nfigures:\n  figure-d: [more]"
+    study.write_text(STUDY.replace("figures:", more))
+    assert reproduced.jobs("figure-d") == {"train": 2, "collect": 1, "draw_figure": 1, "figure-d": 1}
+    study.write_text(STUDY)
+    style = Path(paper.__file__).with_name("paper.mplstyle")
+    before = style.stat()
+    os.utime(style)
+    assert reproduced.jobs() == {}
+    os.utime(style, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def test_a_whole_study_repeated_gives_the_same_bytes_in_another_order_and_block_size(reproduced, fresh):
+    fresh.ok("all", "--cores", "1", "--config", "seeds_per_job=2")
+
+    def digests(checkout):
+        results = checkout.folder / "results" / "tiny"
+        files = (
+            file for kind in ("parquet", "safetensors", "csv", "md") for file in results.rglob(f"*.{kind}")
+        )
+        return {file.relative_to(results): sha256(file) for file in files}
+
+    expected = digests(reproduced)
+    assert len(expected) > 50
+    assert digests(fresh) == expected
+
+
+@pytest.mark.parametrize("who", ["Snakemake", "everybody"])
+def test_a_study_that_is_stopped_goes_on_where_it_was(fresh, who):
+    """What a scheduler's SIGTERM, or a Ctrl-C in a terminal, leaves."""
+    asked = ("accuracy", "--config", "architectures=resnet-8", "regimes=all", "seeds=1", "epochs=40")
+    running = subprocess.Popen(
+        fresh.command("--cores", "1", *asked),
+        cwd=fresh.folder,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 60
+    while not list(fresh.folder.rglob("checkpoint.safetensors")):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    if who == "Snakemake":
+        running.terminate()
+    else:
+        os.killpg(running.pid, signal.SIGINT)
+    assert running.wait(timeout=60) != 0
+    assert not list(fresh.folder.rglob("run.json"))
+    fresh.ok(*asked)
+    (record,) = fresh.folder.rglob("run.json")
+    (resumed,) = json.loads(record.read_text())["computed"]["resumed"]
+    assert 1 <= resumed["epoch"] < 40
 
 
 def test_a_second_snakemake_on_the_same_results_is_refused_in_a_sentence(fresh):

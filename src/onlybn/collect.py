@@ -7,8 +7,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from onlybn.analyses import ANALYSES
 from onlybn.errors import UserError
 from onlybn.models import architecture
+from onlybn.schemas import missing
 from onlybn.storage import read_record
 
 COUNTS = (
@@ -57,12 +59,13 @@ def collect(experiment: str, table: str, folders: Iterable[Path]) -> pa.Table:
             **{name: record["counts"][name] for name in COUNTS},
         }
         path = folder / f"{table}.parquet"
+        again = f"delete {path} to measure" if table in ANALYSES else f"delete {folder} to train"
         try:
             rows = pq.read_table(path)
         except (OSError, pa.ArrowException) as error:
-            raise UserError(
-                f"{path} is missing or damaged ({error}); delete {folder} to train it again"
-            ) from None
+            raise UserError(f"{path} is missing or damaged ({error}); {again} it again") from None
+        if lacking := missing(table, rows.column_names):
+            raise UserError(f"{path} lacks the columns {', '.join(lacking)}; {again} it again")
         if rows.num_rows == 0:
             rows = pa.table([pa.nulls(1, field.type) for field in rows.schema], rows.schema)
         named = {name: _constant(value, rows.num_rows) for name, value in columns.items()}

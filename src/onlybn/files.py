@@ -4,12 +4,15 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from safetensors import SafetensorError
+
+from onlybn.errors import UserError
 
 _UMASK = os.umask(0)
 os.umask(_UMASK)
@@ -20,19 +23,24 @@ _MODE = 0o666 & ~_UMASK
 def written_whole(path: Path) -> Iterator[Path]:
     """Yield a path beside `path` to write to; on leaving, flush it to disk and rename it into place.
 
-    Makes the folder. If the body raises, `path` is left as it was. Not for several writers of one path at
-    once: what a killed one leaves beside it, the next one overwrites.
+    Makes the folder. If the body raises, `path` is left as it was; raises UserError if the disk is full, or
+    cannot be written for another reason. Not for several writers of one path at once: what a killed one
+    leaves beside it, the next one overwrites.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.partial")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield beside
         beside.chmod(_MODE)  # some libraries leave files that only their owner can read
         _flush(beside)
         beside.replace(path)
         _flush(path.parent)
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{path} cannot be written ({reason}); what was there before is whole") from error
     finally:
-        beside.unlink(missing_ok=True)
+        with suppress(OSError):
+            beside.unlink()
 
 
 def _flush(path: Path) -> None:

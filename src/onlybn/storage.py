@@ -17,6 +17,7 @@ import pyarrow as pa
 from onlybn.errors import UserError
 from onlybn.files import write_json, write_table, written_whole
 from onlybn.machine import commit, machine, versions
+from onlybn.schemas import SCHEMAS
 from onlybn.study import SPECIFICATION, Run, Training
 
 if TYPE_CHECKING:
@@ -27,17 +28,13 @@ if TYPE_CHECKING:
     from onlybn.training import Outcome
 
 FILES = ("metrics.parquet", "affine.parquet", "state.safetensors", "run.json")
-
-METRICS = pa.schema(
-    [
-        ("epoch", pa.int32()),
-        ("split", pa.dictionary(pa.int32(), pa.string())),
-        ("loss", pa.float64()),
-        ("top_1", pa.float64()),
-        ("top_5", pa.float64()),
-        ("learning_rate", pa.float64()),
-    ]
-)
+# What every reader of `run.json` relies on.
+RECORD = {
+    **dict.fromkeys(("study", "dataset", "architecture", "regime", "variant", "digest"), str),
+    **dict.fromkeys(("status", "dataset_checksum", "frozen_digest"), str),
+    **dict.fromkeys(("training", "counts", "computed", "wall_clock"), dict),
+    **dict.fromkeys(("seed", "channels", "classes"), int),
+}
 
 
 def save(folder: Path, run: Run, outcome: "Outcome", images: "Images", settings: Mapping[str, Any]) -> None:
@@ -51,7 +48,7 @@ def save(folder: Path, run: Run, outcome: "Outcome", images: "Images", settings:
     from onlybn.training import frozen, learned
 
     network = outcome.network.cpu()
-    write_table(folder / "metrics.parquet", pa.Table.from_pylist(outcome.rows, METRICS))
+    write_table(folder / "metrics.parquet", pa.Table.from_pylist(outcome.rows, SCHEMAS["metrics"]))
     initial = {n: (g.cpu(), b.cpu()) for n, (g, b) in outcome.initial_affine.items()}
     write_table(folder / "affine.parquet", affine(network, initial))
     prints = fingerprint(frozen(network))
@@ -60,7 +57,9 @@ def save(folder: Path, run: Run, outcome: "Outcome", images: "Images", settings:
             {name: tensor.contiguous() for name, tensor in learned(network).items()},
             path,
             # One entry only: safetensors writes several in an order that changes from process to process.
-            metadata={"onlybn": json.dumps({"digest": run.digest, "frozen_sums": prints["sums"]})},
+            metadata={
+                "onlybn": json.dumps({"digest": run.digest, "seed": run.seed, "frozen_sums": prints["sums"]})
+            },
         )
     examples = outcome.rows[-1]["epoch"] * images.examples
     write_json(
@@ -123,16 +122,19 @@ def is_finished(folder: Path, run: Run) -> bool:
 
 
 def read_record(folder: Path) -> dict[str, Any]:
-    """Return a run's `run.json`; raise UserError if it is missing or damaged."""
+    """Return a run's `run.json`; raise UserError if it is missing, damaged or not whole."""
     path = folder / "run.json"
+    again = f"delete {folder} to train the run again"
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path} is missing: {folder} holds no finished run") from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} is damaged ({error}); delete {folder} to train the run again") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path} is damaged ({error}); {again}") from None
     if not isinstance(record, dict) or record.get("specification") != SPECIFICATION:
-        raise UserError(f"{path} was not written by this version; delete {folder} to train the run again")
+        raise UserError(f"{path} was not written by this version; {again}")
+    if lacking := [name for name in RECORD if not isinstance(record.get(name), RECORD[name])]:
+        raise UserError(f"{path} is damaged (it tells no {', '.join(lacking)}); {again}")
     return record
 
 
@@ -141,28 +143,27 @@ def load(folder: str | Path) -> "Network":
 
     Frozen weights are drawn again from the seed. If they are not the ones trained with, bit for bit, this
     warns when every tensor's sum agrees to 1e-5 (another processor or library may round a draw
-    differently) and otherwise raises UserError.
+    differently) and otherwise raises UserError; so it does for a folder that holds no whole run, or the
+    state of another.
     """
-    from safetensors import SafetensorError, safe_open
-
     from onlybn.training import draw, frozen, learned
 
     folder = Path(folder)
     record = read_record(folder)
-    run = run_of(record)
+    run = _recorded_run(folder, record)
+    state, facts = _read_state(folder)
     network, _ = draw(run, channels=record["channels"], classes=record["classes"])
     path = folder / "state.safetensors"
-    try:
-        with safe_open(path, "pt") as file:
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            facts = json.loads((file.metadata() or {}).get("onlybn", "{}"))
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"{path} is damaged ({error}); delete {folder} to train the run again") from None
     wanted = learned(network)
-    if facts.get("digest") != run.digest or {n: t.shape for n, t in state.items()} != {
-        n: t.shape for n, t in wanted.items()
-    }:
+    if (facts["digest"], facts["seed"]) != (run.digest, run.seed) or {
+        n: (t.shape, t.dtype) for n, t in state.items()
+    } != {n: (t.shape, t.dtype) for n, t in wanted.items()}:
         raise UserError(f"{path} is not the state of the run that {folder / 'run.json'} describes")
+    if record["status"] == "finished" and not all(tensor.isfinite().all() for tensor in state.values()):
+        raise UserError(
+            f"{path} holds values that are not finite, of a run that is said to have finished;"
+            f" delete {folder} to train the run again"
+        )
     drawn = fingerprint(frozen(network))
     if drawn["digest"] != record["frozen_digest"]:
         sums = facts["frozen_sums"]
@@ -180,6 +181,40 @@ def load(folder: str | Path) -> "Network":
     for name, tensor in wanted.items():
         tensor.copy_(state[name])
     return network.eval()
+
+
+def _recorded_run(folder: Path, record: Mapping[str, Any]) -> Run:
+    """Return the run that a record describes, if it is the one whose digest it has."""
+    from onlybn.datasets import DATASETS
+
+    path = folder / "run.json"
+    try:
+        run = run_of(record)
+        images = DATASETS[run.dataset]
+        right = run.digest == record["digest"] and 0 <= run.seed < 2**63
+        right = right and (images.channels, images.classes) == (record["channels"], record["classes"])
+    except (KeyError, TypeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{path} is damaged ({reason}); delete {folder} to train the run again") from None
+    if not right:
+        raise UserError(f"{path} was altered: its specification is not that of its digest")
+    return run
+
+
+def _read_state(folder: Path) -> tuple[dict[str, "torch.Tensor"], dict[str, Any]]:
+    """Return the tensors of a run's state, and what it tells of the run that it is of."""
+    from safetensors import SafetensorError, safe_open
+
+    path = folder / "state.safetensors"
+    try:
+        with safe_open(path, "pt") as file:
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            facts = json.loads((file.metadata() or {})["onlybn"])
+        sums = [float(value) for value in facts["frozen_sums"]]
+        return state, {"digest": facts["digest"], "seed": facts["seed"], "frozen_sums": sums}
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{path} is damaged ({reason}); delete {folder} to train the run again") from None
 
 
 def fingerprint(tensors: "Mapping[str, torch.Tensor]") -> dict[str, Any]:

@@ -4,8 +4,11 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
 
 from onlybn.datasets import DATASETS
+from onlybn.errors import UserError
+from onlybn.schemas import SCHEMAS, missing
 
 # What names a point of a study, and what tells its replicates apart.
 POINT = [
@@ -25,14 +28,30 @@ RUN = [*POINT, "seed", "status"]
 
 
 def read(paths: Iterable[Path]) -> pd.DataFrame:
-    """Stack collected tables; a run that several experiments share is kept once."""
-    tables = [pd.read_parquet(path) for path in paths]
+    """Stack collected tables; a run that several experiments share is kept once.
+
+    Raises UserError if one is damaged, or lacks columns of its kind, which its name tells.
+    """
+    tables = [_read(Path(path)) for path in paths]
     for table in tables:
         for name in table.columns[[isinstance(kind, pd.CategoricalDtype) for kind in table.dtypes]]:
             table[name] = table[name].astype(str)
     if "experiment" in tables[0].columns:
         tables = [table.drop(columns="experiment") for table in tables]
     return pd.concat(tables, ignore_index=True).drop_duplicates(ignore_index=True)
+
+
+def _read(path: Path) -> pd.DataFrame:
+    again = "delete it to collect it again"
+    try:
+        table = pd.read_parquet(path)
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(f"{path} is missing or damaged ({error}); {again}") from None
+    lacking = [name for name in RUN if name not in table] if path.stem in SCHEMAS else []
+    lacking += missing(path.stem, table.columns) if path.stem in SCHEMAS else []
+    if lacking:
+        raise UserError(f"{path} lacks the columns {', '.join(lacking)}; {again}")
+    return table
 
 
 def finals(metrics: pd.DataFrame) -> pd.DataFrame:

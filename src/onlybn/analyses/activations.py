@@ -8,20 +8,8 @@ from torch import Tensor, nn
 
 from onlybn.datasets.images import Images
 from onlybn.models.network import Network, Place
+from onlybn.schemas import SCHEMAS
 from onlybn.training import evaluate
-
-SCHEMA = pa.schema(
-    [
-        ("relu", pa.int32()),
-        ("stage", pa.int32()),
-        ("block", pa.int32()),
-        ("position", pa.dictionary(pa.int32(), pa.string())),
-        ("channel", pa.int32()),
-        ("zeros", pa.int64()),
-        ("activations", pa.int64()),
-        ("off", pa.float64()),
-    ]
-)
 
 
 @torch.no_grad()
@@ -63,4 +51,4 @@ def activations(network: Network, images: Images, *, precision: torch.dtype = to
         for index, (place, (all_zeros, seen)) in enumerate(ordered)
         for channel, zeros in enumerate(all_zeros.tolist())
     ]
-    return pa.Table.from_pylist(rows, SCHEMA)
+    return pa.Table.from_pylist(rows, SCHEMAS["activations"])

@@ -5,23 +5,7 @@ import torch
 from torch import Tensor
 
 from onlybn.models.network import Network
-
-SCHEMA = pa.schema(
-    [
-        ("layer", pa.int32()),
-        ("name", pa.dictionary(pa.int32(), pa.string())),
-        ("stage", pa.int32()),
-        ("block", pa.int32()),
-        ("position", pa.dictionary(pa.int32(), pa.string())),
-        ("channel", pa.int32()),
-        ("gamma", pa.float32()),
-        ("beta", pa.float32()),
-        ("running_mean", pa.float32()),
-        ("running_variance", pa.float32()),
-        ("gamma_initial", pa.float32()),
-        ("beta_initial", pa.float32()),
-    ]
-)
+from onlybn.schemas import SCHEMAS
 
 
 @torch.no_grad()
@@ -30,6 +14,7 @@ def affine(network: Network, initial: dict[str, tuple[Tensor, Tensor]]) -> pa.Ta
 
     `initial` holds γ and β of every BatchNorm layer, by name, as training found them.
     """
+    schema = SCHEMAS["affine"]
     names = {layer: name for name, layer in network.named_layers(torch.nn.BatchNorm2d)}
     tables = []
     for index, (layer, place) in enumerate(network.batchnorm_places().items()):
@@ -54,5 +39,6 @@ def affine(network: Network, initial: dict[str, tuple[Tensor, Tensor]]) -> pa.Ta
                 )
             ),
         ]
-        tables.append(pa.table([pa.array(c, f.type) for c, f in zip(columns, SCHEMA, strict=True)], SCHEMA))
+        arrays = [pa.array(c, field.type) for c, field in zip(columns, schema, strict=True)]
+        tables.append(pa.table(arrays, schema))
     return pa.concat_tables(tables).unify_dictionaries().combine_chunks()

@@ -8,26 +8,11 @@ import torch
 
 from onlybn.datasets.images import Images
 from onlybn.models.network import Network
+from onlybn.schemas import SCHEMAS
 from onlybn.training import evaluate
 
 # The paper's, and three to a decade from 0.001 to 1.
 THRESHOLDS = tuple(sorted({0.01, 0.05, 0.1, *np.logspace(-3, 0, 10).round(6).tolist()}))
-
-SCHEMA = pa.schema(
-    [
-        ("threshold", pa.float64()),
-        ("beta_too", pa.bool_()),
-        ("clamped", pa.int64()),
-        ("channels", pa.int64()),
-        ("clamped_percent", pa.float64()),
-        ("loss", pa.float64()),
-        ("top_1", pa.float64()),
-        ("top_5", pa.float64()),
-        ("loss_unclamped", pa.float64()),
-        ("top_1_unclamped", pa.float64()),
-        ("top_5_unclamped", pa.float64()),
-    ]
-)
 
 
 @torch.no_grad()
@@ -70,4 +55,4 @@ def clamping(
         for layer, gamma, beta in zip(layers, gammas, betas, strict=True):
             layer.weight.copy_(gamma)
             layer.bias.copy_(beta)
-    return pa.Table.from_pylist(rows, SCHEMA)
+    return pa.Table.from_pylist(rows, SCHEMAS["clamping"])

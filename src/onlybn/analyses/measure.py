@@ -9,6 +9,7 @@ from onlybn import datasets, storage
 from onlybn.errors import UserError
 from onlybn.files import write_table
 from onlybn.jobs import keep_freed_memory
+from onlybn.schemas import SCHEMAS
 from onlybn.training import choose_device
 
 
@@ -28,7 +29,6 @@ def measure(
     The network is tested in the precision that it was trained in. Raises UserError if the run is
     damaged, or was trained on other data than `dataset` holds.
     """
-    module = import_module(f"onlybn.analyses.{analysis}")
     torch.set_num_threads(threads)
     keep_freed_memory()
     place = choose_device(device)
@@ -36,9 +36,9 @@ def measure(
     images = datasets.read(dataset, place, data_dir=data_dir, workers=workers)
     if record["dataset_checksum"] != images.checksum:
         raise UserError(f"{folder} was trained on other data than {dataset} holds")
-    table = module.SCHEMA.empty_table()
+    table = SCHEMAS[analysis].empty_table()
     if record["status"] == "finished":
-        table = getattr(module, analysis)(
+        table = getattr(import_module(f"onlybn.analyses.{analysis}"), analysis)(
             storage.load(folder).to(place, memory_format=torch.channels_last),
             images,
             precision=getattr(torch, record["computed"]["precision"]),

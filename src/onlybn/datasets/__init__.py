@@ -1,8 +1,11 @@
 """Datasets by name. Facts about them are known without torch; preparing and reading imports more."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from onlybn.errors import UserError
 
 if TYPE_CHECKING:
     import torch
@@ -68,6 +71,18 @@ def read(folder: Path, device: "torch.device", *, data_dir: Path, workers: int =
     from onlybn.datasets import small
 
     return small.read(folder, device)
+
+
+def read_facts(folder: Path) -> dict[str, Any]:
+    """Return what the prepare stage wrote of a dataset; raise UserError if that is damaged."""
+    path = folder / "dataset.json"
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+        return {name: facts[name] for name in ("classes", "mean", "std", "checksum")}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{folder} is damaged ({path.name}: {error}); delete it to prepare it again"
+        ) from None
 
 
 DATASETS = {

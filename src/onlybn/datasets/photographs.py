@@ -6,7 +6,6 @@ centre, after the shorter side was resized. Both resize bilinearly with antialia
 
 import hashlib
 import io
-import json
 import math
 import signal
 from collections.abc import Iterator
@@ -22,7 +21,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from onlybn.datasets import DATASETS, SPLITS
+from onlybn.datasets import DATASETS, SPLITS, read_facts
 from onlybn.datasets.image_folder import UNREADABLE, digest
 from onlybn.datasets.images import Images
 from onlybn.distributed import ALONE, Group
@@ -195,7 +194,7 @@ def centre_crop(image: Image.Image, *, resize: int, size: int) -> Image.Image:
 def read(folder: Path, device: torch.device, *, data_dir: Path, workers: int) -> Photographs:
     """Read the index that the prepare stage wrote into `folder`; raise UserError if it was altered since."""
     dataset = DATASETS[folder.name]
-    facts = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
+    facts = read_facts(folder)
     try:
         tables = {split: pq.read_table(folder / f"{split}.parquet") for split in SPLITS}
     except (OSError, pa.ArrowException) as error:
@@ -219,5 +218,5 @@ def read(folder: Path, device: torch.device, *, data_dir: Path, workers: int) ->
         device=device,
         examples=len(splits["train"]),
         channels=dataset.channels,
-        **{name: facts[name] for name in ("classes", "mean", "std", "checksum")},
+        **facts,
     )

@@ -1,6 +1,5 @@
 """Small images: all of them on the device that trains, augmented a whole batch at a time."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -12,7 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional as F
 
-from onlybn.datasets import SPLITS
+from onlybn.datasets import SPLITS, read_facts
 from onlybn.datasets.images import Images
 from onlybn.datasets.prepare import checksum
 from onlybn.distributed import ALONE, Group
@@ -74,7 +73,7 @@ class SmallImages(Images):
 
 def read(folder: Path, device: torch.device) -> SmallImages:
     """Read what the prepare stage wrote into `folder`; raise UserError if it was altered since."""
-    facts = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
+    facts = read_facts(folder)
     try:
         tensors = {split: load_file(folder / f"{split}.safetensors") for split in SPLITS}
     except (SafetensorError, OSError) as error:
@@ -88,7 +87,7 @@ def read(folder: Path, device: torch.device) -> SmallImages:
         device=device,
         examples=len(images),
         channels=images.shape[-1],
-        **{name: facts[name] for name in ("classes", "mean", "std", "checksum")},
+        **facts,
     )
 
 

@@ -1,0 +1,66 @@
+"""The columns of a run's tables, which collected tables have behind those of the run."""
+
+from collections.abc import Iterable
+
+import pyarrow as pa
+
+SCHEMAS = {
+    "metrics": pa.schema(
+        [
+            ("epoch", pa.int32()),
+            ("split", pa.dictionary(pa.int32(), pa.string())),
+            ("loss", pa.float64()),
+            ("top_1", pa.float64()),
+            ("top_5", pa.float64()),
+            ("learning_rate", pa.float64()),
+        ]
+    ),
+    "affine": pa.schema(
+        [
+            ("layer", pa.int32()),
+            ("name", pa.dictionary(pa.int32(), pa.string())),
+            ("stage", pa.int32()),
+            ("block", pa.int32()),
+            ("position", pa.dictionary(pa.int32(), pa.string())),
+            ("channel", pa.int32()),
+            ("gamma", pa.float32()),
+            ("beta", pa.float32()),
+            ("running_mean", pa.float32()),
+            ("running_variance", pa.float32()),
+            ("gamma_initial", pa.float32()),
+            ("beta_initial", pa.float32()),
+        ]
+    ),
+    "clamping": pa.schema(
+        [
+            ("threshold", pa.float64()),
+            ("beta_too", pa.bool_()),
+            ("clamped", pa.int64()),
+            ("channels", pa.int64()),
+            ("clamped_percent", pa.float64()),
+            ("loss", pa.float64()),
+            ("top_1", pa.float64()),
+            ("top_5", pa.float64()),
+            ("loss_unclamped", pa.float64()),
+            ("top_1_unclamped", pa.float64()),
+            ("top_5_unclamped", pa.float64()),
+        ]
+    ),
+    "activations": pa.schema(
+        [
+            ("relu", pa.int32()),
+            ("stage", pa.int32()),
+            ("block", pa.int32()),
+            ("position", pa.dictionary(pa.int32(), pa.string())),
+            ("channel", pa.int32()),
+            ("zeros", pa.int64()),
+            ("activations", pa.int64()),
+            ("off", pa.float64()),
+        ]
+    ),
+}
+
+
+def missing(kind: str, columns: Iterable[str]) -> list[str]:
+    """Return the columns that a table of this kind should have and does not."""
+    return [name for name in SCHEMAS[kind].names if name not in columns]

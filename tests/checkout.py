@@ -1,0 +1,55 @@
+"""A copy of what a user's clone has, with a study, in a folder of its own."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+class Checkout:
+    """A copy of what a user's clone has, with the study tiny.yaml."""
+
+    def __init__(self, folder: Path, study: str):
+        self.folder = folder
+        for name in ("Snakefile", "config.yaml", "environment.yml"):
+            shutil.copy(ROOT / name, folder / name)
+        for name in ("workflow", "profiles"):
+            shutil.copytree(ROOT / name, folder / name)
+        (folder / "tiny.yaml").write_text(study)
+        config = (folder / "config.yaml").read_text().replace("study: digits", "study: tiny.yaml")
+        config = config.replace("seeds_per_job: 2", "seeds_per_job: 1")
+        (folder / "config.yaml").write_text(config)
+
+    def command(self, *arguments):
+        return [sys.executable, "-m", "snakemake", *arguments]
+
+    def snakemake(self, *arguments, **environment):
+        return subprocess.run(
+            self.command(*arguments),
+            cwd=self.folder,
+            env=os.environ | environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+
+    def ok(self, *arguments, **environment) -> str:
+        done = self.snakemake("--cores", "2", *arguments, **environment)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    def jobs(self, *arguments) -> dict[str, int]:
+        """The jobs, by rule, that a dry run would run."""
+        text = self.ok(*arguments, "-n", "--quiet", "rules")
+        found = re.findall(r"^([\w-]+) +(\d+)$", text, re.M)
+        return {name: int(count) for name, count in found if name != "total"}
+
+    def refusal(self, *arguments) -> str:
+        done = self.snakemake(*arguments)
+        assert done.returncode != 0
+        assert "Traceback" not in done.stdout + done.stderr
+        return done.stdout + done.stderr

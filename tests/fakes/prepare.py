@@ -1,0 +1,6 @@
+"""Stands in for workflow/scripts/prepare.py."""
+
+from pathlib import Path
+
+for file in snakemake.output:
+    Path(file).touch()

@@ -1,0 +1,170 @@
+"""Files made to do harm, or by chance: they give a study, a run, or one clear error, and nothing else."""
+
+import json
+import struct
+import warnings
+from contextlib import suppress
+
+import pytest
+import yaml
+from checkout import ROOT
+from conftest import BUILTIN
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import onlybn
+from onlybn import storage
+from onlybn.configuration import open_study
+from onlybn.errors import UserError
+from onlybn.study import Study
+from onlybn.training import train
+
+# The same examples in every run: what CI finds, anyone finds.
+settings.register_profile(
+    "onlybn",
+    derandomize=True,
+    deadline=None,
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+settings.load_profile("onlybn")
+
+DIGITS = yaml.safe_load((BUILTIN / "digits.yaml").read_text())
+SETTINGS = yaml.safe_load((ROOT / "config.yaml").read_text())
+
+scalars = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=20)
+    | st.sampled_from(
+        ["../../x", "/etc/passwd", "a\x00b", "resnet-99999999999999999998", "wrn-14-", "random--1"]
+    )
+)
+values = st.recursive(
+    scalars,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+def places(content, path=()):
+    """Every place in a tree of mappings and lists."""
+    yield path
+    if isinstance(content, dict | list):
+        for key in content if isinstance(content, dict) else range(len(content)):
+            yield from places(content[key], (*path, key))
+
+
+def put(content, path, value):
+    """A copy of the tree with another value at a place."""
+    if not path:
+        return value
+    copy = content.copy()
+    copy[path[0]] = put(content[path[0]], path[1:], value)
+    return copy
+
+
+def opened(tmp_path, text: bytes, **config):
+    """Open a study of that text: a study whose folders are inside the results, or one clear error."""
+    file = tmp_path / "mine.yaml"
+    file.write_bytes(text)
+    try:
+        study = open_study({**SETTINGS, "study": str(file), **config}, BUILTIN)
+    except UserError as error:
+        assert str(error)
+        return None
+    assert isinstance(study, Study)
+    assert "/" not in study.name
+    for experiment in study.experiments:
+        for run in study.runs(experiment)[:3]:
+            for part in (experiment, run.architecture, run.regime, run.variant):
+                assert part not in ("", ".", "..")
+                assert "/" not in part
+    return study
+
+
+@given(text=st.binary(max_size=200))
+@settings(max_examples=200)
+def test_any_bytes_are_a_study_or_an_error(tmp_path, text):
+    opened(tmp_path, text)
+
+
+@given(place=st.sampled_from(list(places(DIGITS))), value=values)
+@settings(max_examples=400)
+def test_a_study_with_anything_anywhere_is_a_study_or_an_error(tmp_path, place, value):
+    opened(tmp_path, yaml.safe_dump(put(DIGITS, place, value)).encode())
+
+
+@given(
+    key=st.sampled_from(
+        [*SETTINGS, "seeds", "epochs", "architectures", "regimes", "batch_size", "milestones"]
+    )
+    | st.text(max_size=10),
+    value=values,
+)
+@settings(max_examples=300)
+def test_a_configuration_with_anything_is_a_study_or_an_error(tmp_path, key, value):
+    with suppress(UserError):
+        assert isinstance(open_study({**SETTINGS, key: value}, BUILTIN), Study)
+
+
+def test_a_study_whose_text_expands_without_end_is_refused(tmp_path):
+    laughs = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "\n".join(
+        f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12)
+    )
+    assert opened(tmp_path, laughs.encode()) is None
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, few_digits):
+    """A finished run's record and state, as bytes."""
+    from onlybn.study import Run, Training
+
+    folder = tmp_path_factory.mktemp("whole")
+    training = Training(epochs=1, batch_size=50, learning_rate=0.1, flip=False)
+    run = Run("test", "digits", training, "resnet-8", "batchnorm", "kaiming-normal_gamma-uniform", 0)
+    storage.save(folder, run, train(run, few_digits), few_digits, {"precision": "float32", "processes": 1})
+    return folder, {name: (folder / name).read_bytes() for name in storage.FILES}
+
+
+def loaded(whole, **changes):
+    """Load the run with some of its files changed: a network, or one clear error."""
+    folder, files = whole
+    for name, content in files.items():
+        (folder / name).write_bytes(changes.get(name.partition(".")[0], content))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return onlybn.load(folder)
+        except UserError as error:
+            assert "\n" not in str(error)
+            return None
+
+
+@given(data=st.data())
+@settings(max_examples=150)
+def test_a_state_with_bytes_changed_is_a_network_or_an_error(whole, data):
+    state = bytearray(whole[1]["state.safetensors"])
+    header = 8 + struct.unpack("<Q", state[:8])[0]
+    # Half of the changes are in the header, which says where each tensor lies.
+    where = st.integers(0, header - 1) | st.integers(0, len(state) - 1)
+    for place, byte in data.draw(st.lists(st.tuples(where, st.integers(0, 255)), min_size=1, max_size=4)):
+        state[place] = byte
+    loaded(whole, state=bytes(state[: data.draw(st.integers(0, len(state)) | st.just(len(state)))]))
+
+
+@given(content=st.binary(max_size=300))
+@settings(max_examples=100)
+def test_any_bytes_as_a_state_are_an_error(whole, content):
+    assert loaded(whole, state=content) is None
+    assert loaded(whole, state=struct.pack("<Q", len(content)) + content) is None
+
+
+@given(data=st.data(), value=values)
+@settings(max_examples=150)
+def test_a_record_with_anything_anywhere_is_a_network_or_an_error(whole, data, value):
+    record = json.loads(whole[1]["run.json"])
+    place = data.draw(st.sampled_from(list(places(record))))
+    loaded(whole, run=json.dumps(put(record, place, value)).encode())

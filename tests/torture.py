@@ -1,0 +1,143 @@
+"""Kill a study's jobs and workflows at random moments until it is done, and compare what it made.
+
+python tests/torture.py [--kills 50] [--seed 0]
+
+Real training: digits, ResNet-14 and ResNet-32, `batchnorm` and `random-2`, two seeds. Each kill is a SIGKILL
+of one training job, of Snakemake alone (whose jobs live on), or of Snakemake and all its jobs; the same
+command is then started again. In the end every table and state file is compared with those of a study that
+nothing disturbed. The last line counts kills, resumes, epochs trained to their end twice, and differences.
+"""
+
+import argparse
+import random
+import re
+import subprocess
+import sys
+import time
+from collections import Counter
+from contextlib import suppress
+from hashlib import sha256
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import psutil
+from checkout import Checkout
+
+STUDY = """
+dataset: digits
+training: {epochs: 8, batch_size: 128, learning_rate: 0.1, milestones: [6], flip: false}
+seeds: 2
+experiments:
+  killed: {architectures: [resnet-14, resnet-32], regimes: [batchnorm, random-2]}
+figures: {}
+tables: {accuracy: [killed]}
+"""
+TARGET = ("accuracy", "--config", "seeds_per_job=2", "checkpoint_every=3")
+
+
+class Logs:
+    """All that training jobs wrote to their logs, which a new try empties."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.now: dict[Path, str] = {}
+        self.past: list[str] = []
+
+    def look(self) -> None:
+        """Read what is there; keep what went since the last look."""
+        for path in {*self.folder.rglob("*.log"), *self.now}:
+            text = path.read_text() if path.exists() else ""
+            if not text.startswith(self.now.get(path, "")):
+                self.past.append(self.now[path])
+            self.now[path] = text
+
+    def counted(self, pattern: str) -> Counter[str]:
+        """Count what the pattern finds."""
+        return Counter(
+            found for text in [*self.past, *self.now.values()] for found in re.findall(pattern, text)
+        )
+
+
+def digests(checkout: Checkout) -> dict[str, str]:
+    """Return the SHA-256 of every table and state of the study."""
+    results = checkout.folder / "results" / "tiny"
+    files = [p for ending in ("parquet", "safetensors", "csv") for p in results.rglob(f"*.{ending}")]
+    return {str(p.relative_to(results)): sha256(p.read_bytes()).hexdigest() for p in files}
+
+
+def kill(snakemake: psutil.Process, rng: random.Random) -> str | None:
+    """Send SIGKILL to a training job, Snakemake, or both; return which, or None if it is not there."""
+    with suppress(psutil.NoSuchProcess):
+        family = snakemake.children(recursive=True)
+        what = rng.choice(["a job", "a job", "Snakemake and its jobs", "Snakemake alone"])
+        if what == "a job":
+            jobs = [p for p in family if "train.py" in p.cmdline()[-1] and p.name().startswith("python")]
+            if not jobs:
+                return None
+            rng.choice(jobs).kill()
+        else:
+            for process in [snakemake, *(family if what == "Snakemake and its jobs" else [])]:
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
+        return what
+    return None
+
+
+def disturb(checkout: Checkout, kills: int, rng: random.Random, done: Counter[str]) -> Logs:
+    """Start the study again and again until it is complete, with up to that many kills; return its logs."""
+    logs = Logs(checkout.folder / "results")
+    status = None
+    while status != 0:
+        running = subprocess.Popen(
+            checkout.command("--cores", "2", *TARGET),
+            cwd=checkout.folder,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        snakemake, moment = psutil.Process(running.pid), 0.0
+        while (status := running.poll()) is None:
+            now = time.perf_counter()
+            logs.look()
+            if now > moment:
+                what = kill(snakemake, rng) if moment and done.total() < kills else None
+                done.update([what] if what else [])
+                moment = now + rng.uniform(2, 10)
+            time.sleep(0.05)
+        logs.look()
+    return logs
+
+
+def main() -> None:
+    """Run the study undisturbed and disturbed; leave with status 1 if anything differs."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--seed", type=int, default=0)
+    asked = parser.parse_args()
+    rng, done = random.Random(asked.seed), Counter()
+    studies = resumes = repeated = differences = 0
+    with TemporaryDirectory() as folder:
+        undisturbed = Checkout(Path(folder), STUDY)
+        undisturbed.ok(*TARGET)
+        expected = digests(undisturbed)
+    print(f"undisturbed: {len(expected)} tables and state files", flush=True)
+    while done.total() < asked.kills:
+        with TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+            checkout = Checkout(Path(folder), STUDY)
+            logs = disturb(checkout, asked.kills, rng, done)
+            found = digests(checkout)
+        studies += 1
+        resumes += logs.counted("(.+): going on after").total()
+        repeated += sum(count - 1 for count in logs.counted(r"(.+: epoch \d+)/").values())
+        wrong = [name for name in {*expected, *found} if expected.get(name) != found.get(name)]
+        differences += len(wrong)
+        kinds = ", ".join(f"{count} of {what}" for what, count in done.items())
+        print(f"study {studies}: complete; kills so far: {kinds}", *wrong, sep="\n  ", flush=True)
+    print(
+        f"{done.total()} kills, {resumes} resumes, {repeated} epochs repeated, {differences} differences"
+        f" (in {studies} studies of {len(expected)} files)"
+    )
+    sys.exit(differences > 0)
+
+
+if __name__ == "__main__":
+    main()
