@@ -188,9 +188,8 @@ def test_a_whole_study_repeated_gives_the_same_bytes_in_another_order_and_block_
     assert digests(fresh) == expected
 
 
-@pytest.mark.parametrize("who", ["Snakemake", "everybody"])
-def test_a_study_that_is_stopped_goes_on_where_it_was(fresh, who):
-    """What a scheduler's SIGTERM, or a Ctrl-C in a terminal, leaves."""
+@pytest.mark.parametrize("asked_by", [signal.SIGINT, signal.SIGTERM])  # a terminal's Ctrl-C, a scheduler
+def test_a_study_that_is_stopped_goes_on_where_it_was(fresh, asked_by):
     asked = ("accuracy", "--config", "architectures=resnet-8", "regimes=all", "seeds=1", "epochs=40")
     running = subprocess.Popen(
         fresh.command("--cores", "1", *asked),
@@ -203,10 +202,7 @@ def test_a_study_that_is_stopped_goes_on_where_it_was(fresh, who):
     while not list(fresh.folder.rglob("checkpoint.safetensors")):
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    if who == "Snakemake":
-        running.terminate()
-    else:
-        os.killpg(running.pid, signal.SIGINT)
+    os.killpg(running.pid, asked_by)
     assert running.wait(timeout=60) != 0
     assert not list(fresh.folder.rglob("run.json"))
     fresh.ok(*asked)
