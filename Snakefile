@@ -49,5 +49,9 @@ onstart:
     STUDY.start(local=workflow.local_exec)
 
 
+onsuccess:
+    STUDY.finish()
+
+
 onerror:
     STUDY.explain(log)

@@ -1,4 +1,4 @@
-"""A training job that kills itself: python killed.py WORK DATASET SIGNAL CALLED NTH RUN…
+"""A training job that kills itself: python killed.py WORK DATASET SIGNAL CALLED NTH PROCESSES RUN…
 
 On the NTH call of the function CALLED, "module:name.name", the process sends itself the signal. The runs
 are as `onlybn.storage.described` writes them.
@@ -15,7 +15,7 @@ from onlybn import block, storage
 from onlybn.jobs import Terminal, job
 
 
-def main(work: str, dataset: str, number: str, called: str, nth: str, *runs: str) -> None:
+def main(work: str, dataset: str, number: str, called: str, nth: str, processes: str, *runs: str) -> None:
     module, _, names = called.partition(":")
     *owners, name = names.split(".")
     owner = import_module(module)
@@ -43,7 +43,7 @@ def main(work: str, dataset: str, number: str, called: str, nth: str, *runs: str
             device="cpu",
             deterministic=False,
             threads=1,
-            processes=1,
+            processes=int(processes),
             workers=0,
             checkpoint_every=3,
             terminal=Terminal(1),

@@ -42,7 +42,8 @@ def test_finished_runs_of_an_unfinished_block_wait_and_are_not_trained_again(job
     assert not (tmp_path / "runs").exists()
     assert job() == [1]
     assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["seed-0", "seed-1"]
-    assert not list((tmp_path / "work").iterdir())
+    storage.clear_work(tmp_path / "work", tmp_path / "runs")
+    assert not (tmp_path / "work").exists()
 
 
 def test_a_finished_block_trains_nothing_again_and_another_specification_everything(job, tmp_path):
@@ -54,7 +55,8 @@ def test_a_finished_block_trains_nothing_again_and_another_specification_everyth
     assert storage.read_record(tmp_path / "runs" / "seed-0")["training"]["momentum"] == 0.5
 
 
-def test_a_second_job_on_one_run_is_refused_in_a_sentence(job, tmp_path):
+def test_a_second_job_on_one_run_is_refused_in_a_sentence(job, tmp_path, monkeypatch):
+    monkeypatch.setattr(block, "PATIENCE", 0.3)
     held = tmp_path / "work" / "seed-1" / ".lock"
     code = (
         "import sys; from pathlib import Path; from onlybn.jobs import lock;"

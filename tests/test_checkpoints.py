@@ -5,6 +5,7 @@ import resource
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,9 +14,10 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from onlybn import storage
+from onlybn import storage, training
 from onlybn.checkpoints import Checkpoints
 from onlybn.jobs import Stop
+from onlybn.steps import GraphSteps
 from onlybn.training import Observer, Replicate, train_replicates
 
 TABLES = ("metrics.parquet", "affine.parquet", "state.safetensors")
@@ -121,7 +123,58 @@ def test_a_divergence_is_kept_too(few_digits, make_run, tmp_path):
     run = make_run(learning_rate=1e30, epochs=3)
     (diverged,) = train_replicates([run], few_digits, checkpoints=checkpoints(tmp_path))
     assert diverged.diverged == 1
-    assert_same(train_replicates([run], few_digits, checkpoints=checkpoints(tmp_path)), [diverged])
+    (again,) = train_replicates([run], few_digits, checkpoints=checkpoints(tmp_path))
+    assert_same([again], [diverged])
+    assert [place["epoch"] for place in again.resumed] == [1]
+
+
+def test_a_run_that_diverges_after_it_was_resumed_goes_back_to_the_epoch_before(
+    few_digits, make_run, tmp_path, monkeypatch
+):
+    run = make_run(epochs=3)
+    end_epoch = Replicate.end_epoch
+
+    def spoiled(self, *given):
+        if self.epoch == 1:
+            self.measures.sums[1] = torch.nan
+        end_epoch(self, *given)
+
+    monkeypatch.setattr(Replicate, "end_epoch", spoiled)
+    (diverged,) = train_replicates([run], few_digits)
+    assert diverged.diverged == 2
+    with monkeypatch.context() as patch:
+        killing_after(6, patch)  # within the second epoch
+        with pytest.raises(Killed):
+            train_replicates([run], few_digits, checkpoints=checkpoints(tmp_path, every=1))
+    (again,) = train_replicates([run], few_digits, checkpoints=checkpoints(tmp_path))
+    assert [(place["epoch"], place["steps"]) for place in again.resumed] == [(1, 2)]
+    assert_same([again], [diverged])
+
+
+def test_a_recorded_graph_goes_on_from_a_checkpoint(few_digits, make_run, tmp_path, monkeypatch):
+    def record(branches):  # in place of CUDA's
+        def run():
+            for branch in branches:
+                branch()
+
+        run()
+        return run
+
+    monkeypatch.setattr(training, "_steps", lambda some, device, group: GraphSteps(some, device, record))
+    runs = [make_run(seed=seed, regime="all") for seed in (0, 1)]
+    undisturbed = train_replicates(runs, few_digits)
+    stop = Stop()
+
+    class Stopping(Observer):
+        def epoch_ended(self, progress):
+            stop(signal.SIGTERM, None)
+
+    with pytest.raises(KeyboardInterrupt):
+        kept = checkpoints(tmp_path, stop=stop)
+        train_replicates(runs, few_digits, observers=[Stopping()], checkpoints=kept)
+    outcomes = train_replicates(runs, few_digits, checkpoints=checkpoints(tmp_path))
+    assert_same(outcomes, undisturbed)
+    assert all(outcome.resumed for outcome in outcomes)
 
 
 def _another_run(path, make_run):
@@ -148,13 +201,28 @@ def _a_tensor_less(path, make_run):
     _rewrite(path, without="momentum.0")
 
 
+def _a_bit_flipped(path, make_run):
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+
+def _of_an_older_version(path, make_run):
+    _rewrite(path, lacking="resumed")
+
+
+def _facts_of_another_kind(path, make_run):
+    save_file(load_file(path), path, metadata={"onlybn": "[1]"})
+
+
 def _not_a_checkpoint(path, make_run):
     path.write_bytes(b"not at all")
 
 
-def _rewrite(path, without=None, **changes):
+def _rewrite(path, without=None, lacking=None, **changes):
     with safe_open(path, "pt") as file:
         facts = json.loads(file.metadata()["onlybn"]) | changes
+    facts.pop(lacking, None)
     tensors = load_file(path)
     tensors.pop(without, None)
     save_file(tensors, path, metadata={"onlybn": json.dumps(facts)})
@@ -168,7 +236,10 @@ def _rewrite(path, without=None, **changes):
         (_another_precision, "is of another computation ({}, here {'precision': 'bfloat16'})"),
         (_truncated, "is damaged ("),
         (_other_weights, "is of another draw of frozen weights (0, here "),
-        (_a_tensor_less, "has other tensors"),
+        (_a_tensor_less, "is damaged (its content is not that of its digest)"),
+        (_a_bit_flipped, "is damaged (its content is not that of its digest)"),
+        (_of_an_older_version, "is not one of this version"),
+        (_facts_of_another_kind, "is damaged ("),
         (_not_a_checkpoint, "is damaged ("),
     ],
 )
@@ -187,17 +258,21 @@ def test_a_checkpoint_of_anything_else_is_not_used_and_the_log_says_why(
     assert f"starting again, since its checkpoint {reason}" in capsys.readouterr().out
 
 
-# Of a block of two runs of two epochs of 4 steps, with a checkpoint every 3 steps: a kill, and what is left.
+# Of a block of two runs of two epochs of 4 steps, with a checkpoint every 3 steps: a kill, and the places
+# (epochs, steps) from which each run then went on. With BATCH images to a batch, an epoch has 4 steps.
+BATCH = 400
+WRITES = "onlybn.storage:write_json"
 KILLS = {
-    "before the first step": ("SIGKILL", "onlybn.training:Replicate.step", 1),
-    "within the first epoch": ("SIGKILL", "onlybn.training:Replicate.step", 4),
-    "within the second run": ("SIGKILL", "onlybn.training:Replicate.step", 14),
-    "while a checkpoint is written": ("SIGKILL", "onlybn.files:_flush", 5),
-    "in testing": ("SIGKILL", "onlybn.training:evaluate", 2),
-    "before a finished run is kept": ("SIGKILL", "onlybn.storage:write_json", 1),
-    "while the block is published": ("SIGKILL", "shutil:copyfile", 3),
-    "while its work folder goes": ("SIGKILL", "shutil:rmtree", 2),
-    "asked to stop": ("SIGTERM", "onlybn.training:Replicate.step", 6),
+    "before the first step": ("SIGKILL", "onlybn.training:Replicate.step", 1, [], []),
+    "within the first epoch": ("SIGKILL", "onlybn.training:Replicate.step", 4, [(0, 3)], []),
+    "within the second run": ("SIGKILL", "onlybn.training:Replicate.step", 14, [], [(1, 0)]),
+    "while a checkpoint is written": ("SIGKILL", "onlybn.files:_flush", 5, [(1, 0)], []),
+    "in testing": ("SIGKILL", "onlybn.training:evaluate", 2, [(1, 3)], []),
+    "before a finished run is kept": ("SIGKILL", "onlybn.storage:write_json", 1, [(2, 0)], []),
+    "while the block is published": ("SIGKILL", "pathlib:Path.hardlink_to", 3, [], []),
+    "asked to stop": ("SIGTERM", "onlybn.training:Replicate.step", 6, [(1, 2)], []),
+    "asked to stop in testing": ("SIGTERM", "onlybn.training:evaluate", 2, [(1, 4)], []),
+    "asked to stop at the end": ("SIGTERM", "onlybn.storage:write_json", 1, [], []),
 }
 
 
@@ -213,7 +288,7 @@ def block(digits_folder, tmp_path_factory):
 
         command = [sys.executable, Path(__file__).with_name("killed.py"), folder, digits_folder]
         described = [json.dumps(storage.described(run)) for run in runs]
-        asked = [*map(str, command), number, called, str(nth), *described]
+        asked = [*map(str, command), number, called, str(nth), "1", *described]
         return subprocess.run(asked, stderr=subprocess.DEVNULL, preexec_fn=limit, check=False).returncode
 
     return run
@@ -241,36 +316,74 @@ def _files():
 
 @pytest.mark.parametrize("case", KILLS)
 def test_a_job_killed_anywhere_ends_in_the_same_bytes(block, undisturbed, make_run, tmp_path, case):
-    runs = [make_run(seed=seed, batch_size=400) for seed in (0, 1)]
+    runs = [make_run(seed=seed, batch_size=BATCH) for seed in (0, 1)]
     expected = undisturbed(runs)
-    number, called, nth = KILLS[case]
+    number, called, nth, *places = KILLS[case]
     status = block(tmp_path, runs, number, called, nth)
     assert status == {"SIGKILL": -signal.SIGKILL, "SIGTERM": 1}[number]
     if number == "SIGTERM":
         *_, told, last = (tmp_path / "log").read_text().splitlines()
-        assert told.endswith("stopped; the next start goes on from here")
+        assert told.endswith("stopped; the next start goes on from here") == (called != WRITES)
         assert last == "interrupted"
     assert block(tmp_path, runs) == 0
     for path, content in expected.items():
         assert (tmp_path / path).read_bytes() == content, path
-    assert not list((tmp_path / "work").iterdir())
+    resumed = [
+        storage.read_record(tmp_path / "runs" / f"seed-{seed}")["computed"]["resumed"] for seed in (0, 1)
+    ]
+    assert [[(place["epoch"], place["steps"]) for place in some] for some in resumed] == list(places)
+    storage.clear_work(tmp_path / "work", tmp_path / "runs")
+    assert not (tmp_path / "work").exists()
     assert not list(tmp_path.rglob(".*"))
 
 
-@pytest.mark.parametrize("largest", [20_000, 12_000])  # bytes: too few for a checkpoint, and for a table
+@pytest.mark.parametrize(
+    ("number", "called", "nth", "largest", "unwritten"),
+    [
+        ("SIGKILL", "onlybn.training:Replicate.step", 12, 8_000, "seed-1/checkpoint.safetensors"),
+        ("SIGKILL", "onlybn.storage:write_json", 2, 6_000, "seed-1/affine.parquet"),
+    ],
+)
 def test_a_write_that_fails_half_way_is_one_sentence_and_what_was_there_stays(
-    block, undisturbed, make_run, tmp_path, largest
+    block, undisturbed, make_run, tmp_path, number, called, nth, largest, unwritten
 ):
-    runs = [make_run(seed=seed, batch_size=400) for seed in (0, 1)]
+    runs = [make_run(seed=seed, batch_size=BATCH) for seed in (0, 1)]
     expected = undisturbed(runs)
-    assert block(tmp_path, runs, "SIGKILL", "onlybn.training:Replicate.step", 12) == -signal.SIGKILL
+    assert block(tmp_path, runs, number, called, nth) == -signal.SIGKILL
     kept = {path: path.read_bytes() for path in (tmp_path / "work").rglob("*") if path.is_file()}
-    assert len(kept) == 7  # two locks, the first run's files, the second's checkpoint
     assert block(tmp_path, runs, largest=largest) == 1
     last = (tmp_path / "log").read_text().splitlines()[-1]
     assert last.startswith("error: ")
-    assert last.endswith("cannot be written (File too large); what was there before is whole")
+    assert f"{unwritten} cannot be written (" in last
+    assert "File too large" in last
+    assert last.endswith("; what was there before is whole")
     assert {path: path.read_bytes() for path in (tmp_path / "work").rglob("*") if path.is_file()} == kept
     assert block(tmp_path, runs) == 0
     for path, content in expected.items():
         assert (tmp_path / path).read_bytes() == content, path
+
+
+def test_two_processes_go_on_to_the_same_bytes_though_their_launcher_was_killed(
+    digits_folder, make_run, train_block, tmp_path
+):
+    run = make_run(epochs=4, batch_size=128)
+    (folder,) = train_block([run], digits_folder, processes=2)
+    expected = {name: (folder / name).read_bytes() for name in TABLES}
+    killed = tmp_path / "killed"
+    command = [sys.executable, Path(__file__).with_name("killed.py"), killed, digits_folder]
+    never = ["SIGKILL", "onlybn.training:evaluate", "-1"]
+    command = [*map(str, command), *never, "2", json.dumps(storage.described(run))]
+    launcher = subprocess.Popen(command)
+    deadline = time.monotonic() + 60
+    while not list(killed.rglob("checkpoint.safetensors")):
+        assert time.monotonic() < deadline
+        assert launcher.poll() is None
+        time.sleep(0.001)
+    launcher.kill()
+    launcher.wait()
+    with safe_open(killed / "work" / "seed-0" / "checkpoint.safetensors", "pt") as file:
+        assert file.get_tensor("moved.batchnorm.running_mean").shape == (2, 16)
+    assert subprocess.run(command, check=False).returncode == 0
+    found = killed / "runs" / "seed-0"
+    assert len(storage.read_record(found)["computed"]["resumed"]) == 1
+    assert {name: (found / name).read_bytes() for name in TABLES} == expected

@@ -107,6 +107,14 @@ def test_the_parts_of_two_processes_are_the_batches_of_one(prepared, workers):
     assert sorted(len(labels) for part in tested for _, labels in part) == [1, 1, 2]
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_epoch_goes_on_after_the_batches_that_it_is_told_to_skip(prepared, workers):
+    images = prepared(workers)
+    for (batch, labels), (expected, own) in zip(epoch(images, skip=1), epoch(images)[1:], strict=True):
+        assert torch.equal(batch, expected)
+        assert torch.equal(labels, own)
+
+
 def test_a_random_crop_is_drawn_as_torchvision_draws_it():
     drawn = [random_crop(generator(0, place), 50, 40) for place in range(4_000)]
     torch.manual_seed(0)

@@ -1,6 +1,7 @@
 """A run's folder: what it holds, the network it gives back, and what is refused."""
 
 import json
+import shutil
 
 import pyarrow.parquet as pq
 import pytest
@@ -15,7 +16,7 @@ from onlybn.files import written_whole
 from onlybn.schemas import SCHEMAS
 from onlybn.training import train
 
-SETTINGS = {"device": "cpu", "threads": 1, "precision_asked": "float32", "precision": "float32"}
+SETTINGS = {"device": "cpu", "processes": 1, "threads": 1, "precision": "float32"}
 
 
 @pytest.fixture
@@ -164,7 +165,7 @@ DAMAGES = {
     "record unreadable": (lambda f: replace_by_loop(f / RECORD), "run.json is damaged ([Errno 40] Too"),
     "record of later": (lambda f: edit_record(f, specification=99), "was not written by this version"),
     "record lacking": (lambda f: edit_record(f, seed=None, digest=3), "(it tells no digest, seed)"),
-    "architecture": (lambda f: edit_record(f, architecture="resnet-9"), "damaged ('resnet-9' does not exist"),
+    "architecture": (lambda f: edit_record(f, architecture="resnet-9"), "is not that of its digest"),
     "dataset": (lambda f: edit_record(f, dataset="mnist"), "run.json is damaged ('mnist')"),
     "regime": (lambda f: edit_record(f, regime="all"), "its specification is not that of its digest"),
     "training": (lambda f: edit_record(f, training={}), "run.json is damaged ("),
@@ -229,6 +230,28 @@ def test_a_damaged_run_is_refused_in_one_sentence_and_left_as_it_is(saved, tmp_p
     assert sentence in str(raised.value)
     assert "\n" not in str(raised.value)
     assert {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
+
+
+def test_what_waits_of_a_published_run_goes_and_nothing_else(saved, tmp_path, make_run):
+    saved()
+    work, runs = tmp_path / "work", tmp_path / "runs"
+    for name in ("a/seed-0", "a/seed-1", "b/seed-0", "b/seed-1", "c/seed-0"):
+        shutil.copytree(tmp_path, work / name, ignore=lambda *_: ["work", "runs"])
+        if name != "c/seed-0":  # which is not published
+            storage.publish(work / name, runs / name)
+            assert (runs / name / "state.safetensors").samefile(work / name / "state.safetensors")
+    (work / "a/seed-1/checkpoint.safetensors").touch()  # another specification, on its way
+    edit_record(work / "b/seed-1", digest="another")
+    (runs / "b/seed-1/run.json").unlink()
+    for name in storage.FILES:
+        (work / "b/seed-0" / name).unlink()  # a lock alone
+    storage.clear_work(work, runs)
+    assert sorted(str(place.relative_to(work)) for place in work.glob("*/*")) == [
+        "a/seed-1",
+        "b/seed-1",
+        "c/seed-0",
+    ]
+    assert (runs / "a/seed-0/run.json").exists()
 
 
 def test_a_folder_without_a_run_is_one_sentence(tmp_path):

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -17,7 +16,7 @@ from onlybn.checkpoints import Checkpoints
 from onlybn.datasets.images import Images
 from onlybn.distributed import ALONE, Group, join, launch
 from onlybn.errors import UserError
-from onlybn.jobs import Terminal, keep_freed_memory, lock, stoppable
+from onlybn.jobs import PATIENCE, Terminal, die_with_parent, keep_freed_memory, lock, stoppable
 from onlybn.study import Run
 from onlybn.training import (
     Observer,
@@ -71,8 +70,8 @@ def train_block(
 ) -> None:
     """Train the runs that are not finished, then move all into their folders at once.
 
-    Until then finished runs and the checkpoints of unfinished ones wait in `work/seed-N`, where the next
-    try finds them. `processes` share each run, each on `threads` threads and with `workers` more that decode
+    Finished runs and the checkpoints of unfinished ones wait in `work/seed-N`, where the next try finds
+    them. `processes` share each run, each on `threads` threads and with `workers` more that decode
     photographs. Raises UserError if another job trains one of the runs, or if the devices are not there.
     """
     _set_up(threads, deterministic)
@@ -80,7 +79,7 @@ def train_block(
     with ExitStack() as held:
         for run, place in zip(runs, waiting, strict=True):
             refusal = f"another job trains {run}; wait for it, or stop it, and start again"
-            held.callback(os.close, lock(place / ".lock", refusal))
+            held.callback(os.close, lock(place / ".lock", refusal, patience=PATIENCE))
         target = choose_device(device)
         left = []
         for run, place, folder in zip(runs, waiting, folders, strict=True):
@@ -107,8 +106,6 @@ def train_block(
         for run, place, folder in zip(runs, waiting, folders, strict=True):
             if not storage.is_finished(folder, run):
                 storage.publish(place, folder)
-        for place in waiting:
-            shutil.rmtree(place)
 
 
 def _set_up(threads: int, deterministic: bool) -> None:
@@ -147,25 +144,27 @@ def _train(
         outcomes = train_replicates(
             runs, images, precision=precision, observers=observers, group=group, checkpoints=checkpoints
         )
-    settings = {
-        "device_name": name_of(images.device),
-        "seeds_together": [run.seed for run in runs],
-        "precision_asked": runs[0].training.precision,
-    }
-    if group.leads:
-        for (run, place), outcome in zip(some, outcomes, strict=True):
-            storage.save(place, run, outcome, images, computed | settings)
-            (place / CHECKPOINT).unlink(missing_ok=True)
+        settings = {
+            "device_name": name_of(images.device),
+            "seeds_together": [run.seed for run in runs],
+            "precision_asked": runs[0].training.precision,
+        }
+        if group.leads:
+            for (run, place), outcome in zip(some, outcomes, strict=True):
+                storage.save(place, run, outcome, images, computed | settings)
+                (place / CHECKPOINT).unlink(missing_ok=True)
 
 
 def _train_together() -> None:
     """Train one run as one of several processes, on what `train_block` asked of `launch`."""
     asked = json.loads(sys.argv[1])
+    die_with_parent()
     _set_up(asked["threads"], asked["deterministic"])
     group, device = join(torch.device(asked["device"]))
     run, place = storage.run_of(asked["run"]), Path(asked["place"])
     if group.leads:  # these processes outlive one that is killed, and its lock
-        lock(place / ".lock-of-group", f"processes of a job that was killed still train {run}; stop them")
+        refusal = f"processes of a job that was killed still train {run}; stop them"
+        lock(place / ".lock-of-group", refusal, patience=PATIENCE)
     images = datasets.read(
         Path(asked["dataset"]), device, data_dir=Path(asked["data_dir"]), workers=asked["workers"]
     )

@@ -1,10 +1,12 @@
 """Where an unfinished run stands, kept on disk: a killed job goes on from there to the very same end."""
 
+import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -35,15 +37,15 @@ class Checkpoints:
         self.paths, self.computed, self.every, self.stop = paths, dict(computed), every, stop
 
     def step_ended(self, replicates: Sequence["Replicate"]) -> None:
-        """Keep checkpoints if it is time, or if the work is to stop."""
+        """Stop if the work is to stop; keep checkpoints if it is time."""
+        self.pause(replicates)
         if self.every and replicates[0].steps % self.every == 0:
             self._keep(replicates)
-        self.pause(replicates)
 
     def epoch_ended(self, replicates: Sequence["Replicate"]) -> None:
-        """Keep checkpoints."""
-        self._keep(replicates)
+        """Stop if the work is to stop; otherwise keep checkpoints too."""
         self.pause(replicates)
+        self._keep(replicates)
 
     def pause(self, replicates: Sequence["Replicate"]) -> None:
         """If the work is to stop, keep checkpoints and raise KeyboardInterrupt."""
@@ -54,36 +56,41 @@ class Checkpoints:
             raise KeyboardInterrupt
 
     def restore(self, replicate: "Replicate") -> None:
-        """Put a replicate where its checkpoint left it; say why if there is one that is not its own."""
+        """Put a replicate where its checkpoint left it; say why if there is one that is not its own.
+
+        The processes of a group all go on, or all begin again.
+        """
         path = self.paths.get(replicate.run.seed)
-        if path is None or not path.exists():
+        if path is None:
             return
+        tensors, facts, reason = {}, {}, None
         try:
             tensors, facts = _read(path)
             reason = self._mismatch(tensors, facts, replicate)
-        except (SafetensorError, OSError, ValueError, KeyError) as error:
+        except FileNotFoundError:
+            reason = "is missing"
+        except (SafetensorError, OSError, ValueError, LookupError, TypeError, RecursionError) as error:
             reason = f"is damaged ({error})"
-        if reason is None:
+        group = replicate.group
+        refused = group.total(torch.tensor(int(reason is not None), device=replicate.images.device))
+        if not refused:
             replicate.restore(tensors, facts)
             within = f" and {replicate.steps} steps" * bool(replicate.steps)
             told = f"going on after epoch {replicate.epoch}{within}"
         else:
-            told = f"starting again, since its checkpoint {reason}"
-        if replicate.group.leads:
+            told = f"starting again, since its checkpoint {reason or 'cannot be read by all processes'}"
+        if group.leads and reason != "is missing":
             print(f"{replicate.run}: {told}", flush=True)
 
     def _keep(self, replicates: Iterable["Replicate"]) -> None:
         for replicate in replicates:
             if replicate.run.seed in self.paths:
-                tensors = replicate.tensors()  # which all processes of a group gather
+                tensors = replicate.tensors(replicate.group.gather)  # which all processes take part in
                 if replicate.group.leads:
-                    facts = self._facts(replicate) | replicate.record()
+                    tensors = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
+                    facts = self._facts(replicate) | replicate.record() | {"content": _digest(tensors)}
                     with written_whole(self.paths[replicate.run.seed]) as path:
-                        save_file(
-                            {name: tensor.cpu().contiguous() for name, tensor in tensors.items()},
-                            path,
-                            metadata={"onlybn": json.dumps(facts)},
-                        )
+                        save_file(tensors, path, metadata={"onlybn": json.dumps(facts)})
 
     def _mismatch(
         self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any], replicate: "Replicate"
@@ -91,9 +98,12 @@ class Checkpoints:
         for name, expected in self._facts(replicate).items():
             if facts[name] != expected:
                 return f"is of another {name.replace('_', ' ')} ({facts[name]}, here {expected})"
-        expected = replicate.tensors(within_epoch=facts["steps"] > 0)
-        if {n: t.shape for n, t in tensors.items()} != {n: t.shape for n, t in expected.items()}:
-            return "has other tensors"
+        if facts["content"] != _digest(tensors):
+            return "is damaged (its content is not that of its digest)"
+        size = replicate.group.size
+        here = replicate.tensors(lambda tensor: tensor.expand(size, *tensor.shape), facts["steps"] > 0)
+        if _kinds(tensors) != _kinds(here) or not replicate.record().keys() <= facts.keys():
+            return "is not one of this version"
         return None
 
     def _facts(self, replicate: "Replicate") -> dict[str, Any]:
@@ -111,3 +121,14 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     with safe_open(path, "pt") as file:
         facts = json.loads((file.metadata() or {})["onlybn"])
         return {name: file.get_tensor(name) for name in file.keys()}, facts  # noqa: SIM118
+
+
+def _kinds(tensors: Mapping[str, Tensor]) -> dict[str, tuple[torch.Size, torch.dtype]]:
+    return {name: (tensor.shape, tensor.dtype) for name, tensor in tensors.items()}
+
+
+def _digest(tensors: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(tensors[name].numpy())
+    return digest.hexdigest()

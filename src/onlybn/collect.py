@@ -11,15 +11,7 @@ from onlybn.analyses import ANALYSES
 from onlybn.errors import UserError
 from onlybn.models import architecture
 from onlybn.schemas import missing
-from onlybn.storage import read_record
-
-COUNTS = (
-    "parameters",
-    "batchnorm_parameters",
-    "output_parameters",
-    "shortcut_parameters",
-    "trainable_parameters",
-)
+from onlybn.storage import COUNTS, read_record
 
 
 def collect(experiment: str, table: str, folders: Iterable[Path]) -> pa.Table:

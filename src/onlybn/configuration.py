@@ -242,7 +242,7 @@ def _select(definition: Definition, overrides: Mapping[str, Any]) -> tuple[Defin
     for axis in ("architectures", "regimes", "variants"):
         if axis not in overrides:
             continue
-        wanted = overrides[axis] if isinstance(overrides[axis], list) else [overrides[axis]]
+        wanted = list(map(str, overrides[axis] if isinstance(overrides[axis], list) else [overrides[axis]]))
         there = list(dict.fromkeys(name for grid in kept.values() for name in grid[axis]))
         faults += [f"config: {axis}: {_not_there(axis, name, there)}" for name in wanted if name not in there]
         if not wanted:
@@ -279,12 +279,12 @@ def _select(definition: Definition, overrides: Mapping[str, Any]) -> tuple[Defin
     return Definition.model_validate(raw), selections
 
 
-def _not_there(axis: str, name: object, there: list[str]) -> str:
+def _not_there(axis: str, name: str, there: list[str]) -> str:
     """Say that a name is of nothing at all, or else of nothing in the study."""
     check = {"architectures": architecture, "regimes": regime}.get(axis)
     try:
         if check:
-            check(str(name))
+            check(name)
     except ValueError as error:
         return str(error)
     return choose_from(f"{axis.removesuffix('s')} of this study", name, there)

@@ -53,7 +53,7 @@ class Terminal:
 class Stop:
     """Whether the work was asked to stop, by SIGTERM or Ctrl-C; asked again, it stops at once."""
 
-    # Snakemake passes on a Ctrl-C that the terminal has sent already: that is one asking, not two.
+    # Some schedulers send a signal to a job's processes and to its group: that is one asking, not two.
     AT_ONCE = 2.0
 
     def __init__(self):
@@ -74,14 +74,31 @@ class Stop:
 
 @contextmanager
 def stoppable() -> Iterator[Stop]:
-    """Take SIGTERM and Ctrl-C as a question for the body, which asks the `Stop` that this yields."""
+    """Take SIGTERM and Ctrl-C as a question for the body, which asks the `Stop` that this yields.
+
+    A body that ends without having asked is followed by KeyboardInterrupt. A signal that this process
+    ignores, as one in a shell's background ignores Ctrl-C, stays ignored.
+    """
     stop = Stop()
-    before = {caught: signal.signal(caught, stop) for caught in (signal.SIGINT, signal.SIGTERM)}
+    before = {caught: signal.getsignal(caught) for caught in (signal.SIGINT, signal.SIGTERM)}
+    before = {caught: handler for caught, handler in before.items() if handler is not signal.SIG_IGN}
+    for caught in before:
+        signal.signal(caught, stop)
     try:
         yield stop
     finally:
         for caught, handler in before.items():
             signal.signal(caught, handler)
+    if stop.asked:
+        raise KeyboardInterrupt
+
+
+def die_with_parent() -> None:
+    """Have Linux kill this process when the one that started it is gone; elsewhere this does nothing."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+        if os.getppid() == 1:
+            os._exit(1)
 
 
 def keep_freed_memory() -> None:
@@ -98,19 +115,27 @@ def keep_freed_memory() -> None:
             mallopt(trim_threshold, 1 << 30)
 
 
-def lock(path: Path, refusal: str) -> int:
+# Seconds that a killed job's own processes may take to notice, until which they hold its locks.
+PATIENCE = 10.0
+
+
+def lock(path: Path, refusal: str, *, patience: float = 0.0) -> int:
     """Take the lock file at `path` until this process ends, however it ends; return its descriptor.
 
-    Raises UserError with the sentence `refusal` if another process holds it.
+    Raises UserError with the sentence `refusal` if another process still holds it after `patience` seconds.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        raise UserError(refusal) from None
-    return descriptor
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return descriptor
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                os.close(descriptor)
+                raise UserError(refusal) from None
+        time.sleep(0.1)
 
 
 def last_lines(snakemake_log: Path) -> list[str]:

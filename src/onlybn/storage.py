@@ -9,6 +9,7 @@ import json
 import shutil
 import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,13 @@ RECORD = {
     **dict.fromkeys(("training", "counts", "computed", "wall_clock"), dict),
     **dict.fromkeys(("seed", "channels", "classes"), int),
 }
+COUNTS = (
+    "parameters",
+    "batchnorm_parameters",
+    "output_parameters",
+    "shortcut_parameters",
+    "trainable_parameters",
+)
 
 
 def save(folder: Path, run: Run, outcome: "Outcome", images: "Images", settings: Mapping[str, Any]) -> None:
@@ -99,13 +107,32 @@ def run_of(record: Mapping[str, Any]) -> Run:
 
 
 def publish(work: Path, folder: Path) -> None:
-    """Copy a finished run's files from its work folder to its own, `run.json` last.
+    """Put a finished run's files from its work folder into its own too, `run.json` last.
 
-    Copied, since a job killed in the middle finds the work folder whole.
+    They stay in the work folder, as the same files on disk where that can be: if the job is killed yet,
+    Snakemake takes away what it made.
     """
     for name in FILES:
         with written_whole(folder / name) as path:
-            shutil.copyfile(work / name, path)
+            path.unlink(missing_ok=True)
+            try:
+                path.hardlink_to(work / name)
+            except OSError:
+                shutil.copyfile(work / name, path)
+
+
+def clear_work(work: Path, runs: Path) -> None:
+    """Take away what waits in `work` of runs that are whole in `runs`, which has the same folders."""
+    for place in sorted(work.rglob("seed-*")):
+        record, waits = runs / place.relative_to(work) / "run.json", place / "run.json"
+        with suppress(OSError):
+            published = not waits.exists() or waits.read_bytes() == record.read_bytes()
+            if published and record.exists() and not any(place.glob("*checkpoint*")):
+                shutil.rmtree(place)
+                above = place.parent
+                while above != work.parent:
+                    above.rmdir()  # which raises OSError where something is left
+                    above = above.parent
 
 
 def is_finished(folder: Path, run: Run) -> bool:
@@ -133,7 +160,12 @@ def read_record(folder: Path) -> dict[str, Any]:
         raise UserError(f"{path} is damaged ({error}); {again}") from None
     if not isinstance(record, dict) or record.get("specification") != SPECIFICATION:
         raise UserError(f"{path} was not written by this version; {again}")
-    if lacking := [name for name in RECORD if not isinstance(record.get(name), RECORD[name])]:
+    lacking = [name for name in RECORD if not isinstance(record.get(name), RECORD[name])]
+    for name, inner in {"counts": COUNTS, "computed": ("processes",), "training": ("epochs",)}.items():
+        lacking += [
+            f"{name}.{n}" for n in inner if name not in lacking and not isinstance(record[name].get(n), int)
+        ]
+    if lacking:
         raise UserError(f"{path} is damaged (it tells no {', '.join(lacking)}); {again}")
     return record
 

@@ -209,30 +209,31 @@ class Replicate:
             self.rows.append({"epoch": self.epoch, "split": split, **measures, "learning_rate": rate})
         self.seconds = time.perf_counter() - self.started
         now = learned(self.network)
-        if np.isfinite([trained_on["loss"], tested["loss"]]).all():
-            self.before = {name: tensor.clone() for name, tensor in now.items()}
-        else:
+        if not np.isfinite([trained_on["loss"], tested["loss"]]).all():
             self.diverged = self.epoch
-            with torch.no_grad():
-                for name, tensor in now.items():
-                    tensor.copy_(self.before[name])
+        with torch.no_grad():
+            for name, tensor in now.items():
+                here, there = (tensor, self.before[name]) if self.diverged else (self.before[name], tensor)
+                here.copy_(there)
 
-    def tensors(self, *, within_epoch: bool | None = None) -> dict[str, Tensor]:
+    def tensors(
+        self, gather: Callable[[Tensor], Tensor], within_epoch: bool | None = None
+    ) -> dict[str, Tensor]:
         """Return what a checkpoint holds, on the device; by default that of this very place.
 
-        What differs between a group's processes has a first dimension for them. Within an epoch it has the
-        sums so far, and the epoch before, which a divergence goes back to.
+        `gather` makes one tensor (processes, …) of what differs between a group's processes. Within an epoch
+        there are the sums so far too, and the epoch before, which a divergence goes back to.
         """
         each = running_statistics(self.network)
-        moved = {
-            f"moved.{name}": self.group.gather(tensor) if name in each else tensor
+        held = {
+            f"moved.{name}": gather(tensor) if name in each else tensor
             for name, tensor in learned(self.network).items()
         }
-        momentum = {f"momentum.{place}": tensor for place, tensor in enumerate(self.optimiser.buffers)}
-        if not (self.steps if within_epoch is None else within_epoch):
-            return moved | momentum
-        before = {f"before.{name}": tensor for name, tensor in self.before.items()}
-        return moved | momentum | before | {"sums": self.group.gather(self.measures.sums)}
+        held |= {f"momentum.{number}": tensor for number, tensor in enumerate(self.optimiser.buffers)}
+        if self.steps if within_epoch is None else within_epoch:
+            held |= {f"before.{name}": tensor for name, tensor in self.before.items()}
+            held |= {"sums": gather(self.measures.sums)}
+        return held
 
     def record(self) -> dict:
         """Return what a checkpoint tells beside its tensors."""

@@ -27,7 +27,7 @@ class Workflow:
         self.runs = f"{self.results}/{study.runs_name}"
         self.drawn = f"{self.results}/{study.name}"
         self.run_pattern = f"{self.runs}/runs/{{architecture}}/{{regime}}/{{variant}}"
-        # Beside runs/, not below it: here finished runs of unfinished blocks wait.
+        # Beside runs/, not below it: here checkpoints wait, and finished runs until all is done.
         self.work_pattern = f"{self.runs}/work/{{architecture}}/{{regime}}/{{variant}}"
         self._lock: int | None = None
 
@@ -234,6 +234,10 @@ class Workflow:
                 choose_device("cuda")
         except (UserError, OSError) as error:
             sys.exit(f"error: {error}")
+
+    def finish(self) -> None:
+        """Take away what training jobs left for a next try, once all that was asked for is there."""
+        storage.clear_work(Path(f"{self.runs}/work"), Path(f"{self.runs}/runs"))
 
     def explain(self, logs: list[str]) -> None:
         """Say again, after Snakemake's own messages, what made jobs fail: the last line of each's log."""

@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from onlybn.datasets import DATASETS, SPLITS, read_facts
-from onlybn.datasets.image_folder import UNREADABLE, digest
+from onlybn.datasets.image_folder import INDEX, UNREADABLE, digest
 from onlybn.datasets.images import Images
 from onlybn.distributed import ALONE, Group
 from onlybn.errors import UserError
@@ -158,8 +158,9 @@ class _TestViews:
 
 
 def _leave_signals_to_the_trainer(worker: int) -> None:
-    """Have a worker ignore Ctrl-C, after which one more step is taken; it ends with that process."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Have a worker ignore what asks to stop, after which a step is still taken; it ends with the trainer."""
+    for asking in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(asking, signal.SIG_IGN)
 
 
 def random_crop(rng: np.random.Generator, width: int, height: int) -> Box:
@@ -197,9 +198,10 @@ def read(folder: Path, device: torch.device, *, data_dir: Path, workers: int) ->
     facts = read_facts(folder)
     try:
         tables = {split: pq.read_table(folder / f"{split}.parquet") for split in SPLITS}
+        found = digest(tables) if all(table.schema.equals(INDEX) for table in tables.values()) else None
     except (OSError, pa.ArrowException) as error:
         raise UserError(f"{folder} is damaged ({error}); delete it to prepare it again") from None
-    if digest(tables) != facts["checksum"]:
+    if found != facts["checksum"]:
         raise UserError(f"{folder} was altered since it was prepared; delete it to prepare it again")
     splits = {
         split: Split(

@@ -76,9 +76,9 @@ def read(folder: Path, device: torch.device) -> SmallImages:
     facts = read_facts(folder)
     try:
         tensors = {split: load_file(folder / f"{split}.safetensors") for split in SPLITS}
-    except (SafetensorError, OSError) as error:
+        found = checksum({s: (t["images"].numpy(), t["labels"].numpy()) for s, t in tensors.items()})
+    except (SafetensorError, OSError, KeyError, TypeError) as error:
         raise UserError(f"{folder} is damaged ({error}); delete it to prepare it again") from None
-    found = checksum({s: (t["images"].numpy(), t["labels"].numpy()) for s, t in tensors.items()})
     if found != facts["checksum"]:
         raise UserError(f"{folder} was altered since it was prepared; delete it to prepare it again")
     images = tensors["train"]["images"]
