@@ -25,7 +25,7 @@ from checkout import Checkout
 
 STUDY = """
 dataset: digits
-training: {epochs: 8, batch_size: 128, learning_rate: 0.1, milestones: [6], flip: false}
+training: {epochs: 16, batch_size: 128, learning_rate: 0.1, milestones: [12], flip: false}
 seeds: 2
 experiments:
   killed: {architectures: [resnet-14, resnet-32], regimes: [batchnorm, random-2]}
@@ -45,8 +45,13 @@ class Logs:
 
     def look(self) -> None:
         """Read what is there; keep what went since the last look."""
-        for path in {*self.folder.rglob("*.log"), *self.now}:
-            text = path.read_text() if path.exists() else ""
+        there: list[Path] = []
+        with suppress(FileNotFoundError):  # Snakemake takes folders away meanwhile
+            there = list(self.folder.rglob("*.log"))
+        for path in {*there, *self.now}:
+            text = ""
+            with suppress(FileNotFoundError):
+                text = path.read_text()
             if not text.startswith(self.now.get(path, "")):
                 self.past.append(self.now[path])
             self.now[path] = text
@@ -86,8 +91,11 @@ def kill(snakemake: psutil.Process, rng: random.Random) -> str | None:
 def disturb(checkout: Checkout, kills: int, rng: random.Random, done: Counter[str]) -> Logs:
     """Start the study again and again until it is complete, with up to that many kills; return its logs."""
     logs = Logs(checkout.folder / "results")
-    status = None
+    status, left = None, 10  # starts that nothing kills; the study must end in fewer
     while status != 0:
+        left -= done.total() >= kills
+        if not left:
+            sys.exit("error: the study does not end though nothing disturbs it")
         running = subprocess.Popen(
             checkout.command("--cores", "2", *TARGET),
             cwd=checkout.folder,
@@ -101,7 +109,7 @@ def disturb(checkout: Checkout, kills: int, rng: random.Random, done: Counter[st
             if now > moment:
                 what = kill(snakemake, rng) if moment and done.total() < kills else None
                 done.update([what] if what else [])
-                moment = now + rng.uniform(2, 10)
+                moment = now + rng.uniform(2, 7)
             time.sleep(0.05)
         logs.look()
     return logs
