@@ -70,13 +70,21 @@ def digests(checkout: Checkout) -> dict[str, str]:
     return {str(p.relative_to(results)): sha256(p.read_bytes()).hexdigest() for p in files}
 
 
+def trains(process: psutil.Process) -> bool:
+    """Say whether this is a training job's Python."""
+    try:
+        return process.name().startswith("python") and process.cmdline()[-1].endswith("train.py")
+    except (psutil.NoSuchProcess, IndexError):
+        return False
+
+
 def kill(snakemake: psutil.Process, rng: random.Random) -> str | None:
     """Send SIGKILL to a training job, Snakemake, or both; return which, or None if it is not there."""
     with suppress(psutil.NoSuchProcess):
         family = snakemake.children(recursive=True)
         what = rng.choice(["a job", "a job", "Snakemake and its jobs", "Snakemake alone"])
         if what == "a job":
-            jobs = [p for p in family if "train.py" in p.cmdline()[-1] and p.name().startswith("python")]
+            jobs = [process for process in family if trains(process)]
             if not jobs:
                 return None
             rng.choice(jobs).kill()
@@ -109,7 +117,7 @@ def disturb(checkout: Checkout, kills: int, rng: random.Random, done: Counter[st
             if now > moment:
                 what = kill(snakemake, rng) if moment and done.total() < kills else None
                 done.update([what] if what else [])
-                moment = now + rng.uniform(2, 7)
+                moment = now + rng.uniform(3, 14)
             time.sleep(0.05)
         logs.look()
     return logs
