@@ -33,7 +33,7 @@ def job(log: Path) -> Iterator["Terminal"]:
     except UserError as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
-        sys.exit("interrupted")
+        sys.exit("interrupted; the same command goes on from here")
     except Exception as error:
         traceback.print_exc()
         sys.exit(f"error: {type(error).__name__}: {error}")
