@@ -113,7 +113,7 @@ class Photographs(Images):
             views,
             batch_sampler=[places[part] for part in parts if places[part]],
             num_workers=self.workers,
-            worker_init_fn=_leave_signals_to_the_trainer,
+            worker_init_fn=_leave_ctrl_c_to_the_trainer,
             pin_memory=self.device.type == "cuda",
         )
         try:
@@ -157,10 +157,12 @@ class _TestViews:
         return np.array(image), self.split.labels[place]
 
 
-def _leave_signals_to_the_trainer(worker: int) -> None:
-    """Have a worker ignore what asks to stop, after which a step is still taken; it ends with the trainer."""
-    for asking in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(asking, signal.SIG_IGN)
+def _leave_ctrl_c_to_the_trainer(worker: int) -> None:
+    """Have a worker ignore Ctrl-C, after which a step is still taken; it ends with the process that trains.
+
+    Not SIGTERM too: it is how that process ends a worker that is left.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def random_crop(rng: np.random.Generator, width: int, height: int) -> Box:
