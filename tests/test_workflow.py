@@ -198,6 +198,8 @@ def test_a_study_that_is_stopped_goes_on_where_it_was(fresh, asked_by):
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
+        # What starts the tests in the background may have had them ignore Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     deadline = time.monotonic() + 60
     while not list(fresh.folder.rglob("checkpoint.safetensors")):
