@@ -101,7 +101,7 @@ class Silent:
 def train_block(tmp_path):
     """Run a training job on the CPU; its runs' folders are `tmp_path/runs/seed-N`."""
 
-    def train(runs, dataset, processes=1, checkpoint_every=0):
+    def train(runs, dataset, processes=1):
         from onlybn import block
 
         folders = [tmp_path / "runs" / f"seed-{run.seed}" for run in runs]
@@ -116,7 +116,7 @@ def train_block(tmp_path):
             threads=1,
             processes=processes,
             workers=0,
-            checkpoint_every=checkpoint_every,
+            checkpoint_every=0,
             terminal=Silent(),
         )
         return folders

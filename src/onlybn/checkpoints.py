@@ -1,18 +1,18 @@
 """Where an unfinished run stands, kept on disk: a killed job goes on from there to the very same end."""
 
-import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
 from onlybn.files import written_whole
 from onlybn.jobs import Stop
+from onlybn.storage import digest, read_tensors
 
 if TYPE_CHECKING:
     from onlybn.training import Replicate
@@ -65,7 +65,7 @@ class Checkpoints:
             return
         tensors, facts, reason = {}, {}, None
         try:
-            tensors, facts = _read(path)
+            tensors, facts = read_tensors(path)
             reason = self._mismatch(tensors, facts, replicate)
         except FileNotFoundError:
             reason = "is missing"
@@ -88,7 +88,7 @@ class Checkpoints:
                 tensors = replicate.tensors(replicate.group.gather)  # which all processes take part in
                 if replicate.group.leads:
                     tensors = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
-                    facts = self._facts(replicate) | replicate.record() | {"content": _digest(tensors)}
+                    facts = self._facts(replicate) | replicate.record() | {"content": digest(tensors)}
                     with written_whole(self.paths[replicate.run.seed]) as path:
                         save_file(tensors, path, metadata={"onlybn": json.dumps(facts)})
 
@@ -98,7 +98,7 @@ class Checkpoints:
         for name, expected in self._facts(replicate).items():
             if facts[name] != expected:
                 return f"is of another {name.replace('_', ' ')} ({facts[name]}, here {expected})"
-        if facts["content"] != _digest(tensors):
+        if facts["content"] != digest(tensors):
             return "is damaged (its content is not that of its digest)"
         size = replicate.group.size
         here = replicate.tensors(lambda tensor: tensor.expand(size, *tensor.shape), facts["steps"] > 0)
@@ -117,18 +117,5 @@ class Checkpoints:
         }
 
 
-def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    with safe_open(path, "pt") as file:
-        facts = json.loads((file.metadata() or {})["onlybn"])
-        return {name: file.get_tensor(name) for name in file.keys()}, facts  # noqa: SIM118
-
-
 def _kinds(tensors: Mapping[str, Tensor]) -> dict[str, tuple[torch.Size, torch.dtype]]:
     return {name: (tensor.shape, tensor.dtype) for name, tensor in tensors.items()}
-
-
-def _digest(tensors: Mapping[str, Tensor]) -> str:
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        digest.update(tensors[name].numpy())
-    return digest.hexdigest()

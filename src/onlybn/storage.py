@@ -235,13 +235,11 @@ def _recorded_run(folder: Path, record: Mapping[str, Any]) -> Run:
 
 def _read_state(folder: Path) -> tuple[dict[str, "torch.Tensor"], dict[str, Any]]:
     """Return the tensors of a run's state, and what it tells of the run that it is of."""
-    from safetensors import SafetensorError, safe_open
+    from safetensors import SafetensorError
 
     path = folder / "state.safetensors"
     try:
-        with safe_open(path, "pt") as file:
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            facts = json.loads((file.metadata() or {})["onlybn"])
+        state, facts = read_tensors(path)
         sums = [float(value) for value in facts["frozen_sums"]]
         return state, {"digest": facts["digest"], "seed": facts["seed"], "frozen_sums": sums}
     except (SafetensorError, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
@@ -249,13 +247,29 @@ def _read_state(folder: Path) -> tuple[dict[str, "torch.Tensor"], dict[str, Any]
         raise UserError(f"{path} is damaged ({reason}); delete {folder} to train the run again") from None
 
 
+def read_tensors(path: Path) -> tuple[dict[str, "torch.Tensor"], Any]:
+    """Return the tensors of a safetensors file, and what this project told in it as JSON.
+
+    Raises what safetensors, the file system and JSON raise, and KeyError if nothing is told.
+    """
+    from safetensors import safe_open
+
+    with safe_open(path, "pt") as file:
+        facts = json.loads((file.metadata() or {})["onlybn"])
+        return {name: file.get_tensor(name) for name in file.keys()}, facts  # noqa: SIM118
+
+
+def digest(tensors: "Mapping[str, torch.Tensor]") -> str:
+    """Return the SHA-256 over the tensors' bytes, sorted by name."""
+    found = hashlib.sha256()
+    for name in sorted(tensors):
+        found.update(tensors[name].cpu().contiguous().numpy())
+    return found.hexdigest()
+
+
 def fingerprint(tensors: "Mapping[str, torch.Tensor]") -> dict[str, Any]:
-    """Return the SHA-256 over the tensors' bytes, sorted by name, and each one's sum in float64."""
-    digest = hashlib.sha256()
-    ordered = [tensors[name].cpu().contiguous() for name in sorted(tensors)]
-    for tensor in ordered:
-        digest.update(tensor.numpy())
+    """Return the tensors' digest, and each one's sum in float64, sorted by name."""
     return {
-        "digest": digest.hexdigest(),
-        "sums": [tensor.double().sum().item() for tensor in ordered],
+        "digest": digest(tensors),
+        "sums": [tensors[name].cpu().contiguous().double().sum().item() for name in sorted(tensors)],
     }

@@ -19,7 +19,7 @@ from onlybn.machine import processor
 from onlybn.models.network import Network
 from onlybn.sgd import SGD
 from onlybn.steps import EagerSteps, GraphSteps
-from onlybn.storage import fingerprint
+from onlybn.storage import digest
 from onlybn.study import Run, Training
 
 # Images to a batch in testing, by device; the size changes nothing but speed.
@@ -164,7 +164,7 @@ class Replicate:
     @cached_property
     def frozen_digest(self) -> str:
         """The digest of the weights that training leaves at their draw."""
-        return fingerprint(frozen(self.network))["digest"]
+        return digest(frozen(self.network))
 
     def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Begin an epoch, or go on: return its batches, of which a process of a group has its part."""
