@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from onlybn.files import sha256
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -53,3 +55,10 @@ class Checkout:
         assert done.returncode != 0
         assert "Traceback" not in done.stdout + done.stderr
         return done.stdout + done.stderr
+
+    def digests(self) -> dict[str, str]:
+        """The SHA-256 of every table and state file of the study."""
+        results = self.folder / "results" / "tiny"
+        kinds = ("parquet", "safetensors", "csv", "md")
+        files = (file for kind in kinds for file in results.rglob(f"*.{kind}"))
+        return {str(file.relative_to(results)): sha256(file) for file in files}

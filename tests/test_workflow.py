@@ -15,7 +15,6 @@ import pytest
 from checkout import Checkout
 
 from onlybn import figures as paper
-from onlybn.files import sha256
 
 STUDY = """
 dataset: digits
@@ -176,15 +175,7 @@ def test_another_experiment_or_style_trains_only_what_is_new(reproduced):
 
 def test_a_whole_study_repeated_gives_the_same_bytes_in_another_order_and_block_size(reproduced, fresh):
     fresh.ok("--cores", "1", "--config", "seeds_per_job=2")
-
-    def digests(checkout):
-        results = checkout.folder / "results" / "tiny"
-        files = (
-            file for kind in ("parquet", "safetensors", "csv", "md") for file in results.rglob(f"*.{kind}")
-        )
-        return {file.relative_to(results): sha256(file) for file in files}
-
-    found, expected = digests(fresh), digests(reproduced)
+    found, expected = fresh.digests(), reproduced.digests()
     assert len(found) > 50
     assert {file: expected.get(file) for file in found} == found
 

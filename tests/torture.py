@@ -16,7 +16,6 @@ import sys
 import time
 from collections import Counter
 from contextlib import suppress
-from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -61,13 +60,6 @@ class Logs:
         return Counter(
             found for text in [*self.past, *self.now.values()] for found in re.findall(pattern, text)
         )
-
-
-def digests(checkout: Checkout) -> dict[str, str]:
-    """Return the SHA-256 of every table and state of the study."""
-    results = checkout.folder / "results" / "tiny"
-    files = [p for ending in ("parquet", "safetensors", "csv") for p in results.rglob(f"*.{ending}")]
-    return {str(p.relative_to(results)): sha256(p.read_bytes()).hexdigest() for p in files}
 
 
 def trains(process: psutil.Process) -> bool:
@@ -134,13 +126,13 @@ def main() -> None:
     with TemporaryDirectory() as folder:
         undisturbed = Checkout(Path(folder), STUDY)
         undisturbed.ok(*TARGET)
-        expected = digests(undisturbed)
+        expected = undisturbed.digests()
     print(f"undisturbed: {len(expected)} tables and state files", flush=True)
     while done.total() < asked.kills:
         with TemporaryDirectory(ignore_cleanup_errors=True) as folder:
             checkout = Checkout(Path(folder), STUDY)
             logs = disturb(checkout, asked.kills, rng, done)
-            found = digests(checkout)
+            found = checkout.digests()
         studies += 1
         resumes += logs.counted("(.+): going on after").total()
         repeated += sum(count - 1 for count in logs.counted(r"(.+: epoch \d+)/").values())
