@@ -7,10 +7,11 @@ import torch
 
 from onlybn.datasets import DATASETS
 from onlybn.datasets.small import SmallImages, Split
+from onlybn.devices import choose_precision
 from onlybn.distributed import ALONE
 from onlybn.jobs import keep_freed_memory
 from onlybn.study import Run
-from onlybn.training import TEST_BATCH, Replicate, _steps, choose_precision, evaluate
+from onlybn.training import TEST_BATCH, Replicate, _steps, evaluate
 
 
 def random_images(dataset: str, examples: int, test_examples: int, device: torch.device) -> SmallImages:

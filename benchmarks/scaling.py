@@ -35,8 +35,8 @@ def measure(device: str, precision: str, datasets: list[str], steps: int) -> lis
     import engine
     import torch
 
+    from onlybn.devices import choose_precision, name_of, name_of_precision
     from onlybn.study import Run, Training
-    from onlybn.training import choose_precision, name_of, name_of_precision
     from onlybn.variants import DEFAULT
 
     place = torch.device(device)

@@ -7,14 +7,11 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from onlybn.errors import UserError
 from onlybn.randomness import generator
 from onlybn.study import Training
 from onlybn.training import (
     Measures,
     Observer,
-    choose_device,
-    choose_precision,
     draw,
     learning_rates,
     train,
@@ -131,16 +128,6 @@ def test_a_diverged_run_keeps_the_last_finite_epochs_state_and_says_when(few_dig
     assert all(torch.isfinite(parameter).all() for parameter in outcome.trained.values())
 
 
-def test_cuda_without_a_device_is_refused_in_one_sentence(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(UserError, match="device: cuda was asked for"):
-        choose_device("cuda")
-    assert choose_device("auto").type == "cpu"
-
-
-def test_bfloat16_trains_too_and_auto_takes_it_only_where_it_is_native(few_digits, make_run, monkeypatch):
+def test_bfloat16_trains_too(few_digits, make_run):
     rows = train(make_run(), few_digits, precision=torch.bfloat16).rows
     assert all(math.isfinite(row["loss"]) for row in rows)
-    for native, expected in ((False, torch.float32), (True, torch.bfloat16)):
-        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda native=native: native)
-        assert choose_precision("auto", torch.device("cpu")) == expected

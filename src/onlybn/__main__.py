@@ -47,8 +47,8 @@ def _configuration(given: list[str]) -> dict[str, Any]:
 def _plan(config: dict[str, Any], device: str | None, at_once: int | None, *, main: bool) -> None:
     from onlybn.costs import Times, measured
     from onlybn.datasets import DATASETS
+    from onlybn.devices import choose_device, choose_precision, name_of, name_of_precision
     from onlybn.plan import markdown, plan
-    from onlybn.training import choose_device, choose_precision, name_of, name_of_precision
     from onlybn.workflow import Workflow
 
     study = open_study(config, STUDIES)

@@ -14,19 +14,12 @@ import torch
 from onlybn import datasets, storage
 from onlybn.checkpoints import Checkpoints
 from onlybn.datasets.images import Images
+from onlybn.devices import choose_precision, name_of, name_of_precision, take_devices
 from onlybn.distributed import ALONE, Group, join, launch
 from onlybn.errors import UserError
 from onlybn.jobs import PATIENCE, Terminal, die_with_parent, keep_freed_memory, lock, stoppable
 from onlybn.study import Run
-from onlybn.training import (
-    Observer,
-    Progress,
-    choose_device,
-    choose_precision,
-    name_of,
-    name_of_precision,
-    train_replicates,
-)
+from onlybn.training import Observer, Progress, train_replicates
 
 CHECKPOINT = "checkpoint.safetensors"
 
@@ -80,26 +73,26 @@ def train_block(
         for run, place in zip(runs, waiting, strict=True):
             refusal = f"another job trains {run}; wait for it, or stop it, and start again"
             held.callback(os.close, lock(place / ".lock", refusal, patience=PATIENCE))
-        target = choose_device(device)
         left = []
         for run, place, folder in zip(runs, waiting, folders, strict=True):
             if storage.is_finished(folder, run) or storage.is_finished(place, run):
                 print(f"{run}: finished before", flush=True)
             else:
                 left.append((run, place))
+        targets = take_devices(device, processes) if left else []
         # Small images do not fill a GPU alone; on the CPU each run ends sooner alone, and is then safe.
         small = not datasets.DATASETS[runs[0].dataset].photographs
-        together = target.type == "cuda" and processes == 1 and small
+        together = small and [target.type for target in targets] == ["cuda"]
         images = None
-        for some in [left] if together and left else [[one] for one in left]:
+        for some in [left] if together else [[one] for one in left]:
             if processes > 1:
                 ((run, place),) = some
-                asked = {"device": target.type, "deterministic": deterministic}
+                asked = {"devices": list(map(str, targets)), "deterministic": deterministic}
                 asked |= {"threads": threads, "workers": workers, "checkpoint_every": checkpoint_every}
                 paths = {"place": str(place), "dataset": str(dataset), "data_dir": str(data_dir)}
                 launch(processes, "onlybn.block", asked | paths | {"run": storage.described(run)})
             else:
-                images = images or datasets.read(dataset, target, data_dir=data_dir, workers=workers)
+                images = images or datasets.read(dataset, targets[0], data_dir=data_dir, workers=workers)
                 _train(some, images, checkpoint_every)
             for run, place in some:
                 terminal.say(_result(run, place))
@@ -160,7 +153,7 @@ def _train_together() -> None:
     asked = json.loads(sys.argv[1])
     die_with_parent()
     _set_up(asked["threads"], asked["deterministic"])
-    group, device = join(torch.device(asked["device"]))
+    group, device = join(asked["devices"])
     run, place = storage.run_of(asked["run"]), Path(asked["place"])
     if group.leads:  # these processes outlive one that is killed, and its lock
         refusal = f"processes of a job that was killed still train {run}; stop them"

@@ -4,7 +4,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -135,17 +135,11 @@ def _fault(failures: "Mapping[int, ProcessFailure]") -> Exception:
     return RuntimeError(f"process {rank} failed: {message}")
 
 
-def join(device: torch.device) -> tuple[Group, torch.device]:
-    """Join the processes that `launch` started; return the group and this process's own device.
-
-    Raises UserError if there are fewer CUDA devices than processes.
-    """
+def join(devices: Sequence[str]) -> tuple[Group, torch.device]:
+    """Join the processes that `launch` started, with a device for each; return the group and this one's."""
     rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    device = torch.device(devices[rank])
     if device.type == "cuda":
-        there = torch.cuda.device_count()
-        if there < size:
-            raise UserError(f"processes_per_run: {size} were asked for, but there are {there} CUDA devices")
-        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(device)
     distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
     return Group(rank, size), device

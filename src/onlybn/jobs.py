@@ -7,7 +7,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -124,18 +124,47 @@ def lock(path: Path, refusal: str, *, patience: float = 0.0) -> int:
 
     Raises UserError with the sentence `refusal` if another process still holds it after `patience` seconds.
     """
+    deadline = time.monotonic() + patience
+    while (descriptor := _try_lock(path)) is None:
+        if time.monotonic() > deadline:
+            raise UserError(refusal)
+        time.sleep(0.1)
+    return descriptor
+
+
+def claim(names: Sequence[str], count: int, folder: Path, kind: str) -> list[int]:
+    """Lock `count` of the named things of a machine until this process ends; return their places in `names`.
+
+    Waits, all of them free again for others, while fewer are free. The locks are files in `folder`.
+    """
+    told = False
+    while True:
+        held: dict[int, int] = {}
+        for place, name in enumerate(names):
+            if len(held) < count and (descriptor := _try_lock(folder / name)) is not None:
+                held[place] = descriptor
+        if len(held) == count:
+            return list(held)
+        for descriptor in held.values():
+            os.close(descriptor)
+        if not told:
+            print(
+                f"waiting for a {kind}: other jobs have {len(names) - len(held)} of {len(names)}", flush=True
+            )
+            told = True
+        time.sleep(0.5)
+
+
+def _try_lock(path: Path) -> int | None:
+    """Take the lock file at `path` and return its descriptor, or None if another process holds it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    deadline = time.monotonic() + patience
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return descriptor
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                os.close(descriptor)
-                raise UserError(refusal) from None
-        time.sleep(0.1)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    return descriptor
 
 
 def last_lines(snakemake_log: Path) -> list[str]:

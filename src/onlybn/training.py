@@ -13,9 +13,8 @@ from torch.nn import functional as F
 from onlybn import models, regimes, variants
 from onlybn.checkpoints import Checkpoints
 from onlybn.datasets.images import Images
+from onlybn.devices import name_of
 from onlybn.distributed import ALONE, Group
-from onlybn.errors import UserError
-from onlybn.machine import processor
 from onlybn.models.network import Network
 from onlybn.sgd import SGD
 from onlybn.steps import EagerSteps, GraphSteps
@@ -65,39 +64,6 @@ class Outcome:
     diverged: int | None
     seconds: float
     resumed: list[dict]
-
-
-def choose_device(asked: str) -> torch.device:
-    """Return the device that `auto`, `cpu` or `cuda` means here; raise UserError for cuda without one."""
-    if asked == "cuda" and not torch.cuda.is_available():
-        raise UserError("device: cuda was asked for, but torch sees no CUDA device here; allowed: auto, cpu")
-    if asked == "auto":
-        asked = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(asked)
-
-
-def name_of(device: torch.device) -> str:
-    """Return the name of the GPU, or of the processor with the vector instructions that torch uses."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"{processor()} ({torch.backends.cpu.get_cpu_capability()})"
-
-
-def choose_precision(asked: str, device: torch.device) -> torch.dtype:
-    """Return the dtype of activations: for `auto`, bfloat16 where the device computes in it natively."""
-    if asked == "auto":
-        native = (
-            torch.cuda.is_bf16_supported(including_emulation=False)
-            if device.type == "cuda"
-            else torch.cpu._is_avx512_bf16_supported()
-        )
-        return torch.bfloat16 if native else torch.float32
-    return getattr(torch, asked)
-
-
-def name_of_precision(precision: torch.dtype) -> str:
-    """Return the name of a dtype as studies and records write it."""
-    return str(precision).removeprefix("torch.")
 
 
 def draw(run: Run, *, channels: int, classes: int) -> tuple[Network, dict[str, nn.Parameter]]:

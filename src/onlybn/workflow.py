@@ -229,7 +229,7 @@ class Workflow:
                 " folder with --config results_dir=…",
             )
             if local and self.study.device == "cuda":
-                from onlybn.training import choose_device
+                from onlybn.devices import choose_device
 
                 choose_device("cuda")
         except (UserError, OSError) as error:

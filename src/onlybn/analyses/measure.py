@@ -6,11 +6,11 @@ from pathlib import Path
 import torch
 
 from onlybn import datasets, storage
+from onlybn.devices import take_devices
 from onlybn.errors import UserError
 from onlybn.files import write_table
 from onlybn.jobs import keep_freed_memory
 from onlybn.schemas import SCHEMAS
-from onlybn.training import choose_device
 
 
 def measure(
@@ -31,7 +31,7 @@ def measure(
     """
     torch.set_num_threads(threads)
     keep_freed_memory()
-    place = choose_device(device)
+    (place,) = take_devices(device)
     record = storage.read_record(folder)
     images = datasets.read(dataset, place, data_dir=data_dir, workers=workers)
     if record["dataset_checksum"] != images.checksum:

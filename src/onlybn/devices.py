@@ -1,0 +1,64 @@
+"""What a job computes on: its device, which other jobs then leave alone, and in which precision."""
+
+import os
+import tempfile
+from pathlib import Path
+
+import torch
+
+from onlybn.errors import UserError
+from onlybn.jobs import claim
+from onlybn.machine import processor
+
+
+def choose_device(asked: str) -> torch.device:
+    """Return the device that `auto`, `cpu` or `cuda` means here; raise UserError for cuda without one."""
+    if asked == "cuda" and not torch.cuda.is_available():
+        raise UserError("device: cuda was asked for, but torch sees no CUDA device here; allowed: auto, cpu")
+    if asked == "auto":
+        asked = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(asked)
+
+
+def take_devices(asked: str, count: int = 1) -> list[torch.device]:
+    """Return a device for each of `count` processes: the CPU, or GPUs that no other job of this user has.
+
+    Waits while too few GPUs are free. They are this process's until it ends, however it ends. Raises
+    UserError if there are fewer of them than processes.
+    """
+    device = choose_device(asked)
+    if device.type != "cuda":
+        return [device] * count
+    there = torch.cuda.device_count()
+    if there < count:
+        raise UserError(f"processes_per_run: {count} were asked for, but there are {there} CUDA devices")
+    # By a name that holds in every process, whatever CUDA_VISIBLE_DEVICES lets it see.
+    names = [str(torch.cuda.get_device_properties(place).uuid) for place in range(there)]
+    folder = Path(tempfile.gettempdir()) / f"onlybn-gpus-{os.getuid()}"
+    devices = [torch.device("cuda", place) for place in claim(names, count, folder, "GPU")]
+    torch.cuda.set_device(devices[0])
+    return devices
+
+
+def name_of(device: torch.device) -> str:
+    """Return the name of the GPU, or of the processor with the vector instructions that torch uses."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{processor()} ({torch.backends.cpu.get_cpu_capability()})"
+
+
+def choose_precision(asked: str, device: torch.device) -> torch.dtype:
+    """Return the dtype of activations: for `auto`, bfloat16 where the device computes in it natively."""
+    if asked == "auto":
+        native = (
+            torch.cuda.is_bf16_supported(including_emulation=False)
+            if device.type == "cuda"
+            else torch.cpu._is_avx512_bf16_supported()
+        )
+        return torch.bfloat16 if native else torch.float32
+    return getattr(torch, asked)
+
+
+def name_of_precision(precision: torch.dtype) -> str:
+    """Return the name of a dtype as studies and records write it."""
+    return str(precision).removeprefix("torch.")
