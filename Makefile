@@ -4,7 +4,7 @@ CORES ?= all
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install reproduce plan test torture load format lock
+.PHONY: help install reproduce plan status test torture load format lock
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -28,6 +28,9 @@ reproduce: install ## train, measure and draw the default study (CORES=2 to use 
 
 plan: install ## say what the default study will cost here, or CONFIG="study=cifar10 …"
 	@$(BIN)/python -m onlybn plan $(CONFIG)
+
+status: install ## say which runs of the default study are done, or CONFIG="study=cifar10 …"
+	@$(BIN)/python -m onlybn status $(CONFIG)
 
 test: install ## format and lint checks, the tests, and a tiny real workflow
 	$(BIN)/ruff format --check

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -73,3 +74,17 @@ def test_a_second_job_on_one_run_is_refused_in_a_sentence(job, tmp_path, monkeyp
         other.kill()
         other.communicate()
     lock(held, "the lock outlived its process")
+
+
+def test_of_a_long_run_the_terminal_hears_now_and_then_with_the_time_left(
+    train_block, digits_folder, make_run, monkeypatch
+):
+    said = []
+    monkeypatch.setattr("conftest.Silent.say", lambda self, line: said.append(line))
+    run = make_run(epochs=3)
+    for seconds_between, expected in ((1e9, 0), (0.0, 2)):  # nothing is left after the last epoch
+        monkeypatch.setattr(block.EpochLines, "SECONDS_BETWEEN", seconds_between)
+        said.clear()
+        train_block([replace(run, seed=expected)], digits_folder)
+        assert sum("s left" in line for line in said) == expected
+        assert "after 3 epochs" in said[-1]

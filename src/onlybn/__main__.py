@@ -1,4 +1,4 @@
-"""Commands that only look: `python -m onlybn plan [KEY=VALUE …]`, with the keys of Snakemake's --config."""
+"""Commands that only look: plan and status, with the keys of Snakemake's --config."""
 
 import argparse
 import os
@@ -19,13 +19,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m onlybn", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     planning = commands.add_parser("plan", help="what a study will cost, before anything is trained")
-    planning.add_argument("config", nargs="*", metavar="KEY=VALUE", help="as after Snakemake's --config")
     planning.add_argument("--device", help="a device whose step times were measured; default: this one")
     planning.add_argument("--at-once", type=int, help="jobs side by side; default: one a core, or one GPU")
     planning.add_argument("--main", action="store_true", help="only what the target main needs")
+    looking = commands.add_parser("status", help="which runs are finished, running, diverged or missing")
+    for command in (planning, looking):
+        command.add_argument("config", nargs="*", metavar="KEY=VALUE", help="as after Snakemake's --config")
     asked = parser.parse_args()
     try:
-        _plan(_configuration(asked.config), asked.device, asked.at_once, main=asked.main)
+        config = _configuration(asked.config)
+        if asked.command == "plan":
+            _plan(config, asked.device, asked.at_once, main=asked.main)
+        else:
+            _status(config)
     except UserError as error:
         sys.exit(error.shown())
 
@@ -70,6 +76,13 @@ def _plan(config: dict[str, Any], device: str | None, at_once: int | None, *, ma
     print(f"{study.name} on {device}, {precision}\n\n{markdown(planned, at_once)}")
     if DATASETS[study.definition.dataset].photographs:
         print("Decoding photographs is not counted: see to it that the workers keep up.")
+
+
+def _status(config: dict[str, Any]) -> None:
+    from onlybn.status import status
+    from onlybn.workflow import Workflow
+
+    print(status(Workflow(open_study(config, STUDIES))))
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from onlybn.datasets.images import Images
 from onlybn.devices import choose_precision, name_of, name_of_precision, take_devices
 from onlybn.distributed import ALONE, Group, join, launch
 from onlybn.errors import UserError
-from onlybn.jobs import PATIENCE, Terminal, die_with_parent, keep_freed_memory, lock, stoppable
+from onlybn.jobs import PATIENCE, Terminal, die_with_parent, duration, keep_freed_memory, lock, stoppable
 from onlybn.study import Run
 from onlybn.training import Observer, Progress, train_replicates
 
@@ -25,10 +25,16 @@ CHECKPOINT = "checkpoint.safetensors"
 
 
 class EpochLines(Observer):
-    """Prints a line per epoch, with the time that the rest of the run will take."""
+    """Prints a line per epoch, with the time that the rest of the run will take.
 
-    def __init__(self):
-        self.started = time.perf_counter()
+    Of a long run it says one on the terminal too, every few minutes.
+    """
+
+    SECONDS_BETWEEN = 300.0
+
+    def __init__(self, terminal: Terminal | None = None):
+        self.terminal = terminal
+        self.started = self.said = time.perf_counter()
         self.before: int | None = None
 
     def epoch_ended(self, progress: Progress) -> None:
@@ -36,14 +42,17 @@ class EpochLines(Observer):
         epochs = progress.run.training.epochs
         if self.before is None:
             self.before = progress.epoch - 1
-        each = (time.perf_counter() - self.started) / (progress.epoch - self.before)
-        seconds = each * (epochs - progress.epoch)
+        now = time.perf_counter()
+        left = (now - self.started) / (progress.epoch - self.before) * (epochs - progress.epoch)
         train_row, test_row = progress.rows[-2:]
-        print(
+        line = (
             f"{progress.run}: epoch {progress.epoch}/{epochs}, training loss {train_row['loss']:.3f},"
-            f" test accuracy {test_row['top_1']:.1f} %, {seconds:.0f} s left",
-            flush=True,
+            f" test accuracy {test_row['top_1']:.1f} %, {duration(left)} left"
         )
+        print(line, flush=True)
+        if self.terminal and now - self.said >= self.SECONDS_BETWEEN and left:
+            self.terminal.say(line)
+            self.said = now
 
 
 def train_block(
@@ -93,7 +102,7 @@ def train_block(
                 launch(processes, "onlybn.block", asked | paths | {"run": storage.described(run)})
             else:
                 images = images or datasets.read(dataset, targets[0], data_dir=data_dir, workers=workers)
-                _train(some, images, checkpoint_every)
+                _train(some, images, checkpoint_every, terminal=terminal)
             for run, place in some:
                 terminal.say(_result(run, place))
         for run, place, folder in zip(runs, waiting, folders, strict=True):
@@ -113,12 +122,16 @@ def _set_up(threads: int, deterministic: bool) -> None:
 
 
 def _train(
-    some: Sequence[tuple[Run, Path]], images: Images, checkpoint_every: int, group: Group = ALONE
+    some: Sequence[tuple[Run, Path]],
+    images: Images,
+    checkpoint_every: int,
+    group: Group = ALONE,
+    terminal: Terminal | None = None,
 ) -> None:
     """Train replicates side by side, each into its place, or go on with them."""
     runs = [run for run, _ in some]
     precision = choose_precision(runs[0].training.precision, images.device)
-    observers = [EpochLines()] if group.leads else []
+    observers = [EpochLines(terminal)] if group.leads else []
     computed = {
         "device": images.device.type,
         "deterministic": images.device.type == "cpu" or torch.are_deterministic_algorithms_enabled(),
@@ -172,10 +185,10 @@ def _result(run: Run, place: Path) -> str:
     record = storage.read_record(place)
     seconds = record["wall_clock"]["seconds"]
     if record["status"] == "diverged":
-        return f"{run}: diverged in epoch {record['diverged_epoch']}, {seconds:.0f} s"
+        return f"{run}: diverged in epoch {record['diverged_epoch']}, {duration(seconds)}"
     row = pq.read_table(place / "metrics.parquet").to_pylist()[-1]
     epochs = f"{row['epoch']} epoch{'s' * (row['epoch'] != 1)}"
-    return f"{run}: test accuracy {row['top_1']:.1f} % after {epochs}, {seconds:.0f} s"
+    return f"{run}: test accuracy {row['top_1']:.1f} % after {epochs}, {duration(seconds)}"
 
 
 if __name__ == "__main__":

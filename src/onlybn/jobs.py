@@ -115,6 +115,18 @@ def keep_freed_memory() -> None:
             mallopt(trim_threshold, 1 << 30)
 
 
+def duration(seconds: float) -> str:
+    """Return a time as a person says it, such as `40 s`, `12 min`, `3 h 5 min` or `12 days`."""
+    minutes = round(seconds / 60)
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    if minutes < 100:
+        return f"{minutes} min"
+    if minutes < 48 * 60:
+        return f"{minutes // 60} h {minutes % 60} min"
+    return f"{minutes / 1440:,.0f} days"
+
+
 # Seconds that a killed job's own processes may take to notice, until which they hold its locks.
 PATIENCE = 10.0
 
@@ -130,6 +142,16 @@ def lock(path: Path, refusal: str, *, patience: float = 0.0) -> int:
             raise UserError(refusal)
         time.sleep(0.1)
     return descriptor
+
+
+def is_locked(path: Path) -> bool:
+    """Say whether a process holds the lock file at `path`."""
+    with suppress(FileNotFoundError), path.open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 def claim(names: Sequence[str], count: int, folder: Path, kind: str) -> list[int]:

@@ -6,6 +6,7 @@ from onlybn import figures, tables
 from onlybn.analyses.clamping import THRESHOLDS
 from onlybn.costs import Times, work
 from onlybn.datasets import DATASETS
+from onlybn.jobs import duration
 from onlybn.study import Study
 
 # Seconds that a job takes before and after its work, and bytes of a run's tables (benchmarks/startup.py
@@ -81,16 +82,11 @@ def markdown(table: pd.DataFrame, at_once: int) -> str:
         megabytes=("megabytes", "sum"),
     )
     headers = ["architecture", "runs", "steps", "ms a step, from", "to", "hours", "MB"]
-    whole = shown["hours"].sum()
+    whole = 3_600 * shown["hours"].sum()
+    counted = f"{shown['runs'].sum():,} runs, {shown['steps'].sum():,} steps"
     return (
         shown.to_markdown(headers=headers, floatfmt=("", ",.0f", ",.0f", ",.1f", ",.1f", ",.2f", ",.1f"))
-        + f"\n\n{shown['runs'].sum():,} runs, {shown['steps'].sum():,} steps: {_time(whole)} of one at a time"
-        + (f", {_time(whole / at_once)} with {at_once} at once" if at_once > 1 else "")
+        + f"\n\n{counted}: {duration(whole)} of one at a time"
+        + (f", {duration(whole / at_once)} with {at_once} at once" if at_once > 1 else "")
         + f"; {shown['megabytes'].sum() / 1e3:,.2f} GB"
     )
-
-
-def _time(hours: float) -> str:
-    if hours < 1.5:
-        return f"{60 * hours:.0f} minutes"
-    return f"{hours:.1f} hours" if hours < 48 else f"{hours / 24:,.0f} days"

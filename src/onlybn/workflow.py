@@ -77,6 +77,13 @@ class Workflow:
         point = (wildcards.architecture, wildcards.regime, wildcards.variant)
         return {f: self.study.run(*point, seed=int(f.name.removeprefix("seed-"))) for f in folders}
 
+    def places(self, run: Run) -> tuple[Path, Path]:
+        """Return a run's folder, and where its checkpoint waits."""
+        point = {"architecture": run.architecture, "regime": run.regime, "variant": run.variant}
+        patterns = (self.run_pattern, self.work_pattern)
+        folder, work = (Path(pattern.format(**point)) / f"seed-{run.seed}" for pattern in patterns)
+        return folder, work
+
     @property
     def workers(self) -> int:
         """How many processes decode photographs for each that trains; none where there is nothing to."""
@@ -116,12 +123,7 @@ class Workflow:
 
     def experiment_runs(self, wildcards: Any) -> list[str]:
         """Return what a collected table is made from: its runs' records and tables."""
-        folders = [
-            f"{self.run_pattern}/seed-{run.seed}".format(
-                architecture=run.architecture, regime=run.regime, variant=run.variant
-            )
-            for run in self.study.runs(wildcards.experiment)
-        ]
+        folders = [self.places(run)[0] for run in self.study.runs(wildcards.experiment)]
         return [
             f"{folder}/{file}"
             for folder in folders
@@ -227,6 +229,7 @@ class Workflow:
                 self.results / ".lock",
                 f"another Snakemake is working in {self.results}; wait for it, or choose another"
                 " folder with --config results_dir=…",
+                patience=1,  # `make status` looks at the lock for a moment
             )
             if local and self.study.device == "cuda":
                 from onlybn.devices import choose_device

@@ -1,0 +1,80 @@
+"""Where a study stands, told from its files alone."""
+
+import json
+from pathlib import Path
+
+import pytest
+from conftest import BUILTIN
+
+from onlybn.configuration import open_study
+from onlybn.jobs import duration, is_locked, lock
+from onlybn.status import status
+from onlybn.workflow import Workflow
+
+STUDY = """
+dataset: digits
+training: {epochs: 2, batch_size: 128, learning_rate: 0.1, flip: false}
+seeds: 5
+experiments:
+  one: {architectures: [resnet-8], regimes: [batchnorm]}
+  shared: {architectures: [resnet-8], regimes: [all, batchnorm]}
+figures: {figure-4: [one], figure-2: [shared]}
+"""
+
+
+@pytest.fixture
+def workflow(tmp_path):
+    file = tmp_path / "tiny.yaml"
+    file.write_text(STUDY)
+    settings = {"study": str(file), "data_dir": "data", "results_dir": str(tmp_path / "results")}
+    settings |= {"device": "cpu", "deterministic": False, "seeds_per_job": 5, "processes_per_run": 1}
+    return Workflow(open_study(settings | {"workers": 0, "checkpoint_every": 0}, BUILTIN))
+
+
+def finish(folder: Path, digest: str, **record) -> None:
+    folder.mkdir(parents=True)
+    (folder / "run.json").write_text(json.dumps({"digest": digest, "status": "finished"} | record))
+
+
+def test_each_run_is_counted_once_in_its_state_and_in_each_experiment(workflow, tmp_path):
+    runs = workflow.study.runs("one")
+    folders, works = zip(*(workflow.places(run) for run in runs), strict=True)
+    finish(folders[0], runs[0].digest)
+    finish(works[1], runs[1].digest, status="diverged", diverged_epoch=2)  # its block is not finished yet
+    finish(folders[2], "another")
+    held = lock(works[3] / ".lock", "taken")
+    works[4].mkdir(parents=True)
+    (works[4] / "checkpoint.safetensors").touch()
+    log = Path(workflow.block_log([0, 1, 2, 3, 4]).format(**vars(runs[0])))
+    log.parent.mkdir(parents=True)
+    log.write_text(f"{runs[4]}: epoch 1/2, 9 s left\n{runs[3]}: epoch 1/2, 7 s left\n{runs[0]}: finished\n")
+    for file in workflow.figure_files("figure-4"):
+        Path(file).parent.mkdir(parents=True, exist_ok=True)
+        Path(file).touch()
+    text = status(workflow)
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if "|" in line]
+    states = ["missing", "interrupted", "running", "finished", "diverged", "outdated"]
+    assert rows[0] == ["experiment", "runs", *states]
+    assert rows[2] == ["one", "5", "0", "1", "1", "1", "1", "1"]
+    assert rows[3] == ["shared", "10", "5", "1", "1", "1", "1", "1"]
+    assert rows[4][1:] == rows[3][1:]
+    assert text.startswith("tiny: 2 of 10 runs are done; no Snakemake is at work")
+    assert "running:\n  resnet-8 batchnorm seed 3: epoch 1/2, 7 s left\n" in text
+    assert "interrupted:\n  resnet-8 batchnorm seed 4: epoch 1/2, 9 s left\n" in text
+    assert "diverged:\n  resnet-8 batchnorm seed 1: in epoch 2\n" in text
+    assert "outdated:\n  resnet-8 batchnorm seed 2\n" in text
+    assert "1 of 3 figures and tables are there; not yet: figure-2, sheet" in text
+    del held
+
+
+def test_a_snakemake_at_work_is_told_and_looking_makes_no_file(workflow, tmp_path):
+    assert "no Snakemake is at work" in status(workflow)
+    assert not (tmp_path / "results").exists()
+    lock(tmp_path / "results" / ".lock", "taken")
+    assert is_locked(tmp_path / "results" / ".lock")
+    assert "; a Snakemake is at work" in status(workflow)
+
+
+def test_times_are_said_as_a_person_says_them():
+    said = {seconds: duration(seconds) for seconds in (0.4, 99, 100, 3_600, 7_500, 10**6)}
+    assert list(said.values()) == ["0 s", "99 s", "2 min", "60 min", "2 h 5 min", "12 days"]
