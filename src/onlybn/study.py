@@ -140,20 +140,24 @@ class Training(_Strict):
 class Experiment(_Strict):
     """A named grid inside a study: architectures × regimes × variants."""
 
-    architectures: Annotated[list[ArchitectureName], NonEmpty] = Field(min_length=1)
-    regimes: Annotated[list[RegimeName], NonEmpty] = Field(min_length=1)
-    variants: Annotated[list[VariantName], NonEmpty] = Field(default=[DEFAULT_VARIANT], min_length=1)
+    architectures: Annotated[list[ArchitectureName], NonEmpty] = Field(min_length=1, description="networks")
+    regimes: Annotated[list[RegimeName], NonEmpty] = Field(min_length=1, description="what trains in each")
+    variants: Annotated[list[VariantName], NonEmpty] = Field(
+        default=[DEFAULT_VARIANT], min_length=1, description="how the weights, and γ and β, are drawn"
+    )
 
 
 class Definition(_Strict):
     """What a study file holds."""
 
-    dataset: Annotated[str, _choice("dataset", DATASETS)]
-    training: Training
+    dataset: Annotated[str, _choice("dataset", DATASETS)] = Field(description="which images, by name")
+    training: Training = Field(description="how every run trains: the keys below")
     seeds: Annotated[list[int], BeforeValidator(seeds_from)] = Field(
         description="a number of seeds, counted from 0, or a list of them"
     )
-    experiments: dict[Name, Experiment] = Field(min_length=1)
+    experiments: dict[Name, Experiment] = Field(
+        min_length=1, description="grids of runs by names of your own: the keys below"
+    )
     figures: dict[Annotated[str, _choice("figure", FIGURES)], list[str]] = Field(
         default={}, description="which experiments each figure draws"
     )

@@ -1,0 +1,64 @@
+"""Write again the parts of the documentation that come from the code or from measurements: `make docs`.
+
+A part stands between `<!-- made from NAME -->` and `<!-- end -->`; NAME is one of the tables below, or a
+committed file, which is copied.
+"""
+
+import re
+from pathlib import Path
+
+import yaml
+from pydantic import BaseModel
+from pydantic_core import PydanticUndefined
+from tabulate import tabulate
+
+from onlybn.study import Definition, Experiment, Training
+
+ROOT = Path(__file__).parents[1]
+PAGES = ("README.md", "docs/studies.md")
+
+
+def keys(model: type[BaseModel]) -> str:
+    """Return the keys of a part of a study file, as their model describes them."""
+    rows = []
+    for name, field in model.model_fields.items():
+        default = (
+            "" if field.default is PydanticUndefined else f"`{yaml.safe_dump(field.default).split()[0]}`"
+        )
+        if isinstance(field.default, list):
+            default = f"`[{', '.join(field.default)}]`"
+        rows.append([f"`{name}`", "needed" if field.is_required() else default, field.description])
+    return tabulate(rows, ["key", "default", "what"], tablefmt="pipe")
+
+
+def settings() -> str:
+    """Return the keys of config.yaml, as its comments describe them."""
+    lines = (ROOT / "config.yaml").read_text(encoding="utf-8").splitlines()
+    found = [match for line in lines if (match := re.fullmatch(r"(\w+): (\S+)(?: +# (.*))?", line))]
+    rows = [[f"`{key}`", f"`{value}`", what] for key, value, what in (match.groups() for match in found)]
+    return tabulate(rows, ["key", "default", "what"], tablefmt="pipe")
+
+
+TABLES = {
+    "the keys of a study": lambda: keys(Definition),
+    "the keys of training": lambda: keys(Training),
+    "the keys of an experiment": lambda: keys(Experiment),
+    "the keys of config.yaml": settings,
+}
+
+
+def written(text: str) -> str:
+    """Return a page with its made parts made anew."""
+
+    def part(match: re.Match) -> str:
+        name = match[1]
+        content = TABLES[name]() if name in TABLES else (ROOT / name).read_text(encoding="utf-8").rstrip()
+        return f"<!-- made from {name} -->\n{content}\n<!-- end -->"
+
+    return re.sub(r"<!-- made from (.+?) -->\n.*?<!-- end -->", part, text, flags=re.DOTALL)
+
+
+if __name__ == "__main__":
+    for page in PAGES:
+        path = ROOT / page
+        path.write_text(written(path.read_text(encoding="utf-8")), encoding="utf-8")

@@ -1,0 +1,25 @@
+"""Where in a network does BatchNorm turn channels off?
+
+The paper counts γ near 0 over whole networks; the collected tables know each channel's stage. After
+`make reproduce`, run this in the project's folder: whole (`python examples/gamma_by_stage.py results/digits`),
+or cell by cell in Jupyter or an editor that knows `# %%`.
+"""
+
+# %%
+import sys
+
+import pandas as pd
+import seaborn as sns
+
+study = sys.argv[1] if "ipykernel" not in sys.modules else "results/digits"
+channels = pd.read_parquet(f"{study}/experiments/features/affine.parquet")
+channels["near zero"] = 100.0 * (channels["gamma"].abs() < 0.05)
+groups = channels.groupby(["architecture", "regime", "seed", "stage"], observed=True)
+runs = groups["near zero"].mean().reset_index()
+runs.pivot_table("near zero", ["architecture", "regime"], "stage", observed=True).round(1)
+
+# %%
+style = {"kind": "line", "marker": "o", "height": 2.5, "errorbar": "sd"}
+grid = sns.relplot(runs, x="stage", y="near zero", hue="regime", col="architecture", **style)
+grid.set_axis_labels("stage (0: stem)", "|γ| < 0.05 (% of channels)").set_titles("{col_name}")
+grid.savefig("gamma_by_stage.png")

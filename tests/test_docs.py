@@ -1,0 +1,64 @@
+"""The documentation: its made parts are up to date, and what it says of the results is complete."""
+
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+import yaml
+from conftest import ROOT, run_columns
+
+from onlybn.schemas import SCHEMAS
+
+REFERENCE = ROOT / "results" / "reference" / "digits"
+
+
+def generator():
+    found = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
+    module = importlib.util.module_from_spec(found)
+    found.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("page", generator().PAGES)
+def test_the_made_parts_of_a_page_are_up_to_date(page):
+    text = (ROOT / page).read_text()
+    assert "<!-- made from " in text
+    assert generator().written(text) == text, "make docs"
+
+
+def test_every_setting_is_described():
+    from onlybn.configuration import SETTINGS
+
+    described = generator().settings()
+    assert set(SETTINGS) == set(yaml.safe_load((ROOT / "config.yaml").read_text()))
+    assert all(re.search(rf"^\| `{key}` +\| `\S+` +\| \S", described, re.M) for key in SETTINGS)
+
+
+def test_the_page_on_results_tells_every_column_and_no_other():
+    there = {"experiment", *run_columns("resnet-14", "all", 0)}
+    there |= {name for schema in SCHEMAS.values() for name in schema.names}
+    for file in REFERENCE.rglob("*.parquet"):
+        there |= set(pd.read_parquet(file).columns)
+    page = (ROOT / "docs" / "results.md").read_text()
+    first_cells = re.findall(r"^\| (`.+?) \|", page, re.M)
+    told = {name for cell in first_cells for name in re.findall(r"`(\w+)`", cell)}
+    without_deviations = {name for name in there if name.removesuffix("_std") not in there - {name}}
+    assert told >= without_deviations
+    assert told <= there
+
+
+def test_links_between_pages_lead_to_files():
+    for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), ROOT / "results/reference/README.md"]:
+        for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text()):
+            assert target.startswith("https://") or (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_the_notebook_style_example_answers_its_question(tmp_path):
+    environment = os.environ | {"MPLBACKEND": "agg"}
+    command = [sys.executable, ROOT / "examples" / "gamma_by_stage.py", REFERENCE]
+    subprocess.run(command, cwd=tmp_path, env=environment, check=True, timeout=120)
+    assert (tmp_path / "gamma_by_stage.png").stat().st_size > 10_000
