@@ -1,8 +1,8 @@
 """Where in a network does BatchNorm turn channels off?
 
 The paper counts γ near 0 over whole networks; the collected tables know each channel's stage. After
-`make reproduce`, run this in the project's folder: whole (`python examples/gamma_by_stage.py results/digits`),
-or cell by cell in Jupyter or an editor that knows `# %%`.
+`make reproduce`, run this in the project's folder, whole (`python examples/gamma_by_stage.py results/digits`)
+or cell by cell in an editor that knows `# %%`.
 """
 
 # %%
