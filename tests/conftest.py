@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from checkout import ROOT
+from checkout import ROOT, STUDY, Checkout
 
 from onlybn.datasets.prepare import prepare
 from onlybn.datasets.small import SmallImages, Split, read
@@ -43,6 +43,14 @@ def run_columns(name: str, regime: str, seed: int, **changes) -> dict:
         **counts(name),
     }
     return columns | changes
+
+
+@pytest.fixture(scope="session")
+def reproduced(tmp_path_factory) -> Checkout:
+    """A checkout in which the tiny study was run once, whole; tests leave it complete."""
+    checkout = Checkout(tmp_path_factory.mktemp("checkout"), STUDY)
+    checkout.text = checkout.ok()
+    return checkout
 
 
 @pytest.fixture(scope="session", autouse=True)

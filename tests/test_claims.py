@@ -7,7 +7,16 @@ import pandas as pd
 import pytest
 from conftest import run_columns
 
-from onlybn.tables.claims import CIFAR10_TRAINING, CLAIMS, IMAGENET_TRAINING, Estimate, markdown, numbers
+from onlybn.tables.claims import (
+    CIFAR10_TRAINING,
+    CLAIMS,
+    IMAGENET_TRAINING,
+    Estimate,
+    beside,
+    caption,
+    numbers,
+    shown,
+)
 from onlybn.variants import DEFAULT
 
 CIFAR_BATCHNORM = {
@@ -207,4 +216,19 @@ def test_every_claim_of_the_paper_has_a_row_with_its_section_and_published_value
     rows = verdicts(*SETTINGS["CIFAR-10"])
     assert len(rows) == len(CLAIMS) == 32
     assert (rows[["section", "published", "statement"]] != "").all(axis=None)
-    assert len(markdown(rows).splitlines()) == 34
+    assert len(shown(rows)) == 32
+    assert all(
+        f"{count} {verdict}" in caption(rows) for verdict, count in rows["verdict"].value_counts().items()
+    )
+
+
+def test_beside_a_figure_stand_the_claims_that_the_paper_makes_of_it_judged_by_its_table():
+    metrics, affine, *_ = World("cifar10", CIFAR10_TRAINING).tables
+    rows = beside("figure-2", "metrics", metrics).set_index("statement")
+    assert rows.loc["ResNet-110, BatchNorm", ["published", "verdict"]].tolist() == [
+        "69.5 % (± 2)",
+        "reproduced",
+    ]
+    assert not any("ResNet-50" in statement for statement in rows.index)  # ImageNet's
+    assert beside("figure-5", "affine", affine)["verdict"].tolist() == ["reproduced"]
+    assert beside("figure-g", "affine", affine).empty

@@ -26,8 +26,8 @@ from onlybn.figures import (
 from onlybn.figures.draw import draw
 from onlybn.models import build
 from onlybn.schemas import missing
-from onlybn.summaries import finals, over_seeds, read
-from onlybn.tables import TABLES, accuracy, dead_relu, failed, near_zero, table_1
+from onlybn.summaries import RUN, finals, over_seeds, read
+from onlybn.tables import TABLES, accuracy, dead_relu, failed, near_zero, provenance, table_1
 from onlybn.tables.make import make
 
 
@@ -290,7 +290,7 @@ def test_appendix_e2_shows_means_with_and_without_the_runs_at_chance():
     assert means == {"all": 36, "trained": 62}
     (row,) = failed.numbers(metrics).to_dict("records")
     assert (row["runs"], row["failed"], row["top_1"], row["top_1_trained"]) == (2, 1, 36, 62)
-    assert "gamma-one" in failed.markdown(failed.numbers(metrics))
+    assert "gamma-one" in failed.shown(failed.numbers(metrics))["variant"].item()
 
 
 def test_appendix_f_places_random_k_at_k_and_batchnorm_at_none():
@@ -321,7 +321,7 @@ def test_every_table_is_made_even_where_every_run_diverged(table, tmp_path):
     files = [tmp_path / f"{kind}.parquet" for kind in TABLES[table][1:]]
     for file in files:
         TABLES_OF[file.stem](points).to_parquet(file)
-    make(table, files, tmp_path / table)
+    make(table, "s", files, tmp_path / table)
     assert (tmp_path / f"{table}.md").read_text()
 
 
@@ -332,25 +332,42 @@ def test_the_accuracy_table_shows_mean_deviation_n_and_what_diverged():
             collected({("resnet-32", "all"): 60.0}, seeds=[0]),
         ]
     )
-    lines = accuracy.markdown(accuracy.numbers(metrics)).splitlines()
-    assert "50.5 ± 0.7 (n = 2)" in lines[2]
-    assert "diverged (2)" in lines[2]
-    assert "60.0 (n = 1)" in lines[3]
+    rows = accuracy.shown(accuracy.numbers(metrics)).set_index("network")
+    assert rows.loc["resnet-14"].to_dict() == {"all": "50.5 ± 0.7 (n = 2)", "output": "diverged (2)"}
+    assert rows.loc["resnet-32", "all"] == "60.0 (n = 1)"
 
 
 def test_table_1_shows_batchnorms_share():
     counts = build("resnet-110", channels=3, classes=10).parameter_counts()
     table = table_1.numbers(pd.DataFrame([{"architecture": "resnet-110", "dataset": "cifar10"} | counts]))
     assert table["batchnorm_percent"].round(2).tolist() == [0.48]
-    assert "1,730,714" in table_1.markdown(table)
+    assert table_1.shown(table)["all"].item() == 1_730_714
 
 
-def test_tables_come_as_csv_markdown_and_parquet(tmp_path):
+def test_tables_come_as_csv_markdown_parquet_and_a_page(tmp_path):
     collected({("resnet-14", "all"): 50.0}).to_parquet(tmp_path / "metrics.parquet")
-    make("accuracy", [tmp_path / "metrics.parquet"], tmp_path / "accuracy")
+    make("accuracy", "s", [tmp_path / "metrics.parquet"], tmp_path / "accuracy")
     assert pd.read_csv(tmp_path / "accuracy.csv")["top_1"].tolist() == [50.5]
     assert pd.read_parquet(tmp_path / "accuracy.parquet")["n"].tolist() == [2]
     assert (tmp_path / "accuracy.md").read_text().startswith("| network")
+    page = (tmp_path / "accuracy.html").read_text()
+    assert "<td class='number'>50.5 ± 0.7 (n = 2)</td>" in page
+    assert "<td class='word'>69.5 % (± 2)</td>" in page
+    assert "Study s; n = 2 seeds." in (tmp_path / "accuracy.rst").read_text()
+
+
+def test_provenance_has_a_row_per_run_with_its_accuracy_but_where_it_diverged():
+    points = {("resnet-14", "all"): 50.0, ("resnet-14", "output"): None}
+    metrics = collected(points, seeds=[0])
+    runs = metrics.drop_duplicates(RUN)[[*RUN, "training"]].assign(trainable_parameters=1)
+    told = {"resumed": [0, 2], "commit": ["0123456789abcdef+", None], "seconds": 90.0, "device_name": "a CPU"}
+    runs = whole("runs", runs.assign(**told))
+    held = provenance.numbers(runs, metrics)
+    assert held["top_1"].fillna(-1).tolist() == [50, -1]
+    assert "2 runs: 1 finished, 1 diverged, 1 resumed from a checkpoint; 3.0 minutes" in provenance.caption(
+        held
+    )
+    assert provenance.shown(held)["commit"].fillna("").tolist() == ["0123456789+", ""]
 
 
 def test_drawing_and_collecting_import_no_torch():

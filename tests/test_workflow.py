@@ -12,40 +12,16 @@ from pathlib import Path
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from checkout import Checkout
+from checkout import STUDY, Checkout
 
 from onlybn import figures as paper
 
-STUDY = """
-dataset: digits
-training: {epochs: 1, batch_size: 128, learning_rate: 0.1, flip: false}
-seeds: 2
-experiments:
-  affine: {architectures: [resnet-8], regimes: [all, no-affine]}
-  batchnorm: {architectures: [resnet-8, resnet-14, wrn-14-2], regimes: [batchnorm]}
-  one: {architectures: [resnet-8], regimes: [all, batchnorm]}
-figures:
-  figure-1: [affine]
-  figure-2: [affine, batchnorm]
-  figure-3: [batchnorm]
-  figure-5: [one]
-  figure-6: [one]
-  figure-7: [one]
-tables: {table-1: [batchnorm], accuracy: [affine, batchnorm], dead-relu: [one]}
-"""
+CLOCK = ["seconds", "training_images_per_second", "seeds_together"]
 
 
 @pytest.fixture
 def fresh(tmp_path):
     return Checkout(tmp_path, STUDY)
-
-
-@pytest.fixture(scope="module")
-def reproduced(tmp_path_factory):
-    """A checkout in which the tiny study was run once, whole; tests leave it complete."""
-    checkout = Checkout(tmp_path_factory.mktemp("checkout"), STUDY)
-    checkout.text = checkout.ok()
-    return checkout
 
 
 def test_one_command_trains_measures_and_draws(reproduced):
@@ -178,6 +154,10 @@ def test_a_whole_study_repeated_gives_the_same_bytes_in_another_order_and_block_
     found, expected = fresh.digests(), reproduced.digests()
     assert len(found) > 50
     assert {file: expected.get(file) for file in found} == found
+    runs = [c.folder / "results/tiny/tables/provenance.parquet" for c in (fresh, reproduced)]
+    # How long a run took, and with which others, may differ.
+    found, expected = (pd.read_parquet(file).drop(columns=CLOCK) for file in runs)
+    pd.testing.assert_frame_equal(found, expected)
 
 
 @pytest.mark.parametrize("asked_by", [signal.SIGINT, signal.SIGTERM])  # a terminal's Ctrl-C, a scheduler
@@ -272,9 +252,15 @@ def test_collect_refuses_to_mix_runs_of_different_data_or_replicates_of_differen
     shutil.copytree(folders[1], mixed)
     record = json.loads((mixed / "run.json").read_text())
     (mixed / "run.json").write_text(json.dumps(record | {"dataset_checksum": "0"}))
+    (run, _) = collect("e", "runs", folders).to_pylist()
+    assert run["digest"] == record["digest"]
+    assert (run["device"], run["resumed"], run["seeds_together"]) == ("cpu", 0, f"[{run['seed']}]")
     assert collect("e", "affine", folders).num_rows == 2 * 336  # channels of ResNet-8
     with pytest.raises(UserError, match="experiment e mixes runs of different data"):
         collect("e", "affine", [folders[0], mixed])
+    (mixed / "run.json").write_text(json.dumps(record | {"commit": ["?"]}))
+    with pytest.raises(UserError, match=r"run.json is damaged \(.*to train the run again"):
+        collect("e", "runs", [mixed])
     (mixed / "run.json").write_text(json.dumps(record | {"computed": {"processes": 4}}))
     with pytest.raises(UserError, match="experiment e mixes replicates trained by 1 and by 4 processes"):
         collect("e", "affine", [folders[0], mixed])

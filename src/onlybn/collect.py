@@ -1,8 +1,9 @@
 """The collect stage: the tables of an experiment's runs, stacked, with each run's columns; no arithmetic."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -10,12 +11,14 @@ import pyarrow.parquet as pq
 from onlybn.analyses import ANALYSES
 from onlybn.errors import UserError
 from onlybn.models import architecture
-from onlybn.schemas import missing
+from onlybn.schemas import SCHEMAS, missing
 from onlybn.storage import COUNTS, read_record
 
 
 def collect(experiment: str, table: str, folders: Iterable[Path]) -> pa.Table:
     """Stack `{table}.parquet` of the runs' folders, in their order, behind the columns of each run.
+
+    The table `runs` is stacked from their `run.json`: a row per run of where it comes from.
 
     A run whose table is empty, since it diverged, has one row of missing values, so that it is counted.
     Raises UserError if a run is damaged, if the runs were not trained on the same data, or replicates not by
@@ -50,16 +53,7 @@ def collect(experiment: str, table: str, folders: Iterable[Path]) -> pa.Table:
             "training": json.dumps(record["training"], sort_keys=True),
             **{name: record["counts"][name] for name in COUNTS},
         }
-        path = folder / f"{table}.parquet"
-        again = f"delete {path} to measure" if table in ANALYSES else f"delete {folder} to train"
-        try:
-            rows = pq.read_table(path)
-        except (OSError, pa.ArrowException) as error:
-            raise UserError(f"{path} is missing or damaged ({error}); {again} it again") from None
-        if lacking := missing(table, rows.column_names):
-            raise UserError(f"{path} lacks the columns {', '.join(lacking)}; {again} it again")
-        if rows.num_rows == 0:
-            rows = pa.table([pa.nulls(1, field.type) for field in rows.schema], rows.schema)
+        rows = _recorded(record, folder) if table == "runs" else _measured(table, folder)
         named = {name: _constant(value, rows.num_rows) for name, value in columns.items()}
         parts.append(pa.table({**named, **{name: rows[name] for name in rows.column_names}}))
     if len(trained_on) > 1:
@@ -69,6 +63,36 @@ def collect(experiment: str, table: str, folders: Iterable[Path]) -> pa.Table:
             " checksums in run.json; delete the runs of the data you do not want"
         )
     return pa.concat_tables(parts).unify_dictionaries().combine_chunks()
+
+
+def _recorded(record: Mapping[str, Any], folder: Path) -> pa.Table:
+    """Return a row of where a run comes from, as its record tells it."""
+    computed = record["computed"]
+    try:
+        told = {**record, **computed, **record["wall_clock"]} | {
+            "seeds_together": json.dumps(computed.get("seeds_together")),
+            "resumed": len(computed.get("resumed", [])),
+            "versions": ", ".join(f"{name} {value}" for name, value in record.get("versions", {}).items()),
+        }
+        return pa.Table.from_pylist([told], SCHEMAS["runs"])
+    except (pa.ArrowException, AttributeError, TypeError) as error:
+        raise UserError(
+            f"{folder / 'run.json'} is damaged ({error}); delete {folder} to train the run again"
+        ) from None
+
+
+def _measured(table: str, folder: Path) -> pa.Table:
+    path = folder / f"{table}.parquet"
+    again = f"delete {path} to measure" if table in ANALYSES else f"delete {folder} to train"
+    try:
+        rows = pq.read_table(path)
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(f"{path} is missing or damaged ({error}); {again} it again") from None
+    if lacking := missing(table, rows.column_names):
+        raise UserError(f"{path} lacks the columns {', '.join(lacking)}; {again} it again")
+    if rows.num_rows == 0:
+        return pa.table([pa.nulls(1, field.type) for field in rows.schema], rows.schema)
+    return rows
 
 
 def _constant(value: str | int, rows: int) -> pa.Array:

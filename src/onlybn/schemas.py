@@ -1,10 +1,32 @@
-"""The columns of a run's tables, which collected tables have behind those of the run."""
+"""The columns of a run's tables, and of its record, which collected tables have behind those of the run."""
 
 from collections.abc import Iterable
 
 import pyarrow as pa
 
 SCHEMAS = {
+    "runs": pa.schema(
+        [
+            ("digest", pa.string()),
+            ("diverged_epoch", pa.int64()),
+            ("dataset_checksum", pa.string()),
+            ("frozen_digest", pa.string()),
+            ("device", pa.string()),
+            ("device_name", pa.string()),
+            ("machine", pa.string()),
+            ("precision_asked", pa.string()),
+            ("precision", pa.string()),
+            ("deterministic", pa.bool_()),
+            ("processes", pa.int64()),
+            ("threads", pa.int64()),
+            ("seeds_together", pa.string()),
+            ("resumed", pa.int64()),
+            ("commit", pa.string()),
+            ("versions", pa.string()),
+            ("seconds", pa.float64()),
+            ("training_images_per_second", pa.float64()),
+        ]
+    ),
     "metrics": pa.schema(
         [
             ("epoch", pa.int32()),

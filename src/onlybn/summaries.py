@@ -117,6 +117,16 @@ def by_panel(points: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(placed).reset_index(drop=True).sort_values(["panel", "regime", "x"], ignore_index=True)
 
 
+def ranges(points: pd.DataFrame) -> str:
+    """Say between which values the means `y`, in percent, of each regime lie."""
+    means = points.dropna(subset="y").groupby("regime")["y"].agg(["min", "max"])
+    phrases = [
+        f"{low:.1f} % ({regime})" if low == high else f"{low:.1f} to {high:.1f} % ({regime})"
+        for regime, low, high in means.itertuples()
+    ]
+    return " and ".join(phrases) or "no run finished"
+
+
 def seeds_phrase(points: pd.DataFrame) -> str:
     """Say how many seeds the points were measured with, and what became of runs outside the means."""
     counted = points.drop_duplicates(["architecture", "regime", "variant"])

@@ -2,7 +2,7 @@
 
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,12 @@ from onlybn import datasets, figures, jobs, storage, tables
 from onlybn.analyses import ANALYSES
 from onlybn.configuration import open_study
 from onlybn.errors import UserError
+from onlybn.report import PLACES, title
 from onlybn.study import Run, Study
 
-COLLECTED = ("metrics", "affine", *ANALYSES)
+COLLECTED = ("runs", "metrics", "affine", *ANALYSES)
 FIGURE_FILES = (".pdf", ".png", ".parquet", ".rst")
-TABLE_FILES = (".csv", ".md", ".parquet")
+TABLE_FILES = (".csv", ".md", ".parquet", ".html", ".rst")
 
 
 class Workflow:
@@ -124,13 +125,27 @@ class Workflow:
     def experiment_runs(self, wildcards: Any) -> list[str]:
         """Return what a collected table is made from: its runs' records and tables."""
         folders = [self.places(run)[0] for run in self.study.runs(wildcards.experiment)]
-        return [
-            f"{folder}/{file}"
-            for folder in folders
-            for file in ("run.json", f"{wildcards.collected}.parquet")
-        ]
+        read = ["run.json"]
+        if wildcards.collected != "runs":
+            read.append(f"{wildcards.collected}.parquet")
+        return [f"{folder}/{file}" for folder in folders for file in read]
 
     # draw
+
+    @cached_property
+    def tables(self) -> dict[str, list[str]]:
+        """The study's tables and their experiments: those that it names, and its runs' provenance.
+
+        That is one table for the experiments of which `main` needs runs, and one for the others', so that
+        `main` trains nothing for it.
+        """
+        named = self.study.definition.tables
+        drawn = self.study.definition.figures | named
+        drawn.pop("table-1", None)  # which needs no run
+        used = {e: None for name in drawn if name in (*figures.MAIN, *tables.MAIN) for e in drawn[name]}
+        others = {e: None for experiments in drawn.values() for e in experiments if e not in used}
+        provenance = {"provenance": [*used], "provenance-appendices": [*others]}
+        return named | {name: experiments for name, experiments in provenance.items() if experiments}
 
     def figure_files(self, figure: str) -> list[str]:
         """Return the files of a figure, or their pattern."""
@@ -148,12 +163,12 @@ class Workflow:
     def table_inputs(self, wildcards: Any) -> list[str]:
         """Return the collected tables of the experiments that a table shows, and no others."""
         _, *kinds = tables.TABLES[wildcards.table]
-        wanted = self.study.definition.tables[wildcards.table]
+        wanted = self.tables[wildcards.table]
         if kinds == ["parameter_counts"]:
             return [self.parameter_counts]
-        if len(kinds) == 1:
+        if wildcards.table != "claims":
             return self._collected(wanted, kinds)
-        # Of several kinds, an experiment gives its metrics and what the study's figures draw of it.
+        # For the claims, an experiment gives its metrics and what the study's figures draw of it.
         return [
             file for experiment in wanted for file in self._collected([experiment], self._drawn(experiment))
         ]
@@ -185,7 +200,7 @@ class Workflow:
         """The short targets: a figure's or table's name, or `sheet`, and its files."""
         drawn = {name: self.figure_files(name) for name in self.study.definition.figures}
         sheet = {"sheet": [self.sheet]} if drawn else {}
-        return drawn | sheet | {name: self.table_files(name) for name in self.study.definition.tables}
+        return drawn | sheet | {name: self.table_files(name) for name in self.tables}
 
     @property
     def main(self) -> list[str]:
@@ -197,6 +212,30 @@ class Workflow:
     def everything(self) -> list[str]:
         """The files of every figure and table of the study, the appendices' included."""
         return [file for files in self.targets.values() for file in files]
+
+    # report
+
+    def reported(self, files: list[str], report: Callable[..., str]) -> list[str]:
+        """Return the files, with each picture and page flagged by Snakemake's `report`.
+
+        Its place, title and description are the figure's or table's; categories are numbered from 1.
+        """
+        shown = [file for file in files if file.endswith((".png", ".html")) and file != self.sheet]
+        placed = {Path(file).stem for file in shown}
+        categories = [name for name, members in PLACES.items() if placed & members.keys()]
+
+        def flagged(file: str) -> str:
+            name = Path(file).stem
+            (category,) = [c for c in categories if name in PLACES[c]]
+            return report(
+                file,
+                # Snakemake takes captions to be named from the Snakefile's folder.
+                caption=str(Path(file).with_suffix(".rst").absolute()),
+                category=f"{categories.index(category) + 1} {category}",
+                labels={"shows": title(name)},
+            )
+
+        return [flagged(file) if file in shown else file for file in files]
 
     # the whole
 
@@ -210,7 +249,7 @@ class Workflow:
             "experiment": self.study.experiments,
             "collected": COLLECTED,
             "figure": definition.figures,
-            "table": definition.tables,
+            "table": self.tables,
             "dataset": [definition.dataset],
             "seed": map(str, definition.seeds),
             "analysis": ANALYSES,

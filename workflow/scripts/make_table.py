@@ -6,4 +6,4 @@ with job(Path(snakemake.log[0])):
     from onlybn.tables.make import make
 
     target = Path(snakemake.output[0]).with_suffix("")
-    make(snakemake.wildcards.table, map(Path, snakemake.input), target)
+    make(snakemake.wildcards.table, target.parents[1].name, map(Path, snakemake.input), target)

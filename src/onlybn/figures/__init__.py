@@ -33,3 +33,9 @@ FIGURES: dict[str, tuple[str, str]] = {
 }
 # What `main` draws; the appendices' come with `all`.
 MAIN = tuple(f"figure-{number}" for number in range(1, 8))
+
+
+def numbered(figure: str) -> str:
+    """Return what a figure is called: Figure 2, or for `figure-g-layers` Figure G, by layer."""
+    letter, _, extension = figure.removeprefix("figure-").partition("-")
+    return f"Figure {letter.upper()}" + (f", by {extension.removesuffix('s')}" if extension else "")

@@ -8,24 +8,29 @@ from pathlib import Path
 import matplotlib as mpl
 import pyarrow as pa
 
+from onlybn import report
 from onlybn.datasets import DATASETS
 from onlybn.errors import UserError
-from onlybn.figures import FIGURES
+from onlybn.figures import FIGURES, numbered
 from onlybn.files import write_table, written_whole
 from onlybn.summaries import read, seeds_phrase
+from onlybn.tables.claims import beside as beside_paper
 
 
 def draw(figure: str, study: str, tables: Iterable[Path], target: Path) -> None:
     """Draw a figure from its experiments' tables into `target` with .pdf, .png, .parquet and .rst.
 
     The Parquet holds exactly the numbers drawn, the last one the caption, which stands below the picture
-    too. Raises UserError if the tables hold nothing that the figure shows.
+    too, and what the paper claims of the figure. Raises UserError if the tables hold nothing that the
+    figure shows.
     """
     mpl.use("agg")
     from matplotlib import pyplot as plt
 
-    module = import_module(f"onlybn.figures.{FIGURES[figure][0]}")
-    numbers = module.numbers(read(tables))
+    name, kind = FIGURES[figure]
+    module = import_module(f"onlybn.figures.{name}")
+    table = read(tables)
+    numbers = module.numbers(table)
     if numbers.empty:
         raise UserError(f"{figure}: the study {study} has no run that this figure shows")
     epochs = int(numbers["epochs"].max())
@@ -43,12 +48,10 @@ def draw(figure: str, study: str, tables: Iterable[Path], target: Path) -> None:
         picture.canvas.draw()
         low = min(0, *(legend.get_window_extent().y0 for legend in picture.legends), 0)
         characters = int(picture.get_figwidth() * 22)
-        letter, _, extension = figure.removeprefix("figure-").partition("-")
-        name = f"Figure {letter.upper()}" + (f", by {extension.removesuffix('s')}" if extension else "")
         picture.text(
             0.01,
             low / picture.bbox.height - 0.02,
-            textwrap.fill(f"{name}. {caption}", characters),
+            textwrap.fill(f"{numbered(figure)}. {caption}", characters),
             va="top",
             fontsize=6,
         )
@@ -58,4 +61,5 @@ def draw(figure: str, study: str, tables: Iterable[Path], target: Path) -> None:
         plt.close(picture)
     write_table(target.with_suffix(".parquet"), pa.Table.from_pandas(numbers, preserve_index=False))
     with written_whole(target.with_suffix(".rst")) as beside:
-        beside.write_text(caption + "\n", encoding="utf-8")
+        claims = beside_paper(figure, kind, table)
+        beside.write_text(report.description(caption, claims), encoding="utf-8")

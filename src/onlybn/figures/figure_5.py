@@ -5,7 +5,7 @@ from matplotlib.figure import Figure
 
 from onlybn.figures import style
 from onlybn.figures.distribution import COMPARED
-from onlybn.summaries import by_panel, over_seeds, per_run
+from onlybn.summaries import by_panel, over_seeds, per_run, ranges
 
 THRESHOLD = 0.01
 
@@ -29,5 +29,6 @@ def caption(numbers: pd.DataFrame) -> str:
     """Say what to see."""
     return (
         "Share of γ, over all BatchNorm channels, whose absolute value is below 0.01. The paper finds a"
-        " quarter to a half of them when BatchNorm alone trains, and about 5 % when everything does."
+        " quarter to a half of them when BatchNorm alone trains, and about 5 % when everything does;"
+        f" here {ranges(numbers)}."
     )

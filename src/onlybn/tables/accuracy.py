@@ -5,20 +5,29 @@ import pandas as pd
 from onlybn.summaries import finals, over_seeds
 from onlybn.variants import DEFAULT
 
+WORDS = ("network",)
+
 
 def numbers(metrics: pd.DataFrame) -> pd.DataFrame:
     """Return a row per architecture, regime and variant: top-1 and top-5 in percent, n, what failed."""
     return over_seeds(finals(metrics))
 
 
-def markdown(numbers: pd.DataFrame) -> str:
+def shown(numbers: pd.DataFrame) -> pd.DataFrame:
     """Return a row per network and a column per regime: mean ± standard deviation (n) of top-1."""
     cells = numbers.assign(cell=[_cell(row) for row in numbers.itertuples()])
     variant = numbers["variant"].ne(DEFAULT)
     cells["network"] = cells["architecture"] + (" " + cells["variant"]).where(variant, "")
     wide = cells.pivot(index="network", columns="regime", values="cell").fillna("")
     wide = wide.reindex(index=cells["network"].unique(), columns=numbers["regime"].unique())
-    return wide.to_markdown(disable_numparse=True, colalign=("left", *["right"] * len(wide.columns)))
+    return wide.reset_index()
+
+
+def caption(numbers: pd.DataFrame) -> str:
+    """Say what to see."""
+    top_1 = numbers.loc[numbers["regime"] == "batchnorm", "top_1"].dropna()
+    climbs = f" BatchNorm alone reaches {top_1.min():.1f} to {top_1.max():.1f} %." if len(top_1) else ""
+    return f"Final test accuracy, top-1 in percent, by network and by what trains.{climbs}"
 
 
 def _cell(point) -> str:

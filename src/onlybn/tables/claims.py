@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from onlybn.datasets import DATASETS
 from onlybn.figures.figure_5 import THRESHOLD
 from onlybn.figures.figure_7 import dead_percent
 from onlybn.models import architecture
@@ -44,6 +45,20 @@ PUBLISHED = {
     "cifar10": ("CIFAR-10", CIFAR10_TRAINING),
     "cifar10-jpeg": ("CIFAR-10", CIFAR10_TRAINING),
     "imagenet": ("ImageNet", IMAGENET_TRAINING),
+}
+
+WORDS = (
+    *("id", "section", "dataset", "statement", "published"),
+    *("measured", "coverage", "verdict", "reason"),
+)
+# Figure or table of a study: where the paper says what it shows.
+SECTIONS = {f"figure-{number}": f"Figure {number}" for number in range(1, 8)} | {
+    "figure-c2": "Appendix C",
+    "figure-e2": "Appendix E.2",
+    "accuracy": "Figure 2",
+    "accuracy-vgg": "Appendix C",
+    "near-zero": "Figure 5",
+    "dead-relu": "Figure 7",
 }
 
 POSITIVE = (0.0, math.inf)
@@ -648,13 +663,17 @@ def numbers(
 ) -> pd.DataFrame:
     """Return a row per claim: published, measured with its 95 % interval, n, coverage, verdict, reason."""
     tables = {"metrics": metrics, "affine": affine, "clamping": clamping, "activations": activations}
+    return _judged(CLAIMS, tables)
+
+
+def _judged(claims: Iterable[Claim], tables: Mapping[str, pd.DataFrame | None]) -> pd.DataFrame:
     there = [table for table in tables.values() if table is not None and len(table)]
     dataset = there[0]["dataset"].iloc[0]
     trainings = {text for table in there for text in table["training"].unique()}
     setting, schedule = PUBLISHED.get(dataset, (None, {}))
     as_published = setting is not None and all(_agrees(json.loads(t), schedule) for t in trainings)
     measured = Measured(tables)
-    return pd.DataFrame([_row(claim, measured, dataset, setting, as_published) for claim in CLAIMS])
+    return pd.DataFrame([_row(claim, measured, dataset, setting, as_published) for claim in claims])
 
 
 def _agrees(training: Mapping[str, object], schedule: Mapping[str, object]) -> bool:
@@ -710,14 +729,37 @@ def _row(
     }
 
 
-def markdown(numbers: pd.DataFrame) -> str:
-    """Return the claims as a table: long measurements are shortened, whole in the Parquet and CSV."""
-    shown = numbers.assign(
+def shown(numbers: pd.DataFrame) -> pd.DataFrame:
+    """Return the claims with long measurements shortened; they are whole in the Parquet and CSV."""
+    return numbers[[*WORDS, "n"]].assign(
         measured=numbers["measured"].map(_shortened), reason=numbers["reason"].map(_shortened)
     )
-    return shown[
-        ["id", "section", "dataset", "published", "measured", "n", "coverage", "verdict", "reason"]
-    ].to_markdown(index=False)
+
+
+def caption(numbers: pd.DataFrame) -> str:
+    """Say how many claims have which verdict, and what the verdicts mean."""
+    counted = ", ".join(f"{count} {verdict}" for verdict, count in numbers["verdict"].value_counts().items())
+    return (
+        f"What the paper says, and what was measured with its 95 % interval over seeds: {counted}. Under the"
+        " paper's dataset and schedule a claim is reproduced if every interval lies in the published range,"
+        " contradicted if one lies outside. Elsewhere only directions are judged: consistent or inconsistent."
+    )
+
+
+def beside(name: str, kind: str, table: pd.DataFrame) -> pd.DataFrame:
+    """Return what the paper claims of a figure or table: statement, published, measured and verdict.
+
+    Judged by `table`, the collected one that it is made from; claims about other data than the study's, or
+    what stands in for it, are left out. Empty where the paper claims nothing that this table could show.
+    """
+    setting = "ImageNet" if DATASETS[table["dataset"].iloc[0]].photographs else "CIFAR-10"
+    there = [claim for claim in CLAIMS if claim.dataset == setting and name in SECTIONS]
+    claims = [claim for claim in there if claim.section.endswith(SECTIONS[name])]
+    columns = ["statement", "published", "measured", "verdict"]
+    if not claims:
+        return pd.DataFrame(columns=columns)
+    judged = _judged(claims, {kind: table})
+    return judged.assign(measured=judged["measured"].map(_shortened))[columns]
 
 
 def _shortened(text: str, length: int = 160) -> str:

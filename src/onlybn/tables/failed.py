@@ -4,6 +4,8 @@ import pandas as pd
 
 from onlybn.summaries import finals, over_seeds, stuck
 
+WORDS = ("architecture", "regime", "variant")
+
 
 def numbers(metrics: pd.DataFrame) -> pd.DataFrame:
     """Return a row per architecture, regime and variant: runs, how many failed, means with and without.
@@ -21,15 +23,18 @@ def numbers(metrics: pd.DataFrame) -> pd.DataFrame:
     return points
 
 
-def markdown(numbers: pd.DataFrame) -> str:
-    """Return the rows with at least one failed run, or a sentence if there is none."""
+def shown(numbers: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows with at least one failed run."""
     failed = numbers[numbers["failed"] > 0]
-    if failed.empty:
-        return f"None of {numbers['runs'].sum()} runs failed to train."
-    shown = failed[["architecture", "regime", "variant", "runs", "diverged", "at_chance"]].assign(
-        **{
-            "mean top-1": failed["top_1"].map("{:.1f}".format),
-            "without failed": failed["top_1_trained"].astype(float).map("{:.1f}".format),
-        }
+    return failed[["architecture", "regime", "variant", "runs", "diverged", "at_chance"]].assign(
+        **{"mean top-1": failed["top_1"], "without failed": failed["top_1_trained"].astype(float)}
     )
-    return shown.to_markdown(index=False)
+
+
+def caption(numbers: pd.DataFrame) -> str:
+    """Say how many runs failed, and what that means."""
+    failed = int(numbers["failed"].sum()) or "None"
+    return (
+        f"{failed} of {numbers['runs'].sum()} runs failed to train: their loss stopped being finite, or they"
+        " ended with a top-1 of at most 1.5 times chance."
+    )

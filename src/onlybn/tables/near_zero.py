@@ -5,6 +5,7 @@ import pandas as pd
 from onlybn.figures.figure_5 import THRESHOLD
 from onlybn.summaries import over_seeds, per_run
 
+WORDS = ("architecture", "regime")
 SHARES = ("near_zero", "beta_negative", "beta_zero", "beta_positive", "near_zero_without_shortcuts")
 
 
@@ -25,9 +26,9 @@ def numbers(affine: pd.DataFrame) -> pd.DataFrame:
     return over_seeds(per_run(affine, measure), values=SHARES)
 
 
-def markdown(numbers: pd.DataFrame) -> str:
+def shown(numbers: pd.DataFrame) -> pd.DataFrame:
     """Return a row per network and regime, in percent of all channels."""
-    shown = numbers[["architecture", "regime"]].assign(
+    return numbers[["architecture", "regime"]].assign(
         **{
             # No bars for the absolute value: they end a cell of Markdown.
             "γ within 0.01 of 0": numbers["near_zero"],
@@ -38,4 +39,12 @@ def markdown(numbers: pd.DataFrame) -> str:
             "n": numbers["n"],
         }
     )
-    return shown.to_markdown(index=False, floatfmt=".1f")
+
+
+def caption(numbers: pd.DataFrame) -> str:
+    """Say what to see."""
+    return (
+        f"Channels with |γ| < {THRESHOLD}, in percent of all BatchNorm channels, split by the sign of β, and"
+        " the share without the shortcuts' channels. With γ = 0 and β > 0 a channel is a constant, not an"
+        " absent feature. The split is not in the paper."
+    )

@@ -2,6 +2,8 @@
 
 import pandas as pd
 
+WORDS = ("network",)
+
 
 def numbers(parameter_counts: pd.DataFrame) -> pd.DataFrame:
     """Return a row per network, with BatchNorm's share of all parameters in percent."""
@@ -12,16 +14,24 @@ def numbers(parameter_counts: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def markdown(numbers: pd.DataFrame) -> str:
+def shown(numbers: pd.DataFrame) -> pd.DataFrame:
     """Return the table as the paper prints it."""
-    shown = pd.DataFrame(
+    return pd.DataFrame(
         {
             "network": numbers["architecture"],
-            "all": numbers["parameters"].map("{:,}".format),
-            "BatchNorm": numbers["batchnorm_parameters"].map("{:,}".format),
+            "all": numbers["parameters"],
+            "BatchNorm": numbers["batchnorm_parameters"],
             "BatchNorm %": numbers["batchnorm_percent"].map("{:.2f}".format),
-            "output": numbers["output_parameters"].map("{:,}".format),
-            "shortcut convolutions": numbers["shortcut_parameters"].map("{:,}".format),
+            "output": numbers["output_parameters"],
+            "shortcut convolutions": numbers["shortcut_parameters"],
         }
     )
-    return shown.to_markdown(index=False, disable_numparse=True, colalign=("left", *["right"] * 5))
+
+
+def caption(numbers: pd.DataFrame) -> str:
+    """Say what to see."""
+    return (
+        "Parameters of each network, counted on the model: all, BatchNorm's (the shortcuts' included), the"
+        " output layer's and those of the shortcuts' convolutions. Of CIFAR-10's and ImageNet's networks"
+        " they are the paper's."
+    )
