@@ -12,6 +12,9 @@ min_version("9.0")
 configfile: "config.yaml"
 
 
+report: "workflow/report/workflow.rst"
+
+
 STUDY = open_workflow(config, Path(workflow.basedir) / "workflow" / "studies")
 
 
@@ -21,12 +24,12 @@ wildcard_constraints:
 
 rule main:
     input:
-        STUDY.main,
+        STUDY.reported(STUDY.main, report),
 
 
 rule all:
     input:
-        STUDY.everything,
+        STUDY.reported(STUDY.everything, report),
 
 
 for target, files in STUDY.targets.items():
@@ -35,7 +38,7 @@ for target, files in STUDY.targets.items():
         name:
             target
         input:
-            files,
+            STUDY.reported(files, report),
 
 
 include: "workflow/rules/draw.smk"
