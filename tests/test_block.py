@@ -5,9 +5,9 @@ import sys
 from dataclasses import replace
 
 import pytest
+from conftest import Silent
 
 from onlybn import block, storage
-from onlybn.errors import UserError
 from onlybn.jobs import lock
 
 
@@ -56,8 +56,8 @@ def test_a_finished_block_trains_nothing_again_and_another_specification_everyth
     assert storage.read_record(tmp_path / "runs" / "seed-0")["training"]["momentum"] == 0.5
 
 
-def test_a_second_job_on_one_run_is_refused_in_a_sentence(job, tmp_path, monkeypatch):
-    monkeypatch.setattr(block, "PATIENCE", 0.3)
+def test_a_second_job_on_a_run_waits_for_the_first_and_says_so(job, tmp_path, monkeypatch):
+    monkeypatch.setattr(block, "PATIENCE", 0.1)
     held = tmp_path / "work" / "seed-1" / ".lock"
     code = (
         "import sys; from pathlib import Path; from onlybn.jobs import lock;"
@@ -66,13 +66,20 @@ def test_a_second_job_on_one_run_is_refused_in_a_sentence(job, tmp_path, monkeyp
     other = subprocess.Popen(
         [sys.executable, "-c", code, held], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
+    said = []
+
+    def say(terminal, line):
+        said.append(line)
+        other.kill()
+
+    monkeypatch.setattr(Silent, "say", say)
     try:
         assert other.stdout.readline() == "held\n"
-        with pytest.raises(UserError, match="another job trains resnet-8 batchnorm seed 1; wait"):
-            job()
+        assert job() == [0, 1]
     finally:
         other.kill()
         other.communicate()
+    assert said[0] == "resnet-8 batchnorm seed 1: another job trains it; this one waits for its end"
     lock(held, "the lock outlived its process")
 
 

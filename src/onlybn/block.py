@@ -1,6 +1,7 @@
 """One training job: the runs of a block of seeds, those that are finished already skipped."""
 
 import json
+import math
 import os
 import sys
 import time
@@ -73,15 +74,15 @@ def train_block(
     """Train the runs that are not finished, then move all into their folders at once.
 
     Finished runs and the checkpoints of unfinished ones wait in `work/seed-N`, where the next try finds
-    them. `processes` share each run, each on `threads` threads and with `workers` more that decode
-    photographs. Raises UserError if another job trains one of the runs, or if the devices are not there.
+    them. While another job trains one of the runs, as one whose Snakemake was killed does, this one waits,
+    and takes what that one finished. `processes` share each run, each on `threads` threads and with
+    `workers` more that decode photographs. Raises UserError if the devices are not there.
     """
     _set_up(threads, deterministic)
     waiting = [work / f"seed-{run.seed}" for run in runs]
     with ExitStack() as held:
         for run, place in zip(runs, waiting, strict=True):
-            refusal = f"another job trains {run}; wait for it, or stop it, and start again"
-            held.callback(os.close, lock(place / ".lock", refusal, patience=PATIENCE))
+            held.callback(os.close, _hold(place / ".lock", run, terminal))
         left = []
         for run, place, folder in zip(runs, waiting, folders, strict=True):
             if storage.is_finished(folder, run) or storage.is_finished(place, run):
@@ -108,6 +109,17 @@ def train_block(
         for run, place, folder in zip(runs, waiting, folders, strict=True):
             if not storage.is_finished(folder, run):
                 storage.publish(place, folder)
+
+
+def _hold(path: Path, run: Run, terminal: Terminal) -> int:
+    """Take a run's lock, however long another job holds it; return its descriptor."""
+    told = f"{run}: another job trains it; this one waits for its end"
+    try:
+        return lock(path, told, patience=PATIENCE)
+    except UserError:
+        print(told, flush=True)
+        terminal.say(told)
+        return lock(path, told, patience=math.inf)
 
 
 def _set_up(threads: int, deterministic: bool) -> None:
