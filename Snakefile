@@ -41,6 +41,17 @@ for target, files in STUDY.targets.items():
             STUDY.reported(files, report),
 
 
+# What needs the network, or takes less time than to submit it: on a cluster, only runs and their analyses are
+# sent off.
+localrules:
+    prepare,
+    count,
+    collect,
+    draw_figure,
+    make_table,
+    draw_sheet,
+
+
 include: "workflow/rules/draw.smk"
 include: "workflow/rules/collect.smk"
 include: "workflow/rules/analyse.smk"

@@ -44,6 +44,9 @@ def study(tmp_path):
             "processes_per_run": 1,
             "workers": 0,
             "checkpoint_every": 0,
+            "longest_job": None,
+            "planned_on": None,
+            "gpu_as": "gpu",
         }
         return open_study(defaults | config, BUILTIN)
 
@@ -260,6 +263,13 @@ BAD_CONFIGS = {
     ),
     "deterministic": ({"deterministic": "maybe"}, "config: deterministic: 'maybe' is not true or false"),
     "last batch": ({"batch_size": 4}, "batch_size: an epoch's last batch has 1 of 4 images, fewer than two"),
+    "longest job": ({"longest_job": 0}, "longest_job: 0 is not a whole number of minutes of at least 1, or"),
+    "longest day": ({"longest_job": "1d"}, "longest_job: '1d' is not a whole number of minutes"),
+    "planned on": (
+        {"planned_on": "AMD EPYC"},
+        "config: planned_on: unknown device measured in float32 'AMD EPYC'; did you mean 'AMD EPYC (AVX5",
+    ),
+    "gpu as": ({"gpu_as": "gpus"}, "config: gpu_as: unknown resource 'gpus'; did you mean 'gpu'?"),
     "workers": ({"workers": -1}, "config: workers: -1 is not a whole number of at least 0"),
     "shift": (
         {"study": "imagenette", "shift": 0.1},

@@ -20,6 +20,9 @@ SETTINGS = {
     "processes_per_run": 1,
     "workers": 0,
     "checkpoint_every": 0,
+    "longest_job": None,
+    "planned_on": None,
+    "gpu_as": "gpu",
 }
 
 

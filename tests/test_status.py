@@ -28,7 +28,9 @@ def workflow(tmp_path):
     file.write_text(STUDY)
     settings = {"study": str(file), "data_dir": "data", "results_dir": str(tmp_path / "results")}
     settings |= {"device": "cpu", "deterministic": False, "seeds_per_job": 5, "processes_per_run": 1}
-    return Workflow(open_study(settings | {"workers": 0, "checkpoint_every": 0}, BUILTIN))
+    settings |= {"workers": 0, "checkpoint_every": 0}
+    settings |= {"longest_job": None, "planned_on": None, "gpu_as": "gpu"}
+    return Workflow(open_study(settings, BUILTIN))
 
 
 def finish(folder: Path, digest: str, **record) -> None:

@@ -51,7 +51,7 @@ def _configuration(given: list[str]) -> dict[str, Any]:
 
 
 def _plan(config: dict[str, Any], device: str | None, at_once: int | None, *, main: bool) -> None:
-    from onlybn.costs import Times, measured
+    from onlybn.costs import Times, measured, measured_precision
     from onlybn.datasets import DATASETS
     from onlybn.devices import choose_device, choose_precision, name_of, name_of_precision
     from onlybn.plan import markdown, plan
@@ -68,8 +68,7 @@ def _plan(config: dict[str, Any], device: str | None, at_once: int | None, *, ma
     if device is None:
         device, precision = name_of(here), name_of_precision(choose_precision(asked, here))
     else:
-        there = set(table.loc[table["device"] == device, "precision"])
-        precision = asked if asked != "auto" else "bfloat16" if "bfloat16" in there else "float32"
+        precision = measured_precision(table, device, asked)
     on_a_gpu = "(" not in device  # a processor's name ends with its vector instructions
     at_once = at_once or (1 if on_a_gpu else max(1, (os.cpu_count() or 1) // (1 + Workflow(study).workers)))
     planned = plan(study, Times(table, device, precision, study.seeds_per_job), main=main)

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import yaml
 from pydantic import ValidationError
 
@@ -21,10 +22,14 @@ from onlybn.study import Definition, Experiment, Study, Training, seeds_from
 
 # Settings that are whole numbers, and the least of each.
 NUMBERS = {"seeds_per_job": 1, "processes_per_run": 1, "workers": 0, "checkpoint_every": 0}
-SETTINGS = ("study", "data_dir", "results_dir", "device", "deterministic", *NUMBERS)
+CLUSTER = ("longest_job", "planned_on", "gpu_as")
+SETTINGS = ("study", "data_dir", "results_dir", "device", "deterministic", *NUMBERS, *CLUSTER)
 SELECTIONS = ("architectures", "regimes", "seeds", "variants")
 CHANGES = ("dataset", *Training.model_fields)
 DEVICES = ("auto", "cpu", "cuda")
+GPUS_AS = ("gpu", "gres")
+# Step times that were measured (onlybn.costs).
+COSTS = Path(__file__).with_name("costs.parquet")
 # Folders of results/ that are not studies.
 TAKEN_NAMES = ("datasets", "reference")
 
@@ -43,6 +48,13 @@ def open_study(config: Mapping[str, Any], builtin: Path) -> Study:
     settings = {key: config.get(key) for key in SETTINGS}
     if settings["device"] not in DEVICES:
         faults.append("config: device: " + choose_from("device", settings["device"], DEVICES))
+    if settings["gpu_as"] not in GPUS_AS:
+        faults.append("config: gpu_as: " + choose_from("resource", settings["gpu_as"], GPUS_AS))
+    longest = settings["longest_job"]
+    if longest is not None and (type(longest) is not int or longest < 1):
+        faults.append(
+            f"config: longest_job: {longest!r} is not a whole number of minutes of at least 1, or null"
+        )
     if not isinstance(settings["deterministic"], bool):
         faults.append(f"config: deterministic: {settings['deterministic']!r} is not true or false")
     faults += [
@@ -75,6 +87,7 @@ def open_study(config: Mapping[str, Any], builtin: Path) -> Study:
     changed = _validate(_with_changes(raw, whole, changes), changes, file)
     _check_last_batch(changed, settings["processes_per_run"])
     selected, selections = _select(changed, overrides)
+    _check_planned_on(settings["planned_on"], changed.training.precision)
     runs_name = file.stem + _suffix(changes)
     return Study(
         name=runs_name + _suffix(selections),
@@ -93,6 +106,19 @@ def _check_last_batch(definition: Definition, processes: int) -> None:
         raise UserError(
             f"config: batch_size: an epoch's last batch has {last} of {size} images, fewer than two for each"
             f" process of a run; {fewer}take another batch_size"
+        )
+
+
+def _check_planned_on(device: object, precision: str) -> None:
+    """Refuse a device whose step times were not measured in that precision."""
+    if device is None:
+        return
+    table = pq.read_table(COSTS, columns=["device", "precision"]).to_pylist()
+    known = sorted({row["device"] for row in table if precision in (row["precision"], "auto")})
+    if device not in known:
+        raise UserError(
+            f"config: planned_on: {choose_from(f'device measured in {precision}', device, known)};"
+            " python benchmarks/scaling.py measures another"
         )
 
 

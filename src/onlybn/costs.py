@@ -6,17 +6,15 @@ device, precision, dataset, architecture and regime.
 
 from dataclasses import dataclass
 from functools import cache
-from importlib import resources
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy.optimize import nnls
 
+from onlybn.configuration import COSTS
 from onlybn.datasets import DATASETS
 from onlybn.errors import UserError
-
-MEASURED = "costs.parquet"
 
 
 @dataclass(frozen=True)
@@ -79,6 +77,29 @@ def work(dataset: str, architecture: str, regime: str) -> Work:
     )
 
 
+# Of a process that trains (benchmarks/memory.py): interpreter, libraries and compiled kernels; and how many
+# float32 tensors as large as all activations it holds at most, with the way back and without.
+PROCESS_MB, KEPT, KEPT_FORWARD = 700, 4.0, 1.5
+
+
+def memory(dataset: str, architecture: str, regime: str, batch: int) -> int:
+    """Return the megabytes that a run takes of a CPU's memory at most, less the dataset."""
+    from onlybn.training import TEST_BATCH
+
+    done = work(dataset, architecture, regime)
+    training = batch * (KEPT if done.activation_gradients else KEPT_FORWARD)
+    activations = max(training, TEST_BATCH["cpu"] * KEPT_FORWARD) * done.activations
+    # Gradients, momentum, and the copies of a checkpoint.
+    tensors = activations + 4 * done.trained
+    return round(PROCESS_MB + 4 * tensors / 2**20) + memory_of_weights(dataset, architecture)
+
+
+def memory_of_weights(dataset: str, architecture: str) -> int:
+    """Return the megabytes of a network's weights, twice: so they are held while they are drawn."""
+    _, counts = _forward(dataset, architecture)
+    return round(2 * 4 * counts["parameters"] / 2**20)
+
+
 @cache
 def _forward(dataset: str, architecture: str) -> tuple[tuple[Any, ...], dict[str, int]]:
     """Count what an image's way forward takes, and the network's parameters.
@@ -122,10 +143,17 @@ def measured() -> pd.DataFrame:
 
     In milliseconds: a `step` of `batch` images by `replicates` together, and a `test` of one image.
     """
-    with resources.as_file(resources.files("onlybn") / MEASURED) as path:
-        if not path.is_file():
-            raise UserError("plan: no step times were measured; python benchmarks/scaling.py measures them")
-        return pd.read_parquet(path)
+    if not COSTS.is_file():
+        raise UserError("plan: no step times were measured; python benchmarks/scaling.py measures them")
+    return pd.read_parquet(COSTS)
+
+
+def measured_precision(table: pd.DataFrame, device: str, asked: str) -> str:
+    """Return what a study's precision is on a device: `auto` is bfloat16 if that was measured there."""
+    if asked != "auto":
+        return asked
+    there = set(table.loc[table["device"] == device, "precision"])
+    return "bfloat16" if "bfloat16" in there else "float32"
 
 
 class Times:

@@ -13,6 +13,26 @@ from onlybn.study import Study
 # and storage.py): whatever it trains, for every epoch, for every BatchNorm channel.
 JOB_SECONDS = 3.0
 RUN_BYTES, EPOCH_BYTES, CHANNEL_BYTES = 12_000, 60, 35
+# How often an analysis tests: clamping for each threshold, with β and without, and once unclamped.
+PASSES = {"clamping": 2 * len(THRESHOLDS) + 1, "activations": 1}
+
+
+def steps(study: Study) -> int:
+    """Return the number of steps of a run."""
+    training = study.definition.training
+    return training.epochs * -(-DATASETS[study.definition.dataset].examples[0] // training.batch_size)
+
+
+def training_seconds(study: Study, times: Times, architecture: str, regime: str) -> float:
+    """Return the seconds that a run's steps take."""
+    batch = study.definition.training.batch_size
+    return steps(study) * times.step(study.definition.dataset, architecture, regime, batch) / 1e3
+
+
+def testing_seconds(study: Study, times: Times, architecture: str, passes: int) -> float:
+    """Return the seconds that so many passes over the test images take."""
+    dataset = study.definition.dataset
+    return passes * DATASETS[dataset].examples[1] * times.test(dataset, architecture) / 1e3
 
 
 def plan(study: Study, times: Times, *, main: bool = False) -> pd.DataFrame:
@@ -24,8 +44,6 @@ def plan(study: Study, times: Times, *, main: bool = False) -> pd.DataFrame:
     in analyses), starting_hours of jobs, megabytes.
     """
     training, dataset = study.definition.training, study.definition.dataset
-    examples, tests = DATASETS[dataset].examples
-    steps = training.epochs * -(-examples // training.batch_size)
     kinds: dict[tuple[str, str, str], set[str]] = {}
     drawing = {f: shown for f, shown in study.definition.figures.items() if f in figures.MAIN or not main}
     listing = [shown for t, shown in study.definition.tables.items() if t in tables.MAIN or not main]
@@ -41,11 +59,9 @@ def plan(study: Study, times: Times, *, main: bool = False) -> pd.DataFrame:
     for (architecture, regime, _), drawn in kinds.items():
         runs, blocks = len(study.definition.seeds), len(study.seed_blocks())
         done = work(dataset, architecture, regime)
-        step = times.step(dataset, architecture, regime, training.batch_size)
-        # Clamping tests for each threshold, with β and without, and once unclamped; activations test once.
-        passes = {"clamping": 2 * len(THRESHOLDS) + 1, "activations": 1}
-        analyses = [passes[kind] for kind in drawn if kind in passes]
-        tested = training.epochs + sum(analyses)
+        trained = training_seconds(study, times, architecture, regime)
+        analyses = [PASSES[kind] for kind in drawn if kind in PASSES]
+        tested = testing_seconds(study, times, architecture, training.epochs + sum(analyses))
         channels = done.channels
         bytes_per_run = 4 * (done.trained + 2 * channels) + CHANNEL_BYTES * channels
         bytes_per_run += RUN_BYTES + EPOCH_BYTES * training.epochs
@@ -54,10 +70,10 @@ def plan(study: Study, times: Times, *, main: bool = False) -> pd.DataFrame:
                 "architecture": architecture,
                 "regime": regime,
                 "runs": runs,
-                "steps": runs * steps,
-                "step_ms": step,
-                "training_hours": runs * steps * step / 3.6e6,
-                "testing_hours": runs * tested * tests * times.test(dataset, architecture) / 3.6e6,
+                "steps": runs * steps(study),
+                "step_ms": 1e3 * trained / steps(study),
+                "training_hours": runs * trained / 3_600,
+                "testing_hours": runs * tested / 3_600,
                 "starting_hours": JOB_SECONDS * (blocks + runs * len(analyses)) / 3_600,
                 "megabytes": runs * bytes_per_run / 1e6,
             }

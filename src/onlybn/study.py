@@ -241,6 +241,9 @@ class Study:
     processes_per_run: int
     workers: int
     checkpoint_every: int
+    longest_job: int | None
+    planned_on: str | None
+    gpu_as: str
 
     @property
     def experiments(self) -> dict[str, Experiment]:

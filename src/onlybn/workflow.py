@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from onlybn import datasets, figures, jobs, storage, tables
+from onlybn import datasets, demands, figures, jobs, storage, tables
 from onlybn.analyses import ANALYSES
 from onlybn.configuration import open_study
 from onlybn.errors import UserError
@@ -97,7 +97,47 @@ class Workflow:
         wants = {"cuda": True, "cpu": False, "auto": Path("/dev/nvidiactl").exists()}
         return int(wants[self.study.device])
 
+    def training_resources(self, seeds: list[int], *, main: bool) -> dict[str, Any]:
+        """Return what a job that trains a block of seeds asks for.
+
+        `main` says that this is the Snakemake that submits jobs: where a job reads the rules again, what it
+        may use was settled, and no estimate is made.
+        """
+        asked = self._gpus(self.gpus * self.study.processes_per_run)
+        if not main or self.study.longest_job is None:
+            return asked
+
+        def memory(wildcards: Any, attempt: int) -> int:
+            point = (wildcards.architecture, wildcards.regime)
+            return demands.training_memory(self.study, *point, len(seeds), attempt)
+
+        def minutes(wildcards: Any, attempt: int) -> int:
+            point = (wildcards.architecture, wildcards.regime)
+            return demands.training_minutes(self.study, *point, len(seeds), attempt)
+
+        return asked | {"mem_mb": memory, "runtime": minutes}
+
+    def _gpus(self, count: int) -> dict[str, int | str]:
+        """Return the resource that GPUs are asked for by."""
+        if self.study.gpu_as == "gres":
+            return {"gres": f"gpu:{count}"} if count else {}
+        return {"gpu": count}
+
     # analyse
+
+    def analysis_resources(self, *, main: bool) -> dict[str, Any]:
+        """Return what a job that analyses a run asks for; `main` as in training."""
+        asked = self._gpus(self.gpus)
+        if not main or self.study.longest_job is None:
+            return asked
+
+        def memory(wildcards: Any, attempt: int) -> int:
+            return demands.analysis_memory(self.study, wildcards.architecture, attempt)
+
+        def minutes(wildcards: Any, attempt: int) -> int:
+            return demands.analysis_minutes(self.study, wildcards.architecture, wildcards.analysis, attempt)
+
+        return asked | {"mem_mb": memory, "runtime": minutes}
 
     @property
     def analysis_pattern(self) -> str:
@@ -258,10 +298,10 @@ class Workflow:
         return {name: "|".join(map(re.escape, names)) or r"(?!)" for name, names in allowed.items()}
 
     def start(self, *, local: bool) -> None:
-        """Refuse to start beside another Snakemake on these results, or for a CUDA device without one.
+        """Refuse to start beside another Snakemake on these results, or for a device that is not known.
 
-        `local` says that the jobs run here: only then is a device here what matters. Leaves with one
-        sentence.
+        `local` says that the jobs run here, where there must be a CUDA device if one is asked for;
+        elsewhere the devices are others than here, and must be named. Leaves with one sentence.
         """
         try:
             self._lock = jobs.lock(
@@ -270,6 +310,11 @@ class Workflow:
                 " folder with --config results_dir=…",
                 patience=1,  # `make status` looks at the lock for a moment
             )
+            if not local and self.study.device == "auto":
+                raise UserError(
+                    "config: device: auto is for jobs that run here; on a cluster, say what its jobs take:"
+                    " cpu or cuda"
+                )
             if local and self.study.device == "cuda":
                 from onlybn.devices import choose_device
 

@@ -12,7 +12,7 @@ rule analyse:
         "../../environment.yml"
     threads: 1 + STUDY.workers
     resources:
-        gpu=STUDY.gpus,
+        **STUDY.analysis_resources(main=workflow.is_main_process),
     params:
         digest=STUDY.digest,
     script:

@@ -1,8 +1,3 @@
-localrules:
-    prepare,
-    count,
-
-
 rule prepare:
     output:
         STUDY.dataset_files("{dataset}"),

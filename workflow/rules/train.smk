@@ -16,7 +16,7 @@ for seeds in STUDY.study.seed_blocks():
             "../../environment.yml"
         threads: STUDY.study.processes_per_run * (1 + STUDY.workers)
         resources:
-            gpu=STUDY.gpus * STUDY.study.processes_per_run,
+            **STUDY.training_resources(seeds, main=workflow.is_main_process),
         params:
             digest=STUDY.digest,
             work=STUDY.work_pattern,
