@@ -195,7 +195,9 @@ def last_lines(snakemake_log: Path) -> list[str]:
     for line in snakemake_log.read_text(encoding="utf-8", errors="replace").splitlines():
         name, _, rest = line.strip().partition(": ")
         if name == "log" and rest.endswith("(check log file(s) for error details)"):
-            logs.append(Path(rest.removesuffix(" (check log file(s) for error details)")))
+            # The job's own; a cluster's, after it, says that it failed and not why.
+            own, *_ = rest.removesuffix(" (check log file(s) for error details)").split(", ")
+            logs.append(Path(own))
     found = {}
     for log in logs:
         lines = log.read_text(encoding="utf-8", errors="replace").split("\n") if log.is_file() else []
