@@ -1,10 +1,12 @@
 """The report: where each figure and table stands in it, and its description there (reStructuredText)."""
 
 import re
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from onlybn.figures import FIGURES, numbered
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # Category: its figures and tables, and what each shows. Snakemake sorts by name: categories get numbers.
 PLACES: dict[str, dict[str, str]] = {
@@ -69,7 +71,7 @@ def title(name: str) -> str:
     return f"Table 1: {shows}" if name == "table-1" else shows
 
 
-def description(caption: str, claims: pd.DataFrame | None = None) -> str:
+def description(caption: str, claims: "pd.DataFrame | None" = None) -> str:
     """Return a caption as reStructuredText, and below it, if there are any, claims as a table."""
     text = escaped(caption) + "\n"
     if claims is None or claims.empty:
