@@ -285,4 +285,7 @@ def report(cluster: Cluster, left: list[str], expected: dict[str, str]) -> int:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit("interrupted; all that this started has ended")

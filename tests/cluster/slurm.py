@@ -7,7 +7,10 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
+
+import psutil
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "scontrol", "scancel", "squeue")
 SERVERS = os.pathsep.join((os.environ["PATH"], "/usr/sbin", "/sbin"))  # not on every user's path
@@ -39,7 +42,7 @@ KillWait=15
 ReturnToService=0
 SlurmdParameters=config_overrides
 GresTypes=gpu
-NodeName={node} NodeAddr=127.0.0.1 CPUs={cpus} CoresPerSocket={cpus} RealMemory={memory} Gres=gpu:pretended:4
+NodeName={node} NodeAddr=127.0.0.1 CPUs={cpus} CoresPerSocket={cpus} RealMemory={memory} Gres=gpu:{cpus}
 PartitionName=main Nodes={node} Default=YES MaxTime=60 DefaultTime=60 State=UP
 """
 
@@ -91,9 +94,9 @@ class Slurm:
             **dict(zip(("controller", "daemon"), _free_ports(2), strict=True)),
         )
         (self.folder / "slurm.conf").write_text(text)
-        for number in range(4):
+        for number in range(self.cpus):
             (self.folder / f"gpu{number}").touch()
-        pretended = f"NodeName={self.node} Name=gpu Type=pretended File={self.folder}/gpu[0-3]\n"
+        pretended = f"NodeName={self.node} Name=gpu File={self.folder}/gpu[0-{self.cpus - 1}]\n"
         (self.folder / "gres.conf").write_text(pretended)
         (self.folder / "cgroup.conf").write_text("CgroupPlugin=cgroup/v1\n")
         # The plugin's job step drops SLURM_CONF before its inner srun; a real cluster's is in /etc/slurm.
@@ -125,6 +128,11 @@ class Slurm:
             except subprocess.TimeoutExpired:
                 daemon.kill()
                 daemon.wait()
+        # Without cgroups, Slurm does not find all that a lost job leaves.
+        for process in psutil.process_iter():
+            with suppress(psutil.Error):
+                if process.environ().get("SLURM_CONF") == self.env["SLURM_CONF"]:
+                    process.kill()
 
     def command(self, *words: str, check: bool = True) -> str:
         """Run one of Slurm's clients; return what it prints."""
