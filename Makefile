@@ -4,7 +4,7 @@ CORES ?= all
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install reproduce plan status test torture load format docs lock
+.PHONY: help install reproduce report plan status test torture cluster load format docs lock
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -26,6 +26,9 @@ reproduce: install ## train, measure and draw the default study (CORES=2 to use 
 	$(BIN)/snakemake main --cores $(CORES) --quiet rules host reason
 	@echo "Figures: results/digits/figures    Tables: results/digits/tables"
 
+report: reproduce ## the default study as one file to read, report.html
+	$(BIN)/snakemake main --report report.html
+
 plan: install ## say what the default study will cost here, or CONFIG="study=cifar10 …"
 	@$(BIN)/python -m onlybn plan $(CONFIG)
 
@@ -41,6 +44,9 @@ test: install ## format and lint checks, the tests, and a tiny real workflow
 
 torture: install ## kill real training at random moments, and compare what comes out (KILLS=50)
 	$(BIN)/python tests/torture.py --kills $(or $(KILLS),50)
+
+cluster: install ## a real Slurm of one node, whose jobs, node and Snakemake are disturbed (Debian, root)
+	$(BIN)/python tests/cluster/run.py
 
 load: install ## the whole CIFAR-10 study's jobs, replaced by tiny ones of which some die
 	$(BIN)/python tests/load.py
