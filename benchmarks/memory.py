@@ -17,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import report
 
 from onlybn.costs import memory
+from onlybn.datasets import DATASETS
 
 # Dataset, batch, architectures, regimes.
 GRID = [
@@ -60,7 +61,7 @@ def main() -> None:
                     code = POINT.format(folder=str(Path(__file__).parent))
                     command = [sys.executable, "-c", code, json.dumps(point)]
                     peak = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-                    foreseen = memory(dataset, architecture, regime, batch)
+                    foreseen = memory(DATASETS[dataset], architecture, regime, batch)
                     row = dict(zip(names, point, strict=True))
                     rows.append({**row, "peak_mb": int(peak), "foreseen_mb": foreseen})
                     print(rows[-1], file=sys.stderr)

@@ -10,6 +10,7 @@ from conftest import BUILTIN, ROOT
 
 from onlybn.configuration import open_study
 from onlybn.costs import Times, work
+from onlybn.datasets import DATASETS
 from onlybn.errors import UserError
 from onlybn.plan import markdown, plan
 
@@ -39,7 +40,7 @@ def table(cost, points, replicates=1):
     """Measured times that are exactly `cost` of the work done."""
     rows = []
     for architecture, regime in points:
-        done = work("cifar10", architecture, regime)
+        done = work(DATASETS["cifar10"], architecture, regime)
         rows.append(
             {
                 "device": "here",
@@ -71,7 +72,7 @@ def test_work_is_what_torchs_counter_counts():
                 loss = network(empty(4, 3, 32, 32, device="meta")).sum()
             with FlopCounterMode(display=False) as backward:
                 loss.backward()
-            done = work("cifar10", name, regime)
+            done = work(DATASETS["cifar10"], name, regime)
             assert 4 * done.forward == forward.get_total_flops()
             backwards = done.input_gradients + done.weight_gradients
             # The output layer's own gradients, which hardly count, are not told apart.
@@ -94,19 +95,21 @@ def test_times_of_what_was_not_measured_follow_the_work():
     times = Times(table(cost, KNOWN), "here", "float32")
     for architecture in ("resnet-866", "wrn-14-16", "vgg-19"):
         for regime in ("all", "batchnorm", "output"):
-            expected = cost(work("cifar10", architecture, regime), 128)
-            assert times.step("cifar10", architecture, regime, 128) == pytest.approx(expected, rel=0.02)
-    assert times.test("cifar10", "resnet-866") == pytest.approx(
-        1e-8 * work("cifar10", "resnet-866", "output").forward, rel=0.02
+            expected = cost(work(DATASETS["cifar10"], architecture, regime), 128)
+            assert times.step(DATASETS["cifar10"], architecture, regime, 128) == pytest.approx(
+                expected, rel=0.02
+            )
+    assert times.test(DATASETS["cifar10"], "resnet-866") == pytest.approx(
+        1e-8 * work(DATASETS["cifar10"], "resnet-866", "output").forward, rel=0.02
     )
 
 
 def test_measured_times_are_taken_as_they_are_and_replicates_share_a_step():
     here = table(lambda done, batch: 5.0, KNOWN)
-    assert Times(here, "here", "float32").step("cifar10", "resnet-14", "all", 128) == 5
+    assert Times(here, "here", "float32").step(DATASETS["cifar10"], "resnet-14", "all", 128) == 5
     together = pd.concat([here, table(lambda done, batch: 10.0, KNOWN, replicates=5)])
-    assert Times(together, "here", "float32", 5).step("cifar10", "resnet-14", "all", 128) == 2
-    assert Times(together, "here", "float32", 3).step("cifar10", "resnet-14", "all", 128) == 5
+    assert Times(together, "here", "float32", 5).step(DATASETS["cifar10"], "resnet-14", "all", 128) == 2
+    assert Times(together, "here", "float32", 3).step(DATASETS["cifar10"], "resnet-14", "all", 128) == 5
 
 
 def test_a_device_that_was_not_measured_is_refused_with_those_that_were():

@@ -11,6 +11,7 @@ from conftest import BUILTIN, ROOT
 from onlybn import demands
 from onlybn.configuration import SETTINGS, open_study
 from onlybn.costs import Times, measured, memory
+from onlybn.datasets import DATASETS
 from onlybn.plan import JOB_SECONDS, plan
 from onlybn.workflow import Workflow
 
@@ -44,7 +45,7 @@ def asked(study, attempt=1, main=True, analysis=False) -> dict:
 
 def test_memory_is_foreseen_from_the_network_above_what_was_measured_and_not_far():
     for row in pd.read_parquet(ROOT / "results/reference/benchmarks/memory.parquet").itertuples():
-        foreseen = memory(row.dataset, row.architecture, row.regime, row.batch)
+        foreseen = memory(DATASETS[row.dataset], row.architecture, row.regime, row.batch)
         assert row.peak_mb < demands.MEMORY_MARGIN * foreseen < 3.2 * row.peak_mb, row
 
 

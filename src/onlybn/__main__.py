@@ -52,7 +52,7 @@ def _configuration(given: list[str]) -> dict[str, Any]:
 
 def _plan(config: dict[str, Any], device: str | None, at_once: int | None, *, main: bool) -> None:
     from onlybn.costs import Times, measured, measured_precision
-    from onlybn.datasets import DATASETS
+    from onlybn.datasets import known
     from onlybn.devices import choose_device, choose_precision, name_of, name_of_precision
     from onlybn.plan import markdown, plan
     from onlybn.workflow import Workflow
@@ -73,7 +73,7 @@ def _plan(config: dict[str, Any], device: str | None, at_once: int | None, *, ma
     at_once = at_once or (1 if on_a_gpu else max(1, (os.cpu_count() or 1) // (1 + Workflow(study).workers)))
     planned = plan(study, Times(table, device, precision, study.seeds_per_job), main=main)
     print(f"{study.name} on {device}, {precision}\n\n{markdown(planned, at_once)}")
-    if DATASETS[study.definition.dataset].photographs:
+    if known(study.definition.dataset).photographs:
         print("Decoding photographs is not counted: see to it that the workers keep up.")
 
 

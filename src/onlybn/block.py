@@ -91,7 +91,7 @@ def train_block(
                 left.append((run, place))
         targets = take_devices(device, processes) if left else []
         # Small images do not fill a GPU alone; on the CPU each run ends sooner alone, and is then safe.
-        small = not datasets.DATASETS[runs[0].dataset].photographs
+        small = not datasets.known(runs[0].dataset).photographs
         together = small and [target.type for target in targets] == ["cuda"]
         images = None
         for some in [left] if together else [[one] for one in left]:
@@ -100,6 +100,7 @@ def train_block(
                 asked = {"devices": list(map(str, targets)), "deterministic": deterministic}
                 asked |= {"threads": threads, "workers": workers, "checkpoint_every": checkpoint_every}
                 paths = {"place": str(place), "dataset": str(dataset), "data_dir": str(data_dir)}
+                paths |= {"import_path": sys.path}
                 launch(processes, "onlybn.block", asked | paths | {"run": storage.described(run)})
             else:
                 images = images or datasets.read(dataset, targets[0], data_dir=data_dir, workers=workers)
@@ -142,6 +143,7 @@ def _train(
 ) -> None:
     """Train replicates side by side, each into its place, or go on with them."""
     runs = [run for run, _ in some]
+    runs[0].training.check_last_batch(images.examples, group.size)
     precision = choose_precision(runs[0].training.precision, images.device)
     observers = [EpochLines(terminal)] if group.leads else []
     computed = {
@@ -178,6 +180,7 @@ def _train_together() -> None:
     asked = json.loads(sys.argv[1])
     die_with_parent()
     _set_up(asked["threads"], asked["deterministic"])
+    sys.path[:] = asked["import_path"]  # where the user's own modules lie
     group, device = join(asked["devices"])
     run, place = storage.run_of(asked["run"]), Path(asked["place"])
     if group.leads:  # these processes outlive one that is killed, and its lock

@@ -2,12 +2,14 @@
 
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from onlybn import own
 from onlybn.analyses import ANALYSES
 from onlybn.errors import UserError
 from onlybn.models import architecture
@@ -36,15 +38,13 @@ def collect(experiment: str, table: str, folders: Iterable[Path]) -> pa.Table:
                 f"experiment {experiment} mixes replicates trained by {other} and by {processes} processes"
                 f" ({of} and {folder}), with other BatchNorm statistics; delete those you do not want"
             )
-        described = architecture(record["architecture"])
+        placed = record.get("own") or asdict(architecture(record["architecture"]))
         columns = {
             "study": record["study"],
             "dataset": record["dataset"],
             "experiment": experiment,
-            "architecture": described.name,
-            "family": described.family,
-            "depth": described.depth,
-            "width": described.width,
+            "architecture": record["architecture"],
+            **{name: placed[name] for name in ("family", "depth", "width")},
             "regime": record["regime"],
             "variant": record["variant"],
             "seed": record["seed"],
@@ -53,6 +53,8 @@ def collect(experiment: str, table: str, folders: Iterable[Path]) -> pa.Table:
             "training": json.dumps(record["training"], sort_keys=True),
             **{name: record["counts"][name] for name in COUNTS},
         }
+        if own.is_own(record["dataset"]):  # of others it is known
+            columns["classes"] = record["classes"]
         rows = _recorded(record, folder) if table == "runs" else _measured(table, folder)
         named = {name: _constant(value, rows.num_rows) for name, value in columns.items()}
         parts.append(pa.table({**named, **{name: rows[name] for name in rows.column_names}}))

@@ -14,10 +14,8 @@ import pyarrow.parquet as pq
 import yaml
 from pydantic import ValidationError
 
-from onlybn.datasets import DATASETS
+from onlybn import datasets, models, own, regimes
 from onlybn.errors import UserError, choose_from
-from onlybn.models import architecture
-from onlybn.regimes import regime
 from onlybn.study import Definition, Experiment, Study, Training, seeds_from
 
 # Settings that are whole numbers, and the least of each.
@@ -37,8 +35,8 @@ TAKEN_NAMES = ("datasets", "reference")
 def open_study(config: Mapping[str, Any], builtin: Path) -> Study:
     """Read the study that Snakemake's `config` names, apply the overrides in it, and validate all.
 
-    `builtin` is the folder of the studies that come with the project. Raises UserError with every fault
-    found, one line each.
+    `builtin` is the folder of the studies that come with the project. This process can then import modules
+    from the folder of the study's file too. Raises UserError with every fault found, one line each.
     """
     faults = [
         "config: " + choose_from("key", key, [*SETTINGS, *SELECTIONS, *CHANGES])
@@ -75,6 +73,7 @@ def open_study(config: Mapping[str, Any], builtin: Path) -> Study:
     try:
         file = _study_file(settings["study"], builtin)
         raw = _read_yaml(file)
+        own.import_from(file.resolve().parent)
     except UserError as error:
         faults.append(str(error))
     if file is None or faults:
@@ -85,7 +84,8 @@ def open_study(config: Mapping[str, Any], builtin: Path) -> Study:
         key: value for key, value in overrides.items() if key in CHANGES and value != _current(whole, key)
     }
     changed = _validate(_with_changes(raw, whole, changes), changes, file)
-    _check_last_batch(changed, settings["processes_per_run"])
+    if examples := datasets.known(changed.dataset).examples:
+        changed.training.check_last_batch(examples[0], settings["processes_per_run"])
     selected, selections = _select(changed, overrides)
     _check_planned_on(settings["planned_on"], changed.training.precision)
     runs_name = file.stem + _suffix(changes)
@@ -95,18 +95,6 @@ def open_study(config: Mapping[str, Any], builtin: Path) -> Study:
         definition=selected,
         **{key: settings[key] for key in SETTINGS if key != "study"},
     )
-
-
-def _check_last_batch(definition: Definition, processes: int) -> None:
-    """Refuse an epoch's last, partial batch that has fewer than two images for each process."""
-    size = definition.training.batch_size
-    last = DATASETS[definition.dataset].examples[0] % size or size
-    if last < 2 * processes:  # of one image alone BatchNorm may have no variance
-        fewer = f"take at most {last // 2} processes_per_run, or " if last >= 2 else ""
-        raise UserError(
-            f"config: batch_size: an epoch's last batch has {last} of {size} images, fewer than two for each"
-            f" process of a run; {fewer}take another batch_size"
-        )
 
 
 def _check_planned_on(device: object, precision: str) -> None:
@@ -307,7 +295,7 @@ def _select(definition: Definition, overrides: Mapping[str, Any]) -> tuple[Defin
 
 def _not_there(axis: str, name: str, there: list[str]) -> str:
     """Say that a name is of nothing at all, or else of nothing in the study."""
-    check = {"architectures": architecture, "regimes": regime}.get(axis)
+    check = {"architectures": models.check, "regimes": regimes.check}.get(axis)
     try:
         if check:
             check(name)
@@ -322,7 +310,7 @@ def _suffix(overrides: Mapping[str, object]) -> str:
     def text(value: object) -> str:
         if isinstance(value, list):
             return ",".join(text(item) for item in value) or "none"
-        return str(value).lower() if isinstance(value, bool) else str(value)
+        return str(value).lower() if isinstance(value, bool) else own.to_path(str(value))
 
     suffix = "".join(f"_{key}-{text(value)}" for key, value in sorted(overrides.items()))
     if len(suffix) > 150:  # a folder's name has 255 bytes

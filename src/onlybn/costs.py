@@ -5,16 +5,19 @@ device, precision, dataset, architecture and regime.
 """
 
 from dataclasses import dataclass
-from functools import cache
-from typing import Any
+from functools import cache, partial
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
 from scipy.optimize import nnls
 
 from onlybn.configuration import COSTS
-from onlybn.datasets import DATASETS
+from onlybn.datasets import DATASETS, Dataset
 from onlybn.errors import UserError
+
+if TYPE_CHECKING:
+    from onlybn.models.network import Network
 
 
 @dataclass(frozen=True)
@@ -46,34 +49,28 @@ class Work:
         return np.array([*(batch * one for one in grows), self.layers, self.trained, 1.0])
 
 
-def work(dataset: str, architecture: str, regime: str) -> Work:
-    """Return the work of one step on a dataset's images, counted on the network's shapes alone."""
-    counted, counts = _forward(dataset, architecture)
-    operations, shortcuts, stem, activations, layers, convolutions = counted
-    convolved = regime in ("all", "no-affine") or regime.startswith("random-")
-    flows = regime != "output"
-    trained = {
-        "gamma": counts["batchnorm_parameters"] // 2,
-        "beta": counts["batchnorm_parameters"] // 2,
-        "output": counts["output_parameters"],
-        "all": counts["parameters"],
-        "no-affine": counts["parameters"] - counts["batchnorm_parameters"],
-    }.get(regime, counts["batchnorm_parameters"])
-    if regime.startswith("random-"):
-        chosen = int(regime.removeprefix("random-"))
-        trained = sum(channels * min(chosen, fan_in) for channels, fan_in in convolutions)
-    trained += counts["output_parameters"] * ("+output" in regime)
-    trained += counts["shortcut_parameters"] * ("+shortcut" in regime)
-    weights = operations if convolved else shortcuts if "+shortcut" in regime else 0.0
+@cache
+def work(dataset: Dataset, architecture: str, regime: str) -> Work:
+    """Return the work of one step on a dataset's images, counted on the network's shapes alone.
+
+    Gradients flow back to the first layer that the regime trains a weight of, and to no weight that stays.
+    """
+    from onlybn import regimes
+
+    calls, network = _calls(dataset, architecture), _built(dataset, architecture)
+    parameters = regimes.apply(network, regime, 0).values()
+    layers = {name: network.get_submodule(name) for name in {call.layer for call in calls}}
+    trained = {n for n, layer in layers.items() if any(p.requires_grad for p in layer.parameters())}
+    first = next(place for place, call in enumerate(calls) if call.layer in trained)
     return Work(
-        forward=operations,
-        input_gradients=(operations - stem) * flows,
-        weight_gradients=weights,
-        activations=activations,
-        activation_gradients=activations * flows,
-        layers=layers * (1 + flows),
-        trained=trained,
-        channels=counts["batchnorm_parameters"] // 2,
+        forward=sum(call.operations for call in calls),
+        input_gradients=sum(call.operations for call in calls[first + 1 :]),
+        weight_gradients=sum(call.operations for call in calls if call.layer in trained),
+        activations=sum(call.activations for call in calls),
+        activation_gradients=sum(call.activations for call in calls[first:]),
+        layers=sum(call.activations > 0 for call in (*calls, *calls[first:])),
+        trained=sum(parameter.numel() for parameter in parameters),
+        channels=network.parameter_counts()["batchnorm_parameters"] // 2,
     )
 
 
@@ -82,7 +79,7 @@ def work(dataset: str, architecture: str, regime: str) -> Work:
 PROCESS_MB, KEPT, KEPT_FORWARD = 700, 4.0, 1.5
 
 
-def memory(dataset: str, architecture: str, regime: str, batch: int) -> int:
+def memory(dataset: Dataset, architecture: str, regime: str, batch: int) -> int:
     """Return the megabytes that a run takes of a CPU's memory at most, less the dataset."""
     from onlybn.training import TEST_BATCH
 
@@ -94,48 +91,47 @@ def memory(dataset: str, architecture: str, regime: str, batch: int) -> int:
     return round(PROCESS_MB + 4 * tensors / 2**20) + memory_of_weights(dataset, architecture)
 
 
-def memory_of_weights(dataset: str, architecture: str) -> int:
+def memory_of_weights(dataset: Dataset, architecture: str) -> int:
     """Return the megabytes of a network's weights, twice: so they are held while they are drawn."""
-    _, counts = _forward(dataset, architecture)
-    return round(2 * 4 * counts["parameters"] / 2**20)
+    parameters = _built(dataset, architecture).parameter_counts()["parameters"]
+    return round(2 * 4 * parameters / 2**20)
+
+
+class Call(NamedTuple):
+    """What a layer does for an image: operations of a convolution or linear layer, BatchNorm's outputs."""
+
+    layer: str
+    operations: float
+    activations: float
 
 
 @cache
-def _forward(dataset: str, architecture: str) -> tuple[tuple[Any, ...], dict[str, int]]:
-    """Count what an image's way forward takes, and the network's parameters.
-
-    Operations (all, of shortcuts, of the stem), activations, layers, and each convolution's channels and
-    fan-in.
-    """
+def _calls(dataset: Dataset, architecture: str) -> list[Call]:
+    """Return what an image's way forward takes, layer by layer."""
     import torch
     from torch import nn
 
+    network = _built(dataset, architecture).eval()
+    calls = []
+
+    def count(name: str, layer: nn.Module, inputs: tuple[torch.Tensor], output: torch.Tensor) -> None:
+        if isinstance(layer, nn.BatchNorm2d):
+            calls.append(Call(name, 0.0, output.numel()))
+        else:
+            calls.append(Call(name, 2.0 * output.numel() * layer.weight[0].numel(), 0.0))
+
+    for name, layer in network.named_layers(nn.BatchNorm2d | nn.Conv2d | nn.Linear):
+        layer.register_forward_hook(partial(count, name))
+    with torch.no_grad():
+        network(torch.empty(1, dataset.channels, dataset.size, dataset.size, device="meta"))
+    return calls
+
+
+def _built(dataset: Dataset, architecture: str) -> "Network":
     from onlybn import models
 
-    facts = DATASETS[dataset]
-    network = models.build(architecture, channels=facts.channels, classes=facts.classes).eval()
-    shortcuts = {id(layer) for layer in network.shortcut_convolutions()}
-    found = {"operations": [], "shortcuts": 0.0, "activations": 0.0, "layers": 0}
-
-    def count(layer: nn.Module, inputs: tuple[torch.Tensor], output: torch.Tensor) -> None:
-        if isinstance(layer, nn.BatchNorm2d):
-            found["activations"] += output.numel()
-            found["layers"] += 1
-            return
-        operations = 2.0 * output.numel() * layer.weight[0].numel()
-        found["operations"].append(operations)
-        if id(layer) in shortcuts:
-            found["shortcuts"] += operations
-
-    for layer in network.modules():
-        if isinstance(layer, nn.BatchNorm2d | nn.Conv2d | nn.Linear):
-            layer.register_forward_hook(count)
-    with torch.no_grad():
-        network(torch.empty(1, facts.channels, facts.size, facts.size, device="meta"))
-    operations = found["operations"]
-    convolutions = [(layer.out_channels, layer.weight[0].numel()) for layer in network.convolutions()]
-    counted = (sum(operations), found["shortcuts"], operations[0], found["activations"], found["layers"])
-    return (*counted, convolutions), network.parameter_counts()
+    shape = {"channels": dataset.channels, "classes": dataset.classes, "size": dataset.size}
+    return models.build(architecture, **shape)
 
 
 def measured() -> pd.DataFrame:
@@ -175,26 +171,27 @@ class Times:
                 f"plan: no step times of '{device}' in {precision}; measured are: {there}; measure this one"
                 " with python benchmarks/scaling.py"
             )
-        self.known = here.set_index(["dataset", "architecture", "regime", "batch"])["step"].to_dict()
-        self.known_tests = here.groupby(["dataset", "architecture"])["test"].median().to_dict()
         rows = here[["dataset", "architecture", "regime", "batch", "step"]].itertuples(index=False)
-        self.step_costs = _fit([(_features(d, a, r, b), step) for d, a, r, b, step in rows])
+        self.known = {(DATASETS[d], *point): step for d, *point, step in rows}
+        tests = here.groupby(["dataset", "architecture"])["test"].median()
+        self.known_tests = {(DATASETS[d], a): time for (d, a), time in tests.items()}
+        self.step_costs = _fit([(_features(*point), step) for point, step in self.known.items()])
         tests = [(_features(d, a, "output", 1), time) for (d, a), time in self.known_tests.items()]
         self.test_costs = _fit(tests)
 
-    def step(self, dataset: str, architecture: str, regime: str, batch: int) -> float:
+    def step(self, dataset: Dataset, architecture: str, regime: str, batch: int) -> float:
         """Return the milliseconds of a step."""
         alike = "random-2" if regime.startswith("random-") else regime
         known = self.known.get((dataset, architecture, alike, batch))
         return known or float(_features(dataset, architecture, regime, batch) @ self.step_costs)
 
-    def test(self, dataset: str, architecture: str) -> float:
+    def test(self, dataset: Dataset, architecture: str) -> float:
         """Return the milliseconds of testing one image."""
         known = self.known_tests.get((dataset, architecture))
         return known or float(_features(dataset, architecture, "output", 1) @ self.test_costs)
 
 
-def _features(dataset: str, architecture: str, regime: str, batch: int) -> np.ndarray:
+def _features(dataset: Dataset, architecture: str, regime: str, batch: int) -> np.ndarray:
     return work(dataset, architecture, regime).per_step(batch)
 
 

@@ -4,17 +4,16 @@ from collections.abc import Iterable
 
 import pyarrow as pa
 
-from onlybn.datasets import DATASETS
+from onlybn.datasets import Dataset
 from onlybn.models import build
 
 
-def count(architectures: Iterable[str], dataset: str) -> pa.Table:
+def count(architectures: Iterable[str], dataset: str, facts: Dataset) -> pa.Table:
     """Return a row per architecture: its parameters in all, BatchNorm's, the output's and the shortcuts'."""
-    facts = DATASETS[dataset]
     return pa.Table.from_pylist(
         [
             {"architecture": name, "dataset": dataset}
-            | build(name, channels=facts.channels, classes=facts.classes).parameter_counts()
+            | build(name, channels=facts.channels, classes=facts.classes, size=facts.size).parameter_counts()
             for name in architectures
         ]
     )

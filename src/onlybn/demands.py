@@ -8,7 +8,8 @@ import math
 from functools import cache
 from typing import TYPE_CHECKING
 
-from onlybn.datasets import DATASETS
+from onlybn.datasets import known
+from onlybn.errors import UserError
 from onlybn.study import Study
 
 if TYPE_CHECKING:
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 SNAKEMAKES_MB, WORKER_MB = 500, 500
 # What CUDA's libraries take of the host, generously: it was not measured.
 CUDA_MB = 4_000
+# A process of which nothing is known, since the user's own images are not prepared yet.
+UNKNOWN_MB = 6_000
 # How many times the estimate is asked for; minutes beside it, in which a node may first read torch.
 MEMORY_MARGIN, TIME_MARGIN, STARTING_MINUTES = 1.3, 2.0, 10
 # No job that fails for another reason asks for more than this many times as much memory.
@@ -41,8 +44,11 @@ def training_minutes(study: Study, architecture: str, regime: str, runs: int, at
         return study.longest_job
     from onlybn.plan import testing_seconds, training_seconds
 
-    seconds = training_seconds(study, times, architecture, regime)
-    seconds += testing_seconds(study, times, architecture, study.definition.training.epochs)
+    try:
+        seconds = training_seconds(study, times, architecture, regime)
+        seconds += testing_seconds(study, times, architecture, study.definition.training.epochs)
+    except UserError:  # of something of the user's own, which the job will tell
+        return study.longest_job
     return _minutes(study, runs * seconds, attempt)
 
 
@@ -53,21 +59,29 @@ def analysis_minutes(study: Study, architecture: str, analysis: str, attempt: in
         return study.longest_job
     from onlybn.plan import PASSES, testing_seconds
 
-    return _minutes(study, testing_seconds(study, times, architecture, PASSES[analysis]), attempt)
+    try:
+        seconds = testing_seconds(study, times, architecture, PASSES.get(analysis, 1))
+    except UserError:
+        return study.longest_job
+    return _minutes(study, seconds, attempt)
 
 
 def _memory(study: Study, architecture: str, regime: str, batch: int, runs: int, attempt: int) -> int:
     from onlybn.costs import memory, memory_of_weights
+    from onlybn.plan import images
 
-    dataset = DATASETS[study.definition.dataset]
-    if study.device == "cpu":
-        process = memory(study.definition.dataset, architecture, regime, batch)
-    else:
-        # Activations are on the GPU; of each run the host holds the weights, while it draws them.
-        process = CUDA_MB + runs * memory_of_weights(study.definition.dataset, architecture)
-    process += study.workers * WORKER_MB * dataset.photographs
-    if not dataset.photographs:
-        process += sum(dataset.examples) * dataset.size**2 * dataset.channels // 2**20
+    try:
+        dataset = images(study)
+        if study.device == "cpu":
+            process = memory(dataset, architecture, regime, batch)
+        else:
+            # Activations are on the GPU; of each run the host holds the weights, while it draws them.
+            process = CUDA_MB + runs * memory_of_weights(dataset, architecture)
+        process += study.workers * WORKER_MB * dataset.photographs
+        if not dataset.photographs:
+            process += sum(dataset.examples) * dataset.size**2 * dataset.channels // 2**20
+    except UserError:  # of something of the user's own: images not prepared yet, or what the job will tell
+        process = UNKNOWN_MB
     whole = SNAKEMAKES_MB + MEMORY_MARGIN * study.processes_per_run * process
     return math.ceil(whole / 100) * 100 * min(attempt, MOST_GROWTH)
 
@@ -82,7 +96,7 @@ def _times(study: Study) -> "Times | None":
 
     Nothing was measured of processes that share a run, nor of decoding photographs.
     """
-    photographs = DATASETS[study.definition.dataset].photographs
+    photographs = known(study.definition.dataset).photographs
     if study.planned_on is None or study.processes_per_run > 1 or photographs:
         return None
     return _times_of(study.planned_on, study.definition.training.precision, study.seeds_per_job)

@@ -1,11 +1,13 @@
 """What a study will cost on a device, before anything is trained: runs, steps, hours, storage."""
 
+from pathlib import Path
+
 import pandas as pd
 
-from onlybn import figures, tables
+from onlybn import figures, own, tables
 from onlybn.analyses.clamping import THRESHOLDS
 from onlybn.costs import Times, work
-from onlybn.datasets import DATASETS
+from onlybn.datasets import Dataset, prepared
 from onlybn.jobs import duration
 from onlybn.study import Study
 
@@ -17,22 +19,28 @@ RUN_BYTES, EPOCH_BYTES, CHANNEL_BYTES = 12_000, 60, 35
 PASSES = {"clamping": 2 * len(THRESHOLDS) + 1, "activations": 1}
 
 
+def images(study: Study) -> Dataset:
+    """Return what is known of a study's images; raise UserError if that takes preparing them first."""
+    name = study.definition.dataset
+    return prepared(name, Path(study.results_dir) / "datasets" / own.to_path(name))
+
+
 def steps(study: Study) -> int:
     """Return the number of steps of a run."""
     training = study.definition.training
-    return training.epochs * -(-DATASETS[study.definition.dataset].examples[0] // training.batch_size)
+    return training.epochs * -(-images(study).examples[0] // training.batch_size)
 
 
 def training_seconds(study: Study, times: Times, architecture: str, regime: str) -> float:
     """Return the seconds that a run's steps take."""
     batch = study.definition.training.batch_size
-    return steps(study) * times.step(study.definition.dataset, architecture, regime, batch) / 1e3
+    return steps(study) * times.step(images(study), architecture, regime, batch) / 1e3
 
 
 def testing_seconds(study: Study, times: Times, architecture: str, passes: int) -> float:
     """Return the seconds that so many passes over the test images take."""
-    dataset = study.definition.dataset
-    return passes * DATASETS[dataset].examples[1] * times.test(dataset, architecture) / 1e3
+    dataset = images(study)
+    return passes * dataset.examples[1] * times.test(dataset, architecture) / 1e3
 
 
 def plan(study: Study, times: Times, *, main: bool = False) -> pd.DataFrame:
@@ -43,7 +51,7 @@ def plan(study: Study, times: Times, *, main: bool = False) -> pd.DataFrame:
     Columns: runs, steps (of all of them), step_ms, training_hours, testing_hours (at the ends of epochs, and
     in analyses), starting_hours of jobs, megabytes.
     """
-    training, dataset = study.definition.training, study.definition.dataset
+    training, dataset = study.definition.training, images(study)
     kinds: dict[tuple[str, str, str], set[str]] = {}
     drawing = {f: shown for f, shown in study.definition.figures.items() if f in figures.MAIN or not main}
     listing = [shown for t, shown in study.definition.tables.items() if t in tables.MAIN or not main]

@@ -1,16 +1,19 @@
 """Regimes: which parameters train. Everything else stays at its draw, bit for bit.
 
 A regime is a function that takes a network (and its seed, which only `random-K` needs) and returns the
-parameters that train. Names are understood without torch.
+parameters that train. The network may be one without memory, of which costs are counted. Names are
+understood without torch.
 """
 
 import re
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from onlybn.errors import choose_from
+from onlybn import own
+from onlybn.errors import UserError, choose_from
 from onlybn.randomness import generator
 
 if TYPE_CHECKING:
@@ -71,18 +74,32 @@ def random(network: "Network", seed: int, weights: int) -> "Iterable[Parameter]"
 
     The seed fixes the choice. Where a channel has fewer weights than that, all of them train.
     """
-    from torch import from_numpy, nn
+    from torch import empty, from_numpy, int64, nn
 
     from onlybn.models.reparametrise import train_chosen
 
     trained = []
     for name, layer in list(network.named_layers(nn.Conv2d)):
         channels, fan_in = layer.weight.shape[0], layer.weight[0].numel()
+        k = min(weights, fan_in)
+        if layer.weight.is_meta:
+            trained.append(train_chosen(layer, empty(channels, k, dtype=int64, device="meta")))
+            continue
         rng = generator(seed, "random", name)
         # The K lowest of a draw for each weight, so that a larger K adds to the choice of a smaller one.
-        k = min(weights, fan_in)
         chosen = np.argpartition(rng.random((channels, fan_in)), k - 1, axis=1)[:, :k]
         trained.append(train_chosen(layer, from_numpy(np.sort(chosen, axis=1))))
+    return trained
+
+
+def of_ones_own(network: "Network", seed: int, name: str) -> "Iterable[Parameter]":
+    """Train what the user's own function, called as all of these are, returns of the network."""
+    trained = own.call(name, network, seed)
+    there = {id(parameter) for parameter in network.parameters()}
+    with own.blaming(name):
+        trained = list(trained)
+    if not trained or not all(id(parameter) in there for parameter in trained):
+        raise UserError(f"{name} did not return parameters of the network that it was given")
     return trained
 
 
@@ -100,13 +117,25 @@ _RANDOM = r"random-([1-9]\d{0,4})"
 
 
 def regime(name: str) -> Regime:
-    """Return the regime of that name; raise ValueError, in one sentence, if there is none."""
+    """Return the regime of that name; raise ValueError, in one sentence, if there is no such built-in one."""
+    if own.is_own(name):
+        return partial(of_ones_own, name=name)
     if match := re.fullmatch(_RANDOM, name):
         weights = int(match[1])
         return lambda network, seed: random(network, seed, weights)
     if name not in REGIMES:
-        raise ValueError(choose_from("regime", name, [*REGIMES, "random-2"]) + " (or any random-K)")
+        raise ValueError(
+            choose_from("regime", name, [*REGIMES, "random-2"]) + " (or any random-K, module:function)"
+        )
     return REGIMES[name]
+
+
+def check(name: str) -> None:
+    """Raise ValueError, in one sentence, if no regime, built-in or the user's own, has that name."""
+    if own.is_own(name):
+        own.check("regime", name)
+    else:
+        regime(name)
 
 
 def apply(network: "Network", name: str, seed: int) -> dict[str, "Parameter"]:

@@ -82,7 +82,7 @@ def _line(workflow: Workflow, run: Run, state: str) -> str:
     if state == "diverged":
         return f"{run}: in epoch {_record(workflow, run)['diverged_epoch']}"
     if state in ("running", "interrupted"):
-        logs = Path(f"{workflow.runs}/logs/train", run.architecture, run.regime, run.variant).glob("*.log")
+        logs = workflow.run_logs(run)
         for log in sorted(logs, key=lambda log: log.stat().st_mtime, reverse=True):
             lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
             said = [line for line in lines if line.startswith(f"{run}: ")]

@@ -10,11 +10,13 @@ import shutil
 import warnings
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from onlybn import own
 from onlybn.errors import UserError
 from onlybn.files import write_json, write_table, written_whole
 from onlybn.machine import commit, machine, versions
@@ -36,6 +38,8 @@ RECORD = {
     **dict.fromkeys(("training", "counts", "computed", "wall_clock"), dict),
     **dict.fromkeys(("seed", "channels", "classes"), int),
 }
+# What is told besides of a run with anything of the user's own.
+OWN = ("sources", "size", "family", "depth", "width")
 COUNTS = (
     "parameters",
     "batchnorm_parameters",
@@ -74,6 +78,7 @@ def save(folder: Path, run: Run, outcome: "Outcome", images: "Images", settings:
         folder / "run.json",
         {
             **described(run),
+            **_own_facts(run, network, images.size),
             "status": "finished" if outcome.diverged is None else "diverged",
             "diverged_epoch": outcome.diverged,
             "channels": images.channels,
@@ -98,6 +103,16 @@ def save(folder: Path, run: Run, outcome: "Outcome", images: "Images", settings:
 def described(run: Run) -> dict[str, Any]:
     """Return what `run.json` says of a run before it is trained: its specification, seed and study."""
     return {"study": run.study, "seed": run.seed, "digest": run.digest, **run.specification}
+
+
+def _own_facts(run: Run, network: "Network", size: int) -> dict[str, Any]:
+    """Return what has to be told of a run with anything of the user's own: where that is from, and what."""
+    names = [name for name in (run.architecture, run.regime) if own.is_own(name)]
+    if not names and not own.is_own(run.dataset):
+        return {}
+    placed = asdict(network.architecture)
+    del placed["name"]
+    return {"own": {"sources": [own.source(name) for name in names], "size": size, **placed}}
 
 
 def run_of(record: Mapping[str, Any]) -> Run:
@@ -165,6 +180,9 @@ def read_record(folder: Path) -> dict[str, Any]:
         lacking += [
             f"{name}.{n}" for n in inner if name not in lacking and not isinstance(record[name].get(n), int)
         ]
+    if not lacking and any(own.is_own(record[name]) for name in ("architecture", "regime", "dataset")):
+        told = record.get("own")
+        lacking += [f"own.{n}" for n in OWN if not isinstance(told, dict) or n not in told]
     if lacking:
         raise UserError(f"{path} is damaged (it tells no {', '.join(lacking)}); {again}")
     return record
@@ -184,7 +202,11 @@ def load(folder: str | Path) -> "Network":
     record = read_record(folder)
     run = _recorded_run(folder, record)
     state, facts = _read_state(folder)
-    network, _ = draw(run, channels=record["channels"], classes=record["classes"])
+    its_own = record.get("own", {"sources": [], "size": None})
+    for changed in own.find_again(its_own["sources"]):
+        warnings.warn(f"{changed} has changed since {folder} was trained", stacklevel=2)
+    size = its_own["size"]
+    network, _ = draw(run, channels=record["channels"], classes=record["classes"], size=size)
     path = folder / "state.safetensors"
     wanted = learned(network)
     if (facts["digest"], facts["seed"]) != (run.digest, run.seed) or {
@@ -217,14 +239,15 @@ def load(folder: str | Path) -> "Network":
 
 def _recorded_run(folder: Path, record: Mapping[str, Any]) -> Run:
     """Return the run that a record describes, if it is the one whose digest it has."""
-    from onlybn.datasets import DATASETS
+    from onlybn.datasets import known
 
     path = folder / "run.json"
     try:
         run = run_of(record)
-        images = DATASETS[run.dataset]
+        images = known(run.dataset)
         right = run.digest == record["digest"] and 0 <= run.seed < 2**63
-        right = right and (images.channels, images.classes) == (record["channels"], record["classes"])
+        if not own.is_own(run.dataset):
+            right = right and (images.channels, images.classes) == (record["channels"], record["classes"])
     except (KeyError, TypeError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{path} is damaged ({reason}); delete {folder} to train the run again") from None

@@ -17,11 +17,9 @@ from pydantic import (
     model_validator,
 )
 
-from onlybn.datasets import DATASETS
-from onlybn.errors import choose_from
+from onlybn import datasets, models, own, regimes
+from onlybn.errors import UserError, choose_from
 from onlybn.figures import FIGURES
-from onlybn.models import architecture
-from onlybn.regimes import regime
 from onlybn.tables import TABLES
 from onlybn.variants import DEFAULT as DEFAULT_VARIANT
 from onlybn.variants import NAMES as VARIANTS
@@ -88,8 +86,8 @@ NotNegative = Annotated[float, _number("a number of at least 0", lambda x: x >= 
 Share = Annotated[float, _number("a share from 0 to below 1", lambda x: 0 <= x < 1)]
 Count = Annotated[int, _number("a whole number of at least 1", lambda x: 1 <= x < 2**31, whole=True)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$", description="letters a-z, digits and hyphens")]
-ArchitectureName = Annotated[str, _named(architecture)]
-RegimeName = Annotated[str, _named(regime)]
+ArchitectureName = Annotated[str, _named(models.check)]
+RegimeName = Annotated[str, _named(regimes.check)]
 VariantName = Annotated[str, _choice("variant", VARIANTS)]
 NonEmpty = AfterValidator(_without_repeats)
 
@@ -136,6 +134,16 @@ class Training(_Strict):
             raise ValueError("; ".join(faults))
         return self
 
+    def check_last_batch(self, examples: int, processes: int) -> None:
+        """Refuse, with a UserError, a last, partial batch of fewer than two images for each process."""
+        last = examples % self.batch_size or self.batch_size
+        if last < 2 * processes:  # of one image alone BatchNorm may have no variance
+            fewer = f"take at most {last // 2} processes_per_run, or " if last >= 2 else ""
+            raise UserError(
+                f"config: batch_size: an epoch's last batch has {last} of {self.batch_size} images, fewer"
+                f" than two for each process of a run; {fewer}take another batch_size"
+            )
+
 
 class Experiment(_Strict):
     """A named grid inside a study: architectures × regimes × variants."""
@@ -150,7 +158,9 @@ class Experiment(_Strict):
 class Definition(_Strict):
     """What a study file holds."""
 
-    dataset: Annotated[str, _choice("dataset", DATASETS)] = Field(description="which images, by name")
+    dataset: Annotated[str, _named(datasets.check)] = Field(
+        description="which images, by name or as module:function"
+    )
     training: Training = Field(description="how every run trains: the keys below")
     seeds: Annotated[list[int], BeforeValidator(seeds_from)] = Field(
         description="a number of seeds, counted from 0, or a list of them"
@@ -174,11 +184,18 @@ class Definition(_Strict):
             for experiment in wanted
             if experiment not in self.experiments
         ]
-        if self.training.flip and not DATASETS[self.dataset].flips:
+        dataset = datasets.known(self.dataset)
+        if own.is_own(self.dataset):
+            if "flip" not in self.training.model_fields_set:
+                faults.append(
+                    f"training.flip: is missing; true if a flipped image of {self.dataset} still shows its"
+                    " class, else false"
+                )
+        elif self.training.flip and not dataset.flips:
             faults.append(
                 f"training.flip: a flipped image of {self.dataset} is not one of its class; allowed: false"
             )
-        if self.training.shift and DATASETS[self.dataset].photographs:
+        if self.training.shift and dataset.photographs:
             faults.append(
                 f"training.shift: {self.dataset}'s photographs are cropped at random, not shifted; allowed: 0"
             )

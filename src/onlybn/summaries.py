@@ -6,11 +6,12 @@ from pathlib import Path
 import pandas as pd
 import pyarrow as pa
 
-from onlybn.datasets import DATASETS
+from onlybn.datasets import known
 from onlybn.errors import UserError
 from onlybn.schemas import SCHEMAS, missing
 
-# What names a point of a study, and what tells its replicates apart.
+# What names a point of a study, and what tells its replicates apart. Of a dataset of the user's own tables
+# also hold the number of `classes`.
 POINT = [
     "study",
     "dataset",
@@ -25,6 +26,11 @@ POINT = [
     "epochs",
 ]
 RUN = [*POINT, "seed", "status"]
+
+
+def point(table: pd.DataFrame) -> list[str]:
+    """Return the columns of a table that name a point."""
+    return [*POINT, *(["classes"] if "classes" in table else [])]
 
 
 def read(paths: Iterable[Path]) -> pd.DataFrame:
@@ -62,8 +68,11 @@ def finals(metrics: pd.DataFrame) -> pd.DataFrame:
 
 def per_run(table: pd.DataFrame, measure: Callable[[pd.DataFrame], dict[str, float]]) -> pd.DataFrame:
     """Return a row per run with what `measure` makes of its rows."""
-    rows = [dict(zip(RUN, run, strict=True)) | measure(rows) for run, rows in table.groupby(RUN, sort=False)]
-    return pd.DataFrame(rows, columns=None if rows else RUN)
+    names = [*point(table), "seed", "status"]
+    rows = [
+        dict(zip(names, run, strict=True)) | measure(rows) for run, rows in table.groupby(names, sort=False)
+    ]
+    return pd.DataFrame(rows, columns=None if rows else names)
 
 
 def over_seeds(
@@ -74,10 +83,10 @@ def over_seeds(
     Runs that diverged enter no mean: they are counted in `diverged`, and the others in `n`. Of
     accuracies, `at_chance` counts runs among the n whose top-1 is at most 1.5 times chance (Appendix E.2).
     """
-    rows = []
-    for point, replicates in runs.groupby([*POINT, *by], sort=False):
+    rows, names = [], [*point(runs), *by]
+    for values_of_names, replicates in runs.groupby(names, sort=False):
         finished = replicates[replicates["status"] == "finished"]
-        row = dict(zip([*POINT, *by], point, strict=True))
+        row = dict(zip(names, values_of_names, strict=True))
         for value in values:
             row |= {value: finished[value].mean(), f"{value}_std": finished[value].std(ddof=1)}
         row |= {"n": len(finished), "diverged": len(replicates) - len(finished), "at_chance": 0}
@@ -85,21 +94,34 @@ def over_seeds(
             row["at_chance"] = int(stuck(finished).sum())
         rows.append(row)
     summarised = [name for value in values for name in (value, f"{value}_std")]
-    return pd.DataFrame(rows, columns=[*POINT, *by, *summarised, "n", "diverged", "at_chance"])
+    return pd.DataFrame(rows, columns=[*names, *summarised, "n", "diverged", "at_chance"])
 
 
 def stuck(runs: pd.DataFrame) -> pd.Series:
     """Say of each run whether its top-1 is at most 1.5 times chance."""
-    chance = {name: dataset.chance for name, dataset in DATASETS.items()}
-    return runs["top_1"] <= 1.5 * runs["dataset"].map(chance).astype(float)
+    return runs["top_1"] <= 1.5 * chance(runs)
 
 
-# Panel: the family that it shows, and the column along its x-axis.
+def classes(rows: pd.DataFrame) -> pd.Series:
+    """Return the number of classes of each row's dataset."""
+    if "classes" in rows:
+        return rows["classes"]
+    named = {name: known(name).classes for name in rows["dataset"].unique()}
+    return rows["dataset"].map(named).astype(float)
+
+
+def chance(rows: pd.DataFrame) -> pd.Series:
+    """Return the accuracy of guessing on each row's dataset, in percent."""
+    return 100 / classes(rows)
+
+
+# Panel, which ends in the name of the column along its x-axis: the family that it shows. A family of the
+# user's own has a panel by depth, or by width where it has networks of one depth only.
 PANELS = {
-    "depth": ("resnet", "depth"),
-    "width": ("wrn", "width"),
-    "VGG depth": ("vgg", "depth"),
-    "ImageNet depth": ("imagenet-resnet", "depth"),
+    "depth": "resnet",
+    "width": "wrn",
+    "VGG depth": "vgg",
+    "ImageNet depth": "imagenet-resnet",
 }
 
 
@@ -108,13 +130,22 @@ def by_panel(points: pd.DataFrame) -> pd.DataFrame:
 
     ResNet-14 is the WRN of width 1, so it stands in both `depth` and `width` where there are WRNs.
     """
-    placed = []
-    for panel, (family, x) in PANELS.items():
+    placed, panels = [], dict(PANELS)
+    for family, members in points.groupby("family", sort=False):
+        if family not in PANELS.values():
+            by = "width" if members["depth"].nunique() == 1 < members["width"].nunique() else "depth"
+            panels[f"{family} {by}"] = family
+    for panel, family in panels.items():
         members = points["family"] == family
         if panel == "width" and members.any():
             members |= points["architecture"] == "resnet-14"
-        placed.append(points[members].assign(panel=panel, x=points.loc[members, x]))
+        placed.append(points[members].assign(panel=panel, x=points.loc[members, axis(panel)]))
     return pd.concat(placed).reset_index(drop=True).sort_values(["panel", "regime", "x"], ignore_index=True)
+
+
+def axis(panel: str) -> str:
+    """Return the column along a panel's x-axis."""
+    return panel.split()[-1]
 
 
 def ranges(points: pd.DataFrame) -> str:

@@ -66,9 +66,14 @@ class Outcome:
     resumed: list[dict]
 
 
-def draw(run: Run, *, channels: int, classes: int) -> tuple[Network, dict[str, nn.Parameter]]:
-    """Return the run's network as training finds it, on the CPU, and the parameters that train, by name."""
-    network = models.build(run.architecture, channels=channels, classes=classes)
+def draw(
+    run: Run, *, channels: int, classes: int, size: int | None = None
+) -> tuple[Network, dict[str, nn.Parameter]]:
+    """Return the run's network as training finds it, on the CPU, and the parameters that train, by name.
+
+    Only an architecture of the user's own needs to know of its images' `size` in pixels.
+    """
+    network = models.build(run.architecture, channels=channels, classes=classes, size=size)
     variants.initialise(network, run.variant, run.seed)
     return network, regimes.apply(network, run.regime, run.seed)
 
@@ -98,7 +103,9 @@ class Replicate:
     def __init__(self, run: Run, images: Images, precision: torch.dtype, group: Group = ALONE):
         self.run, self.images, self.precision, self.group = run, images, precision, group
         training = run.training
-        self.network, self.trained = draw(run, channels=images.channels, classes=images.classes)
+        self.network, self.trained = draw(
+            run, channels=images.channels, classes=images.classes, size=images.size
+        )
         self.network.to(images.device, memory_format=torch.channels_last)
         self.initial_affine = {
             name: (layer.weight.detach().clone(), layer.bias.detach().clone())

@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from onlybn import datasets, demands, figures, jobs, storage, tables
+from onlybn import datasets, demands, figures, jobs, own, storage, tables
 from onlybn.analyses import ANALYSES
 from onlybn.configuration import open_study
 from onlybn.errors import UserError
@@ -37,8 +37,14 @@ class Workflow:
     def dataset_files(self, name: str | None = None) -> list[str]:
         """Return the files of the study's dataset, `name` being it or a pattern for it."""
         dataset = self.study.definition.dataset
-        folder = f"{self.results}/datasets/{name or dataset}"
-        return [f"{folder}/{file}" for file in datasets.DATASETS[dataset].files]
+        folder = f"{self.results}/datasets/{name or own.to_path(dataset)}"
+        return [f"{folder}/{file}" for file in datasets.known(dataset).files]
+
+    @property
+    def counted_on(self) -> list[str]:
+        """What counting parameters reads: of a dataset of the user's own, what preparing it found."""
+        dataset = self.study.definition.dataset
+        return self.dataset_files() if own.is_own(dataset) else []
 
     @property
     def parameter_counts(self) -> str:
@@ -70,25 +76,29 @@ class Workflow:
 
     def digest(self, wildcards: Any) -> str:
         """Return the digest of a run's specification, which does not depend on its seed."""
-        return self.study.run(wildcards.architecture, wildcards.regime, wildcards.variant).digest
+        return self.study.run(*_point(wildcards)).digest
 
     def block_runs(self, wildcards: Any, files: list[str]) -> dict[Path, Run]:
         """Return the runs that a training job writes, by their folders, which `files` lie in."""
         folders = dict.fromkeys(Path(file).parent for file in files)
-        point = (wildcards.architecture, wildcards.regime, wildcards.variant)
+        point = _point(wildcards)
         return {f: self.study.run(*point, seed=int(f.name.removeprefix("seed-"))) for f in folders}
 
     def places(self, run: Run) -> tuple[Path, Path]:
         """Return a run's folder, and where its checkpoint waits."""
-        point = {"architecture": run.architecture, "regime": run.regime, "variant": run.variant}
         patterns = (self.run_pattern, self.work_pattern)
-        folder, work = (Path(pattern.format(**point)) / f"seed-{run.seed}" for pattern in patterns)
+        folder, work = (Path(pattern.format(**_spelled(run))) / f"seed-{run.seed}" for pattern in patterns)
         return folder, work
+
+    def run_logs(self, run: Run) -> list[Path]:
+        """Return the logs of the jobs that trained a run, or others of its point."""
+        folder = f"{self.runs}/logs/train/{{architecture}}/{{regime}}/{{variant}}"
+        return list(Path(folder.format(**_spelled(run))).glob("*.log"))
 
     @property
     def workers(self) -> int:
         """How many processes decode photographs for each that trains; none where there is nothing to."""
-        photographs = datasets.DATASETS[self.study.definition.dataset].photographs
+        photographs = datasets.known(self.study.definition.dataset).photographs
         return self.study.workers if photographs else 0
 
     @cached_property
@@ -108,11 +118,11 @@ class Workflow:
             return asked
 
         def memory(wildcards: Any, attempt: int) -> int:
-            point = (wildcards.architecture, wildcards.regime)
+            point = own.from_path(wildcards.architecture), own.from_path(wildcards.regime)
             return demands.training_memory(self.study, *point, len(seeds), attempt)
 
         def minutes(wildcards: Any, attempt: int) -> int:
-            point = (wildcards.architecture, wildcards.regime)
+            point = own.from_path(wildcards.architecture), own.from_path(wildcards.regime)
             return demands.training_minutes(self.study, *point, len(seeds), attempt)
 
         return asked | {"mem_mb": memory, "runtime": minutes}
@@ -132,10 +142,11 @@ class Workflow:
             return asked
 
         def memory(wildcards: Any, attempt: int) -> int:
-            return demands.analysis_memory(self.study, wildcards.architecture, attempt)
+            return demands.analysis_memory(self.study, own.from_path(wildcards.architecture), attempt)
 
         def minutes(wildcards: Any, attempt: int) -> int:
-            return demands.analysis_minutes(self.study, wildcards.architecture, wildcards.analysis, attempt)
+            architecture = own.from_path(wildcards.architecture)
+            return demands.analysis_minutes(self.study, architecture, wildcards.analysis, attempt)
 
         return asked | {"mem_mb": memory, "runtime": minutes}
 
@@ -283,14 +294,14 @@ class Workflow:
         """Return, for each wildcard, what the study has of it and nothing else."""
         definition = self.study.definition
         allowed = {
-            "architecture": self.study.names("architectures"),
-            "regime": self.study.names("regimes"),
+            "architecture": map(own.to_path, self.study.names("architectures")),
+            "regime": map(own.to_path, self.study.names("regimes")),
             "variant": self.study.names("variants"),
             "experiment": self.study.experiments,
             "collected": COLLECTED,
             "figure": definition.figures,
             "table": self.tables,
-            "dataset": [definition.dataset],
+            "dataset": [own.to_path(definition.dataset)],
             "seed": map(str, definition.seeds),
             "analysis": ANALYSES,
         }
@@ -331,6 +342,15 @@ class Workflow:
         lines = [line for log in logs for line in jobs.last_lines(Path(log))]
         if lines:
             print("What went wrong:", *lines, sep="\n  ", file=sys.stderr)
+
+
+def _point(wildcards: Any) -> tuple[str, str, str]:
+    return (own.from_path(wildcards.architecture), own.from_path(wildcards.regime), wildcards.variant)
+
+
+def _spelled(run: Run) -> dict[str, str]:
+    names = ("architecture", "regime", "variant")
+    return {name: own.to_path(getattr(run, name)) for name in names}
 
 
 def _span(seeds: list[int]) -> str:

@@ -10,6 +10,8 @@ rule prepare:
 
 
 rule count:
+    input:
+        ancient(STUDY.counted_on),
     output:
         STUDY.parameter_counts,
     log:

@@ -4,6 +4,11 @@ from onlybn.jobs import job
 
 with job(Path(snakemake.log[0])):
     from onlybn.counting import count
+    from onlybn.datasets import prepared
     from onlybn.files import write_table
+    from onlybn.workflow import open_workflow
 
-    write_table(Path(snakemake.output[0]), count(snakemake.params.architectures, snakemake.params.dataset))
+    workflow = open_workflow(snakemake.config, Path(snakemake.scriptdir).parent / "studies")
+    dataset = workflow.study.definition.dataset
+    facts = prepared(dataset, Path(workflow.dataset_files()[0]).parent)
+    write_table(Path(snakemake.output[0]), count(workflow.counted, dataset, facts))

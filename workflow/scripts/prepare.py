@@ -4,9 +4,7 @@ from onlybn.jobs import job
 
 with job(Path(snakemake.log[0])):
     from onlybn.datasets.prepare import prepare
+    from onlybn.workflow import open_workflow
 
-    prepare(
-        snakemake.wildcards.dataset,
-        Path(snakemake.config["data_dir"]),
-        Path(snakemake.output[0]).parent,
-    )
+    study = open_workflow(snakemake.config, Path(snakemake.scriptdir).parent / "studies").study
+    prepare(study.definition.dataset, Path(study.data_dir), Path(snakemake.output[0]).parent)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from onlybn.datasets.images import Images
+from onlybn.errors import UserError
 from onlybn.models.network import Network, Place
 from onlybn.schemas import SCHEMAS
 from onlybn.training import evaluate
@@ -16,17 +17,20 @@ from onlybn.training import evaluate
 def activations(network: Network, images: Images, *, precision: torch.dtype = torch.float32) -> pa.Table:
     """Return a row per ReLU channel: how many of its activations are 0 over all test images and pixels.
 
-    The network is in evaluation mode; every ReLU counts, the stem's and those after additions too.
+    Of a ReLU that is not on feature maps, a channel is one of its activations. The network is in evaluation
+    mode; every ReLU counts, the stem's and those after additions too.
     `off` is zeros / activations, Pr[activation = 0]; both are exact counts.
     """
     places = network.relu_places()
+    if not places:
+        raise UserError(f"{network.architecture.name} has no nn.ReLU whose zeros could be counted")
     counts: dict[tuple[nn.ReLU, int], list] = defaultdict(lambda: [0, 0])
     called: dict[nn.ReLU, int] = dict.fromkeys(places, 0)
 
     def count(relu: nn.ReLU, inputs: tuple[Tensor], output: Tensor) -> None:
         entry = counts[relu, called[relu] % len(places[relu])]
         called[relu] += 1
-        entry[0] = entry[0] + (output == 0).sum(dim=(0, 2, 3))
+        entry[0] = entry[0] + (output == 0).transpose(0, 1).flatten(1).sum(dim=1)
         entry[1] += output.numel() // output.shape[1]
 
     hooks = [relu.register_forward_hook(count) for relu in places]

@@ -1,11 +1,12 @@
-"""Datasets by name. Facts about them are known without torch; preparing and reading imports more."""
+"""Datasets by name. What is known of them is so without torch; preparing and reading imports more."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from onlybn.errors import UserError
+from onlybn import own
+from onlybn.errors import UserError, choose_from
 
 if TYPE_CHECKING:
     import torch
@@ -27,15 +28,16 @@ class Dataset:
     `examples` counts those of the training and the test split; `flips` says whether a mirrored image
     still shows its class; `mean` and `std` normalise each channel of pixels in [0, 1] (None: the
     training split's own are used). `source` is what the files are read from: of small images the
-    `module:function` that reads them, of photographs the folder below `data_dir`.
+    `module:function` that reads them, of photographs the folder below `data_dir`. Of a dataset of the
+    user's own only title and source are known until it is prepared; the rest is None.
     """
 
     title: str
-    classes: int
-    channels: int
-    size: int
-    examples: tuple[int, int]
-    flips: bool
+    classes: int | None
+    channels: int | None
+    size: int | None
+    examples: tuple[int, int] | None
+    flips: bool | None
     source: str
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
@@ -58,13 +60,38 @@ class Dataset:
         return ("dataset.json", *(f"{split}.{ending}" for split in SPLITS))
 
 
+def check(name: str) -> None:
+    """Raise ValueError, in one sentence, if no dataset, built-in or the user's own, has that name."""
+    if own.is_own(name):
+        own.check("dataset", name)
+    elif name not in DATASETS:
+        raise ValueError(choose_from("dataset", name, DATASETS) + " (or module:function)")
+
+
+def known(name: str) -> Dataset:
+    """Return what is known of a dataset before it is prepared."""
+    if own.is_own(name):
+        return Dataset(name.split(":")[1], None, None, None, None, None, source=name)
+    return DATASETS[name]
+
+
+def prepared(name: str, folder: Path) -> Dataset:
+    """Return what is known of a dataset once it is prepared in `folder`; raise UserError if it is not."""
+    if not own.is_own(name):
+        return DATASETS[name]
+    if not (folder / "dataset.json").exists():
+        raise UserError(f"{name} is not prepared yet; snakemake {folder / 'dataset.json'} does it")
+    found = _read_json(folder, ("classes", "channels", "size", "examples"))
+    return replace(known(name), **found | {"examples": tuple(found["examples"][split] for split in SPLITS)})
+
+
 def read(folder: Path, device: "torch.device", *, data_dir: Path, workers: int = 0) -> "Images":
     """Read what the prepare stage wrote into `folder`, for training on `device`.
 
     `data_dir` is where photographs lie, and `workers` the processes that decode them (0: the one that
     trains). Raises UserError if the prepared files are damaged or were altered.
     """
-    if DATASETS[folder.name].photographs:
+    if known(own.from_path(folder.name)).photographs:
         from onlybn.datasets import photographs
 
         return photographs.read(folder, device, data_dir=data_dir, workers=workers)
@@ -74,11 +101,15 @@ def read(folder: Path, device: "torch.device", *, data_dir: Path, workers: int =
 
 
 def read_facts(folder: Path) -> dict[str, Any]:
-    """Return what the prepare stage wrote of a dataset; raise UserError if that is damaged."""
+    """Return what the prepare stage wrote that training needs; raise UserError if that is damaged."""
+    return _read_json(folder, ("classes", "mean", "std", "checksum"))
+
+
+def _read_json(folder: Path, names: tuple[str, ...]) -> dict[str, Any]:
     path = folder / "dataset.json"
     try:
         facts = json.loads(path.read_text(encoding="utf-8"))
-        return {name: facts[name] for name in ("classes", "mean", "std", "checksum")}
+        return {name: facts[name] for name in names}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"{folder} is damaged ({path.name}: {error}); delete it to prepare it again"

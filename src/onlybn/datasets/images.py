@@ -15,7 +15,8 @@ from onlybn.distributed import ALONE, Group
 class Images(ABC):
     """A prepared dataset, whose batches arrive on one device.
 
-    `examples` counts the training images; `mean` and `std` normalise each channel of pixels in [0, 1].
+    `examples` counts the training images; `size`, which each kind has in its own way, is how many pixels
+    high and wide the network sees them; `mean` and `std` normalise each channel of pixels in [0, 1].
     """
 
     device: torch.device

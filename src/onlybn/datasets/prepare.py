@@ -1,6 +1,7 @@
 """The prepare stage: small images become checked uint8 tensors with labels, photographs a checked index."""
 
 import hashlib
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,8 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save
 
-from onlybn.datasets import DATASETS, SPLITS, Dataset, image_folder
+from onlybn import own
+from onlybn.datasets import DATASETS, SPLITS, Dataset, image_folder, known
 from onlybn.errors import UserError
 from onlybn.files import write_json, write_table, written_whole
 
@@ -20,24 +22,25 @@ def prepare(name: str, data_dir: Path, folder: Path) -> None:
 
     Raises UserError, naming the file, before anything is written.
     """
-    dataset = DATASETS[name]
-    facts = _prepare_photographs if dataset.photographs else _prepare_small
+    prepare_kind = _prepare_photographs if known(name).photographs else _prepare_small
+    dataset, facts = prepare_kind(name, data_dir, folder)
+    examples = dict(zip(SPLITS, dataset.examples, strict=True))
     write_json(
-        folder / "dataset.json",
-        {
-            "dataset": name,
-            "title": dataset.title,
-            "examples": dict(zip(SPLITS, dataset.examples, strict=True)),
-            **facts(name, data_dir, folder),
-        },
+        folder / "dataset.json", {"dataset": name, "title": dataset.title, "examples": examples, **facts}
     )
 
 
-def _prepare_small(name: str, data_dir: Path, folder: Path) -> dict[str, Any]:
+def _prepare_small(name: str, data_dir: Path, folder: Path) -> tuple[Dataset, dict[str, Any]]:
     """Write each split's `images`, uint8 (examples, height, width, channels), and `labels`, int64."""
-    dataset = DATASETS[name]
-    module, function = dataset.source.split(":")
-    splits: dict[str, Split] = getattr(import_module(module), function)(data_dir)
+    found = {}
+    if own.is_own(name):
+        splits = _own_splits(name, own.call(name, data_dir))
+        dataset = _look(name, splits)
+        found = {"channels": dataset.channels, "size": dataset.size}
+    else:
+        dataset = DATASETS[name]
+        module, function = dataset.source.split(":")
+        splits: dict[str, Split] = getattr(import_module(module), function)(data_dir)
     for split, expected in zip(SPLITS, dataset.examples, strict=True):
         _check(name, split, dataset, expected, *splits[split])
     for split in SPLITS:
@@ -45,21 +48,67 @@ def _prepare_small(name: str, data_dir: Path, folder: Path) -> dict[str, Any]:
         with written_whole(folder / f"{split}.safetensors") as path:
             path.write_bytes(save({"images": images, "labels": labels}))
     pixels = splits["train"][0] / 255.0 if dataset.mean is None else None
-    return {
+    return dataset, {
         "classes": dataset.classes,
+        **found,
         "mean": dataset.mean if pixels is None else pixels.mean(axis=(0, 1, 2)).tolist(),
         "std": dataset.std if pixels is None else pixels.std(axis=(0, 1, 2)).tolist(),
         "checksum": checksum(splits),
     }
 
 
-def _prepare_photographs(name: str, data_dir: Path, folder: Path) -> dict[str, Any]:
+def _own_splits(name: str, returned: object) -> dict[str, Split]:
+    """Return what the user's function returned, labels as int64; raise UserError if it is not as it must be.
+
+    That is a mapping of `train` and `test`, each to images, uint8 (examples, size, size, channels), and
+    labels, whole numbers (examples,).
+    """
+    if not isinstance(returned, dict) or set(returned) != set(SPLITS):
+        raise UserError(f"{name} did not return a dictionary of train and test")
+    splits = {}
+    for split in SPLITS:
+        pair = returned[split]
+        if not (isinstance(pair, tuple) and [type(array) for array in pair] == [np.ndarray] * 2):
+            raise UserError(f"{name}: {split} is not a tuple of two NumPy arrays, images and labels")
+        images, labels = pair
+        if (
+            images.dtype != np.uint8
+            or images.ndim != 4
+            or images.shape[1] != images.shape[2]
+            or not images.size
+        ):
+            raise UserError(
+                f"{name}: the {split} images are {images.dtype} of shape {images.shape},"
+                " expected uint8 of shape (examples, size, size, channels)"
+            )
+        if not np.issubdtype(labels.dtype, np.integer):
+            raise UserError(f"{name}: the {split} labels are {labels.dtype}, expected whole numbers")
+        splits[split] = images, labels.astype(np.int64)
+    return splits
+
+
+def _look(name: str, splits: dict[str, Split]) -> Dataset:
+    """Return the user's dataset with what its training images say, which the test split is then held to."""
+    images, labels = splits["train"]
+    constant = np.flatnonzero(np.ptp(images, axis=(0, 1, 2)) == 0).tolist()
+    if constant:
+        raise UserError(f"{name}: every training pixel of channel {constant[0]} is the same")
+    return replace(
+        known(name),
+        classes=int(labels.max(initial=0)) + 1,
+        channels=images.shape[3],
+        size=images.shape[1],
+        examples=(len(images), len(splits["test"][0])),
+    )
+
+
+def _prepare_photographs(name: str, data_dir: Path, folder: Path) -> tuple[Dataset, dict[str, Any]]:
     """Write each split's index of files: path, label, bytes and SHA-256."""
     dataset = DATASETS[name]
     tables, class_names = image_folder.index(name, data_dir)
     for split in SPLITS:
         write_table(folder / f"{split}.parquet", tables[split])
-    return {
+    return dataset, {
         "classes": dataset.classes,
         "class_names": class_names,
         "mean": dataset.mean,

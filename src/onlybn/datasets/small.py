@@ -37,6 +37,11 @@ class SmallImages(Images):
     train: Split
     test: Split
 
+    @property
+    def size(self) -> int:
+        """How many pixels high and wide the images are."""
+        return self.train.images.shape[1]
+
     def training_batches(
         self,
         *,

@@ -6,19 +6,21 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from onlybn.datasets import DATASETS
+from onlybn import own
 from onlybn.figures import style
-from onlybn.summaries import by_panel, finals, over_seeds
+from onlybn.summaries import by_panel, classes, finals, over_seeds
 
 
 def numbers(metrics: pd.DataFrame, regimes: Sequence[str], *, top_5: bool = False) -> pd.DataFrame:
     """Return a row per panel, regime and architecture: mean accuracy `y` in percent, `std` and n.
 
-    `measure` is top-1, and with `top_5` also top-5 where chance does not come near it (ImageNet).
+    `measure` is top-1, and with `top_5` also top-5 where chance does not come near it (ImageNet). Of the
+    regimes, the user's own are always shown.
     """
-    shown = by_panel(over_seeds(finals(metrics[metrics["regime"].isin(regimes)])))
+    wanted = metrics["regime"].isin(regimes) | metrics["regime"].map(own.is_own).astype(bool)
+    shown = by_panel(over_seeds(finals(metrics[wanted])))
     measures = {"top-1": "top_1"}
-    if top_5 and len(shown) and DATASETS[shown["dataset"].iloc[0]].classes >= 100:
+    if top_5 and len(shown) and classes(shown).iloc[0] >= 100:
         measures["top-5"] = "top_5"
     return pd.concat(
         [

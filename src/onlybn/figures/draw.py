@@ -9,7 +9,7 @@ import matplotlib as mpl
 import pyarrow as pa
 
 from onlybn import report
-from onlybn.datasets import DATASETS
+from onlybn.datasets import known
 from onlybn.errors import UserError
 from onlybn.figures import FIGURES, numbered
 from onlybn.files import write_table, written_whole
@@ -37,9 +37,9 @@ def draw(figure: str, study: str, tables: Iterable[Path], target: Path) -> None:
     caption = f"{module.caption(numbers)} Study {study}, {epochs} epoch{'s' * (epochs != 1)}; "
     caption += "mean ± one standard deviation, " if "std" in numbers and numbers["n"].max() > 1 else ""
     caption += f"{seeds_phrase(numbers)}."
-    facts = DATASETS[numbers["dataset"].iloc[0]]
-    if facts.size < 16 and (numbers["family"] == "vgg").any():
-        caption += f" On images of {facts.size}×{facts.size} VGG's pooling stops at 1×1."
+    size = known(numbers["dataset"].iloc[0]).size
+    if size and size < 16 and (numbers["family"] == "vgg").any():
+        caption += f" On images of {size}×{size} VGG's pooling stops at 1×1."
     # What is hashed or compared must not hold the moment of drawing.
     metadata = {".pdf": {"CreationDate": None}, ".png": {"Software": None}}
     style = resources.files("onlybn.figures") / "paper.mplstyle"

@@ -1,12 +1,14 @@
 """Figure 3: accuracy of `batchnorm` against the number of BatchNorm parameters, by depth and by width."""
 
+from itertools import cycle
+
 import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from scipy.stats import linregress
 
-from onlybn.datasets import DATASETS
+from onlybn.datasets import known
 from onlybn.figures import style
 from onlybn.summaries import by_panel, finals, over_seeds
 
@@ -33,10 +35,10 @@ def numbers(metrics: pd.DataFrame) -> pd.DataFrame:
 def draw(numbers: pd.DataFrame) -> Figure:
     """Draw all families in one panel, each with its line, whose slope stands in the legend."""
     figure, axes = plt.subplots(figsize=(4.0, 2.6), layout="constrained")
-    for panel, (colour, marker) in style.FAMILIES.items():
+    own_looks = zip(cycle(style.OWN_COLOURS), cycle(style.OWN_MARKS), strict=False)
+    for panel in style.panels_of(numbers):
+        colour, marker = style.FAMILIES.get(panel) or next(own_looks)
         family = numbers[numbers["panel"] == panel]
-        if family.empty:
-            continue
         slope, intercept = family[["slope", "intercept"]].iloc[0]
         label = f"growing {panel}"
         if not np.isnan(slope):
@@ -50,7 +52,7 @@ def draw(numbers: pd.DataFrame) -> Figure:
     style.log_axis(axes, numbers["x"], ticks=2 ** np.arange(10, 18))
     axes.set_xlabel("BatchNorm parameters")
     axes.set_ylabel("test accuracy (%)")
-    axes.set_title(f"{DATASETS[numbers['dataset'].iloc[0]].title}, BatchNorm only")
+    axes.set_title(f"{known(numbers['dataset'].iloc[0]).title}, BatchNorm only")
     axes.legend(loc="upper left")
     return figure
 

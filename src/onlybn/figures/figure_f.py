@@ -4,7 +4,7 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from onlybn.datasets import DATASETS
+from onlybn.datasets import known
 from onlybn.figures import style
 from onlybn.summaries import finals, over_seeds
 
@@ -37,7 +37,7 @@ def draw(numbers: pd.DataFrame) -> Figure:
     axes.set_xlabel("K, random weights trained per output channel")
     axes.set_ylabel("test accuracy (%)")
     axes.set_ylim(0, 102)
-    axes.set_title(f"{DATASETS[numbers['dataset'].iloc[0]].title}, random-K")
+    axes.set_title(f"{known(numbers['dataset'].iloc[0]).title}, random-K")
     style.legend_below(figure, [axes], columns=3)
     return figure
 

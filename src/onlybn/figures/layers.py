@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 
 from onlybn.figures import style
 from onlybn.figures.distribution import COMPARED
-from onlybn.summaries import POINT, over_seeds, per_run
+from onlybn.summaries import over_seeds, per_run, point
 
 QUANTILES = {"low": 0.1, "median": 0.5, "high": 0.9}
 
@@ -19,11 +19,12 @@ def numbers(table: pd.DataFrame, column: str, layer: str) -> pd.DataFrame:
     """
     table = table[table["regime"].isin(COMPARED)]
     points = over_seeds(per_run(table, lambda rows: {}), values=[])
-    channels = table[table["status"] == "finished"].groupby([*POINT, layer, "seed"], sort=False)[column]
+    names = point(table)
+    channels = table[table["status"] == "finished"].groupby([*names, layer, "seed"], sort=False)[column]
     each = pd.DataFrame({name: channels.quantile(share) for name, share in QUANTILES.items()})
-    means = each.groupby(level=[*POINT, layer], sort=False).mean().reset_index().rename(columns={layer: "x"})
+    means = each.groupby(level=[*names, layer], sort=False).mean().reset_index().rename(columns={layer: "x"})
     means["x"] += 1
-    return points.merge(means, on=POINT, how="left").sort_values(
+    return points.merge(means, on=names, how="left").sort_values(
         ["family", "depth", "width", "regime", "x"], ignore_index=True
     )
 

@@ -1,6 +1,7 @@
 """What all figures look alike in: the colour and mark of each regime, axes, points with error bars."""
 
 from collections.abc import Callable, Sequence
+from itertools import cycle
 
 import numpy as np
 import pandas as pd
@@ -10,8 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
-from onlybn.datasets import DATASETS
-from onlybn.summaries import PANELS
+from onlybn import own
+from onlybn.datasets import known
+from onlybn.summaries import PANELS, axis, chance
 
 COLOURS = sns.color_palette("colorblind")
 # Regime: what a reader calls it, its colour, its mark.
@@ -32,7 +34,26 @@ FAMILIES = {
     "VGG depth": (COLOURS[2], "^"),
     "ImageNet depth": (COLOURS[0], "o"),
 }
+# Of families and regimes of the user's own, one after the other.
+OWN_COLOURS = (COLOURS[8], COLOURS[4], COLOURS[5], COLOURS[1], COLOURS[6])
+OWN_MARKS = "Xphd8"
 X_LABELS = {"depth": "depth (layers)", "width": "width (factor on channels)"}
+
+
+def panels_of(numbers: pd.DataFrame) -> list[str]:
+    """Return the panels that there are, those of the paper's families first."""
+    there = list(dict.fromkeys(numbers["panel"]))
+    return [panel for panel in PANELS if panel in there] + [panel for panel in there if panel not in PANELS]
+
+
+def regimes_of(numbers: pd.DataFrame) -> dict[str, tuple]:
+    """Return the regimes that there are, the user's own last, each as in `REGIMES`."""
+    there = list(dict.fromkeys(numbers["regime"]))
+    looks = zip(cycle(OWN_COLOURS), cycle(OWN_MARKS), strict=False)
+    shown = {regime: look for regime, look in REGIMES.items() if regime in there}
+    for regime, look in zip(filter(own.is_own, there), looks, strict=False):
+        shown[regime] = (regime.split(":")[1], *look)
+    return shown
 
 
 def panels(
@@ -48,7 +69,7 @@ def panels(
 
     `draw` is given the axes and the panel's numbers; axes and legend are added here.
     """
-    shown = [panel for panel in PANELS if (numbers["panel"] == panel).any()]
+    shown = panels_of(numbers)
     values = list(dict.fromkeys(numbers[rows])) if rows else [""]
     figure, grid = plt.subplots(
         len(values),
@@ -58,14 +79,14 @@ def panels(
         squeeze=False,
         layout="constrained",
     )
-    title = DATASETS[numbers["dataset"].iloc[0]].title
+    title = known(numbers["dataset"].iloc[0]).title
     for line, value in zip(grid, values, strict=True):
         for axes, panel in zip(line, shown, strict=True):
             here = numbers[(numbers["panel"] == panel) & (numbers[rows] == value if rows else True)]
             draw(axes, here)
             if len(here):
                 log_axis(axes, here["x"])
-            axes.set_xlabel(X_LABELS[PANELS[panel][1]])
+            axes.set_xlabel(X_LABELS[axis(panel)])
             axes.set_title(f"{title}, {panel}" + (f": {row_title(value)}" if rows else ""))
         line[0].set_ylabel(y_label)
     if y_limits:
@@ -109,7 +130,7 @@ def network_panels(
         squeeze=False,
         layout="constrained",
     )
-    title = DATASETS[numbers["dataset"].iloc[0]].title
+    title = known(numbers["dataset"].iloc[0]).title
     for axes in grid.flat[len(networks) :]:
         axes.remove()
     shown = list(grid.flat[: len(networks)])
@@ -151,10 +172,8 @@ def points(axes: Axes, drawn: pd.DataFrame, *, label: str, colour, marker: str, 
 
 def regime_lines(axes: Axes, here: pd.DataFrame) -> None:
     """Draw a line for each regime that there is, in the order of `REGIMES`."""
-    for regime, (label, colour, marker) in REGIMES.items():
-        line = here[here["regime"] == regime]
-        if len(line):
-            points(axes, line, label=label, colour=colour, marker=marker)
+    for regime, (label, colour, marker) in regimes_of(here).items():
+        points(axes, here[here["regime"] == regime], label=label, colour=colour, marker=marker)
 
 
 def log_axis(axes: Axes, values: Sequence[float], *, ticks: Sequence[float] | None = None) -> None:
@@ -172,11 +191,11 @@ def chance_line(axes: Axes, here: pd.DataFrame) -> None:
     """Draw the accuracy of guessing."""
     if here.empty:
         return
-    chance = DATASETS[here["dataset"].iloc[0]].chance
-    axes.axhline(chance, color="0.55", linestyle=":", linewidth=0.9, zorder=0)
+    guessed = chance(here).iloc[0]
+    axes.axhline(guessed, color="0.55", linestyle=":", linewidth=0.9, zorder=0)
     axes.annotate(
         "chance",
-        (1, chance),
+        (1, guessed),
         xycoords=("axes fraction", "data"),
         xytext=(0, 1.5),
         textcoords="offset points",

@@ -1,10 +1,11 @@
-"""Architectures by name (Table 1). Names are understood without torch; `build` imports it."""
+"""Architectures by name (Table 1), or the user's own; names are understood without torch."""
 
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from onlybn import own
 from onlybn.errors import choose_from
 
 if TYPE_CHECKING:
@@ -69,38 +70,59 @@ _EXAMPLES = [
 
 
 def architecture(name: str) -> Architecture:
-    """Return the architecture of that name; raise ValueError, in one sentence, if there is none."""
+    """Return the built-in architecture of that name; raise ValueError, in one sentence, if there is none."""
     for pattern, make in _PATTERNS.items():
         if match := re.fullmatch(pattern, name):
             return make(int(match[1]))
-    raise ValueError(choose_from("architecture", name, _EXAMPLES) + " (or any resnet-6n+2, wrn-14-w)")
+    others = " (or any resnet-6n+2, wrn-14-w, module:function)"
+    raise ValueError(choose_from("architecture", name, _EXAMPLES) + others)
 
 
-def build(name: str, *, channels: int, classes: int) -> "Network":
+def check(name: str) -> None:
+    """Raise ValueError, in one sentence, if no architecture, built-in or the user's own, has that name."""
+    if own.is_own(name):
+        own.check("architecture", name)
+    else:
+        architecture(name)
+
+
+def build(name: str, *, channels: int, classes: int, size: int | None = None) -> "Network":
     """Build the network of that name for images of `channels` channels, without memory for its weights.
 
     Its tensors are on torch's meta device: enough to count parameters, or to be drawn by
-    `onlybn.variants.initialise`.
+    `onlybn.variants.initialise`. `network.architecture` is what figures place it by. One of the user's own
+    is looked at with images `size` pixels high and wide; raises UserError if it is not one to train.
     """
     import torch
 
-    described = architecture(name)
     images = {"channels": channels, "classes": classes}
     with torch.device("meta"):
-        match described.family:
-            case "vgg":
-                from onlybn.models.vgg import Vgg
+        if own.is_own(name):
+            from onlybn.models.observed import build as build_own
 
-                network = Vgg(depth=described.depth, **images)
-            case "imagenet-resnet":
-                from onlybn.models.imagenet import ImageNetResNet
-
-                network = ImageNetResNet(depth=described.depth, **images)
-            case _:
-                from onlybn.models.resnet import CifarResNet
-
-                blocks = (described.depth - 2) // 6
-                network = CifarResNet(blocks=blocks, width=described.width, **images)
+            network, placed = build_own(name, size=size, **images)
+            described = Architecture(name, **placed)
+        else:
+            described = architecture(name)
+            network = _build(described, **images)
     for layer in network.batchnorms():
         layer.num_batches_tracked = None  # nothing reads the count of batches, and it costs a kernel each
+    network.architecture = described
     return network
+
+
+def _build(described: Architecture, **images: int) -> "Network":
+    match described.family:
+        case "vgg":
+            from onlybn.models.vgg import Vgg
+
+            return Vgg(depth=described.depth, **images)
+        case "imagenet-resnet":
+            from onlybn.models.imagenet import ImageNetResNet
+
+            return ImageNetResNet(depth=described.depth, **images)
+        case _:
+            from onlybn.models.resnet import CifarResNet
+
+            blocks = (described.depth - 2) // 6
+            return CifarResNet(blocks=blocks, width=described.width, **images)

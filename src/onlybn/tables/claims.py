@@ -15,7 +15,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from onlybn.datasets import DATASETS
+from onlybn import own
+from onlybn.datasets import known
 from onlybn.figures.figure_5 import THRESHOLD
 from onlybn.figures.figure_7 import dead_percent
 from onlybn.models import architecture
@@ -143,7 +144,8 @@ class Measured:
             if table is not None and len(table)
             for name in table["architecture"].unique()
         }
-        chosen = [architecture(name) for name in there if architecture(name).family in families]
+        described = [architecture(name) for name in there if not own.is_own(name)]
+        chosen = [a for a in described if a.family in families]
         return [a.name for a in sorted(chosen, key=lambda a: (a.family, a.depth, a.width))]
 
     @staticmethod
@@ -752,8 +754,10 @@ def beside(name: str, kind: str, table: pd.DataFrame) -> pd.DataFrame:
     Judged by `table`, the collected one that it is made from; claims about other data than the study's, or
     what stands in for it, are left out. Empty where the paper claims nothing that this table could show.
     """
-    setting = "ImageNet" if DATASETS[table["dataset"].iloc[0]].photographs else "CIFAR-10"
+    dataset = table["dataset"].iloc[0]
+    setting = "ImageNet" if known(dataset).photographs else "CIFAR-10"
     there = [claim for claim in CLAIMS if claim.dataset == setting and name in SECTIONS]
+    there = [] if own.is_own(dataset) else there
     claims = [claim for claim in there if claim.section.endswith(SECTIONS[name])]
     columns = ["statement", "published", "measured", "verdict"]
     if not claims:

@@ -1,0 +1,559 @@
+"""Architectures, datasets and regimes of the user's own, named as `module:function`."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from checkout import ROOT, Checkout
+from conftest import BUILTIN
+from safetensors import safe_open
+from torch import nn
+
+import onlybn
+from onlybn import own
+from onlybn.configuration import open_study
+from onlybn.datasets.prepare import prepare
+from onlybn.errors import UserError
+from onlybn.models import build
+from onlybn.regimes import apply
+from onlybn.variants import DEFAULT, initialise
+
+EXAMPLE = "study=examples/densenet/densenet-textures.yaml"
+SMALL = ("architectures=densenet:densenet_10", "epochs=1", "seeds=1")
+RESULTS = "results/densenet-textures_epochs-1_architectures-densenet.densenet_10_seeds-1"
+RUNS = "results/densenet-textures_epochs-1/runs/densenet.densenet_10"
+
+
+@pytest.fixture(scope="module")
+def example(tmp_path_factory):
+    """A checkout in which the example's study was run at its smallest, on a tenth of its images."""
+    checkout = Checkout(tmp_path_factory.mktemp("example"), "")
+    shutil.copytree(ROOT / "examples", checkout.folder / "examples")
+    images = checkout.folder / "examples" / "densenet" / "textures.py"
+    images.write_text(images.read_text().replace("2_000", "200").replace("500", "50"))
+    checkout.text = checkout.ok("--config", EXAMPLE, *SMALL)
+    return checkout
+
+
+def record(example, regime):
+    folder = example.folder / RUNS / regime / DEFAULT / "seed-0"
+    return folder, json.loads((folder / "run.json").read_text())
+
+
+def densenet_counts(*, layers, growth, channels, classes):
+    """The parameters of a DenseNet, added up by hand: all, BatchNorm's, outputs of convolutions."""
+    width = 2 * growth
+    weights, batchnorm, outputs = channels * width * 9, 0, width
+    for block in range(3):
+        if block:
+            batchnorm += 2 * width
+            width //= 2
+            weights += 2 * width * width
+            outputs += width
+        for _ in range(layers):
+            batchnorm += 2 * width
+            weights += width * growth * 9
+            outputs += growth
+            width += growth
+    batchnorm += 2 * width
+    return weights + batchnorm + (width + 1) * classes, batchnorm, outputs
+
+
+def test_a_study_of_own_networks_and_images_is_drawn(example):
+    results = example.folder / RESULTS
+    for name in ("figure-2", "figure-5", "figure-6", "figure-7"):
+        assert (results / "figures" / f"{name}.png").stat().st_size > 10_000
+        numbers = pd.read_parquet(results / "figures" / f"{name}.parquet")
+        assert set(numbers["panel"]) == {"densenet depth"}
+        assert set(numbers["x"]) == {10}
+        assert numbers["y"].notna().all()
+    accuracy = pd.read_parquet(results / "tables" / "accuracy.parquet")
+    assert accuracy["regime"].tolist() == ["all", "batchnorm", "output", "random-2"]
+    assert accuracy["n"].tolist() == [1] * 4
+    assert set(accuracy["classes"]) == {8}
+
+
+def test_what_trains_of_an_own_network_is_counted_and_stored(example):
+    parameters, batchnorm, outputs = densenet_counts(layers=2, growth=8, channels=3, classes=8)
+    counted = pd.read_parquet(example.folder / RESULTS / "tables/table-1.parquet").iloc[0]
+    assert (counted["parameters"], counted["batchnorm_parameters"]) == (parameters, batchnorm)
+    for regime, trained in {"all": parameters, "batchnorm": batchnorm, "random-2": 2 * outputs}.items():
+        folder, told = record(example, regime)
+        assert told["counts"]["trainable_parameters"] == trained
+        with safe_open(folder / "state.safetensors", "pt") as file:
+            stored = sum(file.get_tensor(name).numel() for name in file.keys())  # noqa: SIM118
+        assert stored == trained + batchnorm  # running statistics: as many again as γ and β
+
+
+def test_a_second_start_and_other_settings_find_nothing_to_do(example):
+    assert example.jobs("--config", EXAMPLE, *SMALL) == {}
+    assert example.jobs("--config", EXAMPLE, *SMALL, "seeds_per_job=2") == {}
+
+
+def test_loading_elsewhere_finds_the_users_module_and_gives_the_tested_network_back(example, tmp_path):
+    folder, _ = record(example, "batchnorm")
+    prepared = example.folder / "results/datasets/textures.textures"
+    code = f"""
+        import sys, torch, onlybn
+        from pathlib import Path
+        from onlybn.datasets import read
+        from onlybn.training import evaluate
+        images = read(Path({str(prepared)!r}), torch.device("cpu"), data_dir=Path())
+        torch.set_num_threads(1)
+        print(evaluate(onlybn.load({str(folder)!r}), images)["top_1"])
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], cwd=tmp_path, capture_output=True, text=True
+    )
+    metrics = pd.read_parquet(folder / "metrics.parquet")
+    assert float(done.stdout) == metrics["top_1"].iloc[-1], done.stderr
+
+
+def test_two_processes_share_a_run_of_an_own_network(example):
+    shared = ("regimes=batchnorm", "results_dir=shared", "processes_per_run=2")
+    example.ok("accuracy", "--config", EXAMPLE, *SMALL, *shared)
+    (path,) = example.folder.glob("shared/*/runs/**/run.json")
+    assert json.loads(path.read_text())["computed"]["processes"] == 2
+
+
+@pytest.fixture
+def module(tmp_path, monkeypatch):
+    """Write a module of the user's own, into a folder that this process imports from."""
+    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
+    before = set(sys.modules)
+
+    def write(source, name="mine"):
+        (tmp_path / f"{name}.py").write_text(textwrap.dedent(source))
+        sys.modules.pop(name, None)
+
+    yield write
+    for name in set(sys.modules) - before:
+        if getattr(sys.modules[name], "__file__", None) and str(tmp_path) in sys.modules[name].__file__:
+            del sys.modules[name]
+
+
+STUDY = """
+dataset: {dataset}
+training: {{epochs: 1, batch_size: 32, learning_rate: 0.1, flip: false}}
+seeds: 1
+experiments: {{e: {{architectures: ["{architecture}"], regimes: ["{regime}"]}}}}
+"""
+SETTINGS = {
+    "data_dir": "data",
+    "results_dir": "results",
+    "device": "cpu",
+    "deterministic": False,
+    "seeds_per_job": 1,
+    "processes_per_run": 1,
+    "workers": 0,
+    "checkpoint_every": 0,
+}
+
+
+def opened(tmp_path, text=STUDY, **names):
+    names = {"dataset": "digits", "architecture": "resnet-8", "regime": "all"} | names
+    file = tmp_path / "study.yaml"
+    file.write_text(text.format(**names))
+    return open_study(SETTINGS | {"study": str(file), "results_dir": str(tmp_path / "results")}, BUILTIN)
+
+
+MINE = """
+    raise SystemExit("a study is read without running this")
+
+    def network(channels, classes): ...
+    def images(data_dir): ...
+    alias = network
+"""
+FAULTS = {
+    "architecture=mine:netwrok": r"'mine:netwrok': unknown function of \S+mine.py 'netwrok'; did you mean"
+    r" 'network'\? Allowed: images, network",
+    "architecture=mime:network": "'mime:network': there is no module mime beside the study file or"
+    r" where Python imports from; did you mean 'mine'\?",
+    "architecture=mine.inner:network": "there is no module mine.inner beside the study file",
+    "architecture=mine:": "'mine:' is not the module:function of an architecture of your own",
+    "architecture=broken:network": r"'broken:network': \S+broken.py line 2 is not valid Python: ",
+    "regime=mine:stem": "unknown function of .*mine.py 'stem'",
+    "dataset=mine:image": r"unknown function of \S+mine.py 'image'; did you mean 'images'\?",
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_wrong_name_is_told_in_one_sentence_when_the_study_is_read(fault, tmp_path, module):
+    module(MINE)
+    module("\ndef network(:\n", name="broken")
+    key, _, name = fault.partition("=")
+    with pytest.raises(UserError, match=rf"^\S+study.yaml: [\w.]+: .*{FAULTS[fault]}[^\n]*$"):
+        opened(tmp_path, **{key: name})
+
+
+def test_a_study_is_read_without_running_the_users_module(tmp_path, module):
+    module(MINE)
+    study = opened(tmp_path, architecture="mine:alias", dataset="mine:images")
+    assert study.names("architectures") == ["mine:alias"]
+    assert "mine" not in sys.modules
+
+
+def test_nothing_beside_a_study_stands_in_for_a_module_of_pythons(tmp_path):
+    (tmp_path / "random.py").write_text("def network(channels, classes): ...")
+    with pytest.raises(UserError, match=r"unknown function of \S+random.py 'network'") as caught:
+        opened(tmp_path, architecture="random:network")
+    assert str(tmp_path / "random.py") not in str(caught.value)
+
+
+def test_an_own_dataset_has_to_be_told_whether_images_may_be_flipped(tmp_path, module):
+    module(MINE)
+    with pytest.raises(UserError, match=r"training.flip: is missing; true if a flipped image of mine:images"):
+        opened(tmp_path, STUDY.replace(", flip: false", ""), dataset="mine:images")
+
+
+@pytest.mark.parametrize(
+    "name", ["resnet-14", "densenet:densenet_22", "a.b_c:d", "batchnorm+output", "digits"]
+)
+def test_a_name_comes_back_from_its_spelling_in_paths(name):
+    assert ":" not in own.to_path(name)
+    assert own.from_path(own.to_path(name)) == name
+
+
+NETWORKS = """
+    import torch
+    from torch import nn
+    from torch.nn import functional as F
+
+    class Plain(nn.Module):
+        def __init__(self, channels, classes):
+            super().__init__()
+            self.convolution = nn.Conv2d(channels, 4, 3)
+            self.batchnorm = nn.BatchNorm2d(4)
+            self.relu = nn.ReLU()
+            self.output = nn.Linear(4, classes)
+
+        def features(self, x):
+            return self.relu(self.batchnorm(self.convolution(x)))
+
+        def forward(self, x):
+            return self.output(self.features(x).mean(dim=(2, 3)))
+
+    class Twice(Plain):
+        width = 3
+
+        def features(self, x):
+            return self.relu(1 - self.relu(self.batchnorm(self.convolution(x))))
+
+    class Functional(Plain):
+        def features(self, x):
+            return torch.relu(self.batchnorm(self.convolution(x)))
+
+    class Dropped(Plain):
+        def features(self, x):
+            return F.dropout(super().features(x), 0.1, self.training)
+
+    class Unused(Plain):
+        def __init__(self, **images):
+            super().__init__(**images)
+            self.more = nn.Conv2d(4, 4, 1)
+
+    class Scaled(Plain):
+        def __init__(self, **images):
+            super().__init__(**images)
+            self.scale = nn.Parameter(torch.ones(1))
+
+    class Tied(Plain):
+        def __init__(self, **images):
+            super().__init__(**images)
+            self.more = nn.BatchNorm2d(4)
+            self.more.weight = self.batchnorm.weight
+
+    class Pooled(Plain):
+        def forward(self, x):
+            return self.features(x).mean(dim=(2, 3))
+
+    class Crooked(Plain):
+        def forward(self, x):
+            return self.output(x)
+
+    class Placed(Plain):
+        depth = "deep"
+
+    class Smooth(Plain):
+        def features(self, x):
+            return F.gelu(self.batchnorm(self.convolution(x)))
+
+    def no_batchnorm(channels, classes):
+        return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, classes))
+
+    def fixed(channels, classes):
+        network = Plain(channels, classes)
+        network.batchnorm = nn.BatchNorm2d(4, affine=False)
+        return network
+
+    def nothing(channels, classes):
+        pass
+
+    def failing(channels, classes):
+        raise RuntimeError("out of ideas")
+
+    def no_arguments():
+        pass
+"""
+REFUSED = {
+    "Functional": r"the network of mine:Functional calls relu as a function \(1 times in a pass\)",
+    "Dropped": r"draws random numbers while it trains \(bernoulli_, as dropout does\)",
+    "Unused": "never calls its layer more",
+    "Scaled": "has the parameter scale of a Scaled, but only those of nn.Conv2d, nn.BatchNorm2d and",
+    "Tied": "shares the parameter more.weight between layers",
+    "Pooled": r"gave \(2, 4\) for 2 images, expected logits of shape \(2, 10\); it does not end in an",
+    "Crooked": r"mine:Crooked failed: RuntimeError: .* \(mine.py line \d+\)",
+    "Placed": "has a depth 'deep', which is no whole number of at least 1",
+    "no_batchnorm": "the network of mine:no_batchnorm has no nn.BatchNorm2d",
+    "fixed": "has an nn.BatchNorm2d without γ and β, running statistics or momentum",
+    "nothing": "mine:nothing returned a NoneType, expected a torch.nn.Module",
+    "failing": r"mine:failing failed: RuntimeError: out of ideas \(mine.py line \d+\)",
+    "no_arguments": "mine:no_arguments failed: TypeError: .* unexpected keyword argument 'channels'",
+}
+
+
+@pytest.mark.parametrize("function", REFUSED)
+def test_a_network_that_a_study_cannot_train_is_refused_in_one_sentence(function, module):
+    module(NETWORKS)
+    with pytest.raises(UserError, match=rf"^[^\n]*{REFUSED[function]}[^\n]*$"):
+        build(f"mine:{function}", channels=1, classes=10, size=8)
+
+
+def test_an_own_network_is_placed_by_its_attributes_or_by_what_is_counted(module):
+    module(NETWORKS)
+    plain = build("mine:Plain", channels=1, classes=10, size=8).architecture
+    assert (plain.family, plain.depth, plain.width) == ("mine", 2, 1)
+    assert build("mine:Twice", channels=1, classes=10, size=8).architecture.width == 3
+
+
+def test_every_call_of_an_own_networks_relu_is_counted(module, few_digits):
+    from onlybn.analyses.activations import activations
+
+    module(NETWORKS)
+    network = build("mine:Twice", channels=1, classes=10, size=8)
+    initialise(network, DEFAULT, 0)
+    rows = activations(network, few_digits).to_pandas()
+    with torch.no_grad():
+        inner, network = network.network, network.eval()
+        first = inner.batchnorm(inner.convolution(few_digits.normalise(few_digits.test.images))).relu()
+    zeros = [(x == 0).sum(dim=(0, 2, 3)).tolist() for x in (first, (1 - first).relu())]
+    assert rows["zeros"].tolist() == zeros[0] + zeros[1]
+    assert rows["block"].tolist() == [1] * 4 + [2] * 4
+    smooth = build("mine:Smooth", channels=1, classes=10, size=8)
+    with pytest.raises(UserError, match=r"^mine:Smooth has no nn.ReLU whose zeros could be counted$"):
+        activations(smooth, few_digits)
+
+
+REGIMES = """
+    from torch import nn
+    from onlybn.regimes import batchnorm
+
+    def stem(network, seed):
+        return network.convolutions()[0].parameters()
+
+    def both(network, seed):
+        return [*batchnorm(network, seed), *stem(network, seed)]
+
+    def nothing(network, seed):
+        return []
+
+    def another(network, seed):
+        return nn.Linear(1, 1).parameters()
+
+    def number(network, seed):
+        return 3
+"""
+
+
+def test_an_own_regime_trains_what_its_function_returns(module):
+    from onlybn.costs import work
+    from onlybn.datasets import DATASETS
+
+    module(REGIMES)
+    network = build("resnet-8", channels=1, classes=10)
+    initialise(network, DEFAULT, 0)
+    assert list(apply(network, "mine:stem", 0)) == ["convolution.weight"]
+    assert len(apply(network, "mine:both", 0)) == 1 + len(apply(network, "batchnorm", 0))
+    done = work(DATASETS["digits"], "resnet-8", "mine:stem")
+    whole, stem = work(DATASETS["digits"], "resnet-8", "all"), 2 * 8 * 8 * 16 * 9
+    assert (done.trained, done.weight_gradients) == (16 * 9, stem)
+    assert done.input_gradients == whole.input_gradients == whole.forward - stem
+
+
+@pytest.mark.parametrize("function", ["nothing", "another", "number"])
+def test_a_regime_that_returns_no_parameters_of_the_network_is_refused(function, module):
+    module(REGIMES)
+    network = build("resnet-8", channels=1, classes=10)
+    expected = "mine:number failed: TypeError" if function == "number" else "did not return parameters of the"
+    with pytest.raises(UserError, match=rf"^[^\n]*{expected}[^\n]*$"):
+        apply(network, f"mine:{function}", 0)
+
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (6, 4, 4, 1), dtype=np.uint8)
+LABELS = np.array([0, 1, 2, 0, 1, 2])
+BOTH = {"train": (IMAGES, LABELS), "test": (IMAGES, LABELS)}
+SPLITS = {
+    "good": BOTH,
+    "list": [BOTH["train"], BOTH["test"]],
+    "alone": {"train": BOTH["train"]},
+    "bare": BOTH | {"test": IMAGES},
+    "floats": BOTH | {"train": (IMAGES / 255, LABELS)},
+    "long": BOTH | {"train": (IMAGES[:, :3], LABELS)},
+    "words": BOTH | {"train": (IMAGES, LABELS.astype(str))},
+    "fewer": BOTH | {"test": (IMAGES, LABELS[:5])},
+    "gap": {split: (IMAGES, np.array([0, 1, 3, 0, 1, 3])) for split in BOTH},
+    "unseen": BOTH | {"test": (IMAGES, np.array([0, 1, 2, 3, 1, 2]))},
+    "larger": BOTH | {"test": (IMAGES.repeat(2, 1).repeat(2, 2), LABELS)},
+    "black": BOTH | {"train": (0 * IMAGES, LABELS)},
+}
+WRONG = {
+    "list": "mine:list did not return a dictionary of train and test",
+    "alone": "mine:alone did not return a dictionary of train and test",
+    "bare": "mine:bare: test is not a tuple of two NumPy arrays, images and labels",
+    "floats": r"the train images are float64 of shape \(6, 4, 4, 1\), expected uint8 of shape \(examples,",
+    "long": r"the train images are uint8 of shape \(6, 3, 4, 1\)",
+    "words": "the train labels are <U21, expected whole numbers",
+    "fewer": "there are 5 test labels for 6 images",
+    "gap": "the train labels run from 0 to 3 in 3 classes, expected every class from 0 to 3",
+    "unseen": "the test labels run from 0 to 3 in 4 classes, expected every class from 0 to 2",
+    "larger": r"the test images are uint8 of shape \(6, 8, 8, 1\), expected uint8 of shape \(6, 4, 4, 1\)",
+    "black": "every training pixel of channel 0 is the same",
+    "missing": r"mine:missing failed: FileNotFoundError: .* \(mine.py line \d+\)",
+}
+
+
+@pytest.fixture
+def images(module):
+    module("def missing(data_dir):\n    return (data_dir / 'no such file').read_bytes()\n")
+    import mine  # what `module` wrote
+
+    for name, returned in SPLITS.items():
+        setattr(mine, name, lambda data_dir, returned=returned: returned)
+
+
+@pytest.mark.parametrize("function", WRONG)
+def test_images_that_cannot_be_trained_on_are_refused_before_anything_is_written(function, images, tmp_path):
+    with pytest.raises(UserError, match=rf"^[^\n]*{WRONG[function]}[^\n]*$"):
+        prepare(f"mine:{function}", tmp_path, tmp_path / f"mine.{function}")
+    assert not (tmp_path / f"mine.{function}").exists()
+
+
+def test_what_is_known_of_own_images_is_what_preparing_found(images, tmp_path):
+    from onlybn.datasets import prepared, read
+
+    with pytest.raises(UserError, match=r"mine:good is not prepared yet; snakemake \S+dataset.json does it"):
+        prepared("mine:good", tmp_path / "mine.good")
+    prepare("mine:good", tmp_path, tmp_path / "mine.good")
+    facts = prepared("mine:good", tmp_path / "mine.good")
+    assert (facts.classes, facts.channels, facts.size, facts.examples) == (3, 1, 4, (6, 6))
+    found = read(tmp_path / "mine.good", torch.device("cpu"), data_dir=tmp_path)
+    assert found.mean == pytest.approx([IMAGES.mean() / 255])
+    assert found.std == pytest.approx([IMAGES.std() / 255])
+    assert (found.size, found.classes, len(found.test)) == (4, 3, 6)
+
+
+def test_a_last_batch_too_small_is_refused_once_the_examples_are_counted(
+    images, tmp_path, train_block, make_run
+):
+    from dataclasses import replace
+
+    prepare("mine:good", tmp_path, tmp_path / "mine.good")
+    run = replace(make_run(batch_size=5), dataset="mine:good")
+    with pytest.raises(UserError, match=r"last batch has 1 of 5 images, fewer than two for each process"):
+        train_block([run], tmp_path / "mine.good")
+
+
+def test_a_changed_module_is_told_of_and_a_lost_one_too_when_a_run_is_loaded(
+    module, tmp_path, train_block, make_run, digits_folder
+):
+    from dataclasses import replace
+
+    module(NETWORKS)
+    run = replace(make_run(epochs=1, batch_size=500), architecture="mine:Plain")
+    (folder,) = train_block([run], digits_folder)
+    assert isinstance(onlybn.load(folder).network.batchnorm, nn.BatchNorm2d)
+    module(NETWORKS + "\n    # changed\n")
+    with pytest.warns(UserWarning, match=r"mine.py has changed since \S+seed-0 was trained"):
+        onlybn.load(folder)
+    module(NETWORKS.replace("Conv2d(channels, 4, 3)", "Conv2d(channels, 4, 5)"))
+    with (
+        pytest.warns(UserWarning),
+        pytest.raises(UserError, match="frozen weights drawn from seed 0 are not"),
+    ):
+        onlybn.load(folder)
+    (tmp_path / "mine.py").unlink()
+    sys.modules.pop("mine")
+    with pytest.raises(UserError, match=r"^mine:Plain failed: ModuleNotFoundError: No module named 'mine'$"):
+        onlybn.load(folder)
+    told = json.loads((folder / "run.json").read_text())
+    del told["own"]["size"]
+    (folder / "run.json").write_text(json.dumps(told))
+    with pytest.raises(UserError, match=r"run.json is damaged \(it tells no own.size\)"):
+        onlybn.load(folder)
+
+
+def test_a_family_of_one_depth_has_its_panel_by_width():
+    from conftest import run_columns
+
+    from onlybn.figures import figure_2, figure_3
+
+    def networks(key, values, family):
+        return [
+            run_columns("resnet-8", regime, 0, architecture=f"{family}:{value}", family=family)
+            | {key: value, "epoch": 1, "split": "test", "top_1": 50.0, "top_5": 90.0}
+            | {"batchnorm_parameters": 100 * value}
+            for value in values
+            for regime in ("batchnorm", "mine:stem")
+        ]
+
+    rows = networks("width", (1, 2), "wide") + networks("depth", (10, 20), "deep")
+    numbers = figure_2.numbers(pd.DataFrame(rows))
+    assert numbers.groupby("panel")["x"].unique().map(list).to_dict() == {
+        "wide width": [1, 2],
+        "deep depth": [10, 20],
+    }
+    left, right = figure_2.draw(numbers).axes
+    assert [axes.get_xlabel() for axes in (left, right)] == ["depth (layers)", "width (factor on channels)"]
+    assert right.get_legend_handles_labels()[1] == ["BatchNorm", "stem"]
+    (axes,) = figure_3.draw(figure_3.numbers(pd.DataFrame(rows))).axes
+    assert [label.split(":")[0] for label in axes.get_legend_handles_labels()[1]] == [
+        "growing deep depth",
+        "growing wide width",
+    ]
+
+
+def test_the_page_on_extending_does_what_it_says(tmp_path):
+    page = (ROOT / "docs" / "extending.md").read_text()
+    fresh = Checkout(tmp_path, "")
+    shutil.copytree(ROOT / "src", tmp_path / "src", ignore=shutil.ignore_patterns("__pycache__"))
+    for language, code in re.findall(r"^```(\w+)\n(.*?)^```$", page, re.M | re.S):
+        if language == "diff":
+            (tmp_path / "change.diff").write_text(code)
+            subprocess.run(["git", "apply", "--recount", "change.diff"], cwd=tmp_path, check=True)
+        elif language != "sh":
+            file = tmp_path / code.splitlines()[0].removeprefix("# ")
+            file.parent.mkdir(exist_ok=True)
+            file.write_text(code)
+    study = tmp_path / "mine" / "mine.yaml"
+    more = "  figure-j: [regimes]\ntables:\n  hits: [regimes]\n"
+    study.write_text(study.read_text().replace("tables:\n", more))
+    fresh.ok("all", "--config", "study=mine/mine.yaml", PYTHONPATH=str(tmp_path / "src"))
+    results = tmp_path / "results" / "mine"
+    accuracy = pd.read_parquet(results / "tables" / "accuracy.parquet").set_index("regime")
+    assert list(accuracy.index) == ["batchnorm", "regimes:stem", "regimes:last_batchnorm_and_output"]
+    trained = {"regimes.stem": 9 * 16, "regimes.last_batchnorm_and_output": 2 * 64 + 65 * 4}
+    for regime, parameters in trained.items():
+        path = results / "runs/networks.plain_5" / regime / DEFAULT / "seed-0" / "run.json"
+        assert json.loads(path.read_text())["counts"]["trainable_parameters"] == parameters
+    hits = pd.read_parquet(results / "tables" / "hits.parquet")
+    assert hits.groupby("regime")["accuracy"].mean().to_dict() == pytest.approx(accuracy["top_1"].to_dict())
+    learning = pd.read_parquet(results / "figures" / "figure-j.parquet")
+    assert learning["y"].tolist() == accuracy["top_1"].tolist()
+    assert set(pd.read_parquet(results / "figures" / "figure-2.parquet")["regime"]) == set(accuracy.index)
