@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import yaml
 from checkout import ROOT, Checkout
 from conftest import BUILTIN
 from safetensors import safe_open
@@ -145,16 +146,7 @@ training: {{epochs: 1, batch_size: 32, learning_rate: 0.1, flip: false}}
 seeds: 1
 experiments: {{e: {{architectures: ["{architecture}"], regimes: ["{regime}"]}}}}
 """
-SETTINGS = {
-    "data_dir": "data",
-    "results_dir": "results",
-    "device": "cpu",
-    "deterministic": False,
-    "seeds_per_job": 1,
-    "processes_per_run": 1,
-    "workers": 0,
-    "checkpoint_every": 0,
-}
+SETTINGS = yaml.safe_load((ROOT / "config.yaml").read_text())
 
 
 def opened(tmp_path, text=STUDY, **names):

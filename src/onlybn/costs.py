@@ -91,6 +91,7 @@ def memory(dataset: Dataset, architecture: str, regime: str, batch: int) -> int:
     return round(PROCESS_MB + 4 * tensors / 2**20) + memory_of_weights(dataset, architecture)
 
 
+@cache
 def memory_of_weights(dataset: Dataset, architecture: str) -> int:
     """Return the megabytes of a network's weights, twice: so they are held while they are drawn."""
     parameters = _built(dataset, architecture).parameter_counts()["parameters"]
