@@ -65,7 +65,7 @@ def test_each_run_is_counted_once_in_its_state_and_in_each_experiment(workflow, 
     assert "interrupted:\n  resnet-8 batchnorm seed 4: epoch 1/2, 9 s left\n" in text
     assert "diverged:\n  resnet-8 batchnorm seed 1: in epoch 2\n" in text
     assert "outdated:\n  resnet-8 batchnorm seed 2\n" in text
-    assert "1 of 3 figures and tables are there; not yet: figure-2, sheet" in text
+    assert "1 of 4 figures and tables are there; not yet: figure-2, sheet, provenance" in text
     del held
 
 
