@@ -168,16 +168,14 @@ class Cluster:
         return self.logs.counted(r"another job trains it; this one waits").total()
 
     def lose_the_node(self) -> None:
-        """Have Slurm take the node for lost, and find it again."""
+        """Take the node's power, and give it back."""
         self.wait(lambda: bool(self.training()))
-        node = f"nodename={self.slurm.node}"
         running = [job["JobId"] for job in self.slurm.jobs() if job["JobState"] == "RUNNING"]
         self.hit.update(running)
-        self.slurm.command("scontrol", "update", node, "state=down", "reason=test")
+        self.slurm.lose_the_node()
         print(f"node lost: {len(running)} jobs on it", flush=True)
-        pause = time.monotonic() + 3
-        self.wait(lambda: time.monotonic() > pause)
-        self.slurm.command("scontrol", "update", node, "state=resume")
+        self.wait(lambda: all(self.state(number) != "RUNNING" for number in running))
+        self.slurm.find_the_node()
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -128,10 +129,24 @@ class Slurm:
             except subprocess.TimeoutExpired:
                 daemon.kill()
                 daemon.wait()
-        # Without cgroups, Slurm does not find all that a lost job leaves.
+        self._kill(lambda process: True)  # what else has this cluster's environment
+
+    def lose_the_node(self) -> None:
+        """Kill all that runs on the node at once, as a loss of power does; have Slurm know."""
+        self.daemons.pop().kill()
+        self._kill(lambda process: process.name() == "slurmstepd")  # first, lest they tell of the others' end
+        self._kill(lambda process: "SLURM_JOB_ID" in process.environ())
+        self.command("scontrol", "update", f"nodename={self.node}", "state=down", "reason=lost")
+
+    def find_the_node(self) -> None:
+        """Start the node again."""
+        self._start("slurmd", "-D", "-N", self.node)
+        self.command("scontrol", "update", f"nodename={self.node}", "state=resume")
+
+    def _kill(self, which: Callable[[psutil.Process], bool]) -> None:
         for process in psutil.process_iter():
             with suppress(psutil.Error):
-                if process.environ().get("SLURM_CONF") == self.env["SLURM_CONF"]:
+                if process.environ().get("SLURM_CONF") == self.env["SLURM_CONF"] and which(process):
                     process.kill()
 
     def command(self, *words: str, check: bool = True) -> str:
