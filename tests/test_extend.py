@@ -124,6 +124,19 @@ def test_two_processes_share_a_run_of_an_own_network(example):
     assert json.loads(path.read_text())["computed"]["processes"] == 2
 
 
+def test_an_own_study_is_planned_once_its_images_are_prepared_and_its_runs_are_found(example):
+    def look(*arguments):
+        command = [sys.executable, "-m", "onlybn", *arguments, EXAMPLE, *SMALL]
+        return subprocess.run(command, cwd=example.folder, capture_output=True, text=True)
+
+    measured = pd.read_parquet(ROOT / "src/onlybn/costs.parquet")
+    device = measured.loc[measured["precision"] == "float32", "device"].iloc[0]
+    assert "| densenet:densenet_10 |      4 |" in look("plan", "--device", device).stdout
+    refused = look("plan", "--device", device, "results_dir=elsewhere").stderr
+    assert refused.startswith("error: textures:textures is not prepared yet; snakemake elsewhere/datasets/")
+    assert "4 of 4 runs are done" in look("status").stdout
+
+
 @pytest.fixture
 def module(tmp_path, monkeypatch):
     """Write a module of the user's own, into a folder that this process imports from."""
@@ -449,6 +462,19 @@ def test_what_is_known_of_own_images_is_what_preparing_found(images, tmp_path):
     assert found.mean == pytest.approx([IMAGES.mean() / 255])
     assert found.std == pytest.approx([IMAGES.std() / 255])
     assert (found.size, found.classes, len(found.test)) == (4, 3, 6)
+
+
+def test_memory_is_asked_for_before_anything_is_known_of_own_images_too(images, tmp_path):
+    from onlybn import demands
+
+    study = opened(tmp_path, dataset="mine:missing")
+    unknown = demands.training_memory(study, "resnet-8", "all", 1, 1)
+    assert unknown > demands.UNKNOWN_MB
+    (tmp_path / "mine.py").write_text("def good(data_dir): ...")
+    study = opened(tmp_path, dataset="mine:good")
+    assert demands.training_memory(study, "resnet-8", "all", 1, 1) == unknown
+    prepare("mine:good", tmp_path, tmp_path / "results" / "datasets" / "mine.good")
+    assert demands.training_memory(study, "resnet-8", "all", 1, 1) < unknown
 
 
 def test_a_last_batch_too_small_is_refused_once_the_examples_are_counted(
