@@ -12,7 +12,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import torch
 
-from onlybn import datasets, storage
+from onlybn import datasets, own, storage
 from onlybn.checkpoints import Checkpoints
 from onlybn.datasets.images import Images
 from onlybn.devices import choose_precision, name_of, name_of_precision, take_devices
@@ -143,7 +143,8 @@ def _train(
 ) -> None:
     """Train replicates side by side, each into its place, or go on with them."""
     runs = [run for run, _ in some]
-    runs[0].training.check_last_batch(images.examples, group.size)
+    if own.is_own(runs[0].dataset):  # of others it was checked when the study was read
+        runs[0].training.check_last_batch(images.examples, group.size)
     precision = choose_precision(runs[0].training.precision, images.device)
     observers = [EpochLines(terminal)] if group.leads else []
     computed = {
