@@ -41,6 +41,14 @@ for target, files in STUDY.targets.items():
             STUDY.reported(files, report),
 
 
+# A name that is no target is taken for a file that this rule makes.
+rule refuse:
+    input:
+        STUDY.refuse,
+    output:
+        "{unknown,[^/.]+}",
+
+
 # What needs the network, or takes less time than to submit it: on a cluster, only runs and their analyses are
 # sent off.
 localrules:

@@ -11,15 +11,15 @@ import sys
 import pandas as pd
 import seaborn as sns
 
-study = sys.argv[1] if "ipykernel" not in sys.modules else "results/digits"
+study = sys.argv[1] if len(sys.argv) == 2 else "results/digits"
 channels = pd.read_parquet(f"{study}/experiments/features/affine.parquet")
 channels["near zero"] = 100.0 * (channels["gamma"].abs() < 0.05)
 groups = channels.groupby(["architecture", "regime", "seed", "stage"], observed=True)
 runs = groups["near zero"].mean().reset_index()
-runs.pivot_table("near zero", ["architecture", "regime"], "stage", observed=True).round(1)
+print(runs.pivot_table("near zero", ["architecture", "regime"], "stage", observed=True).round(1))
 
 # %%
 style = {"kind": "line", "marker": "o", "height": 2.5, "errorbar": "sd"}
 grid = sns.relplot(runs, x="stage", y="near zero", hue="regime", col="architecture", **style)
 grid.set_axis_labels("stage (0: stem)", "|γ| < 0.05 (% of channels)").set_titles("{col_name}")
-grid.savefig("gamma_by_stage.png")
+grid.set(ylim=(0, None)).savefig("gamma_by_stage.png")

@@ -43,6 +43,12 @@ def test_the_terminal_tells_each_finished_run_and_the_log_each_epoch(reproduced)
     assert log.read_text().startswith("resnet-8 all seed 0: epoch 1/1, training loss ")
 
 
+def test_a_target_that_the_study_does_not_have_is_told_in_a_sentence_with_the_nearest(fresh):
+    lines = fresh.refusal("-n", "figure-4").splitlines()
+    assert lines[-1].startswith("error: unknown target of the study tiny 'figure-4'; did you mean 'figure-")
+    assert ", figure-7, sheet, table-1, accuracy, " in lines[-1]
+
+
 def test_a_second_start_has_nothing_to_do(reproduced):
     assert "Nothing to be done" in reproduced.ok()
 

@@ -54,7 +54,7 @@ def _plan(config: dict[str, Any], device: str | None, at_once: int | None, *, ma
     from onlybn.costs import Times, measured, measured_precision
     from onlybn.datasets import known
     from onlybn.devices import choose_device, choose_precision, name_of, name_of_precision
-    from onlybn.plan import markdown, plan
+    from onlybn.plan import markdown, plan, sentence
     from onlybn.workflow import Workflow
 
     study = open_study(config, STUDIES)
@@ -71,8 +71,11 @@ def _plan(config: dict[str, Any], device: str | None, at_once: int | None, *, ma
         precision = measured_precision(table, device, asked)
     on_a_gpu = "(" not in device  # a processor's name ends with its vector instructions
     at_once = at_once or (1 if on_a_gpu else max(1, (os.cpu_count() or 1) // (1 + Workflow(study).workers)))
-    planned = plan(study, Times(table, device, precision, study.seeds_per_job), main=main)
-    print(f"{study.name} on {device}, {precision}\n\n{markdown(planned, at_once)}")
+    times = Times(table, device, precision, study.seeds_per_job)
+    print(f"{study.name} on {device}, {precision}\n\n{markdown(plan(study, times, main=main), at_once)}")
+    part = plan(study, times, main=True)
+    if not main and not part.empty:
+        print(f"Of these the target main needs {sentence(part, at_once)}")
     if known(study.definition.dataset).photographs:
         print("Decoding photographs is not counted: see to it that the workers keep up.")
 

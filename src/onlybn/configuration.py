@@ -105,7 +105,7 @@ def _check_planned_on(device: object, precision: str) -> None:
     known = sorted({row["device"] for row in table if precision in (row["precision"], "auto")})
     if device not in known:
         raise UserError(
-            f"config: planned_on: {choose_from(f'device measured in {precision}', device, known)};"
+            f"config: planned_on: {choose_from('measured device', device, known)};"
             " python benchmarks/scaling.py measures another"
         )
 

@@ -93,10 +93,12 @@ def plan(study: Study, times: Times, *, main: bool = False) -> pd.DataFrame:
     )[list(table.columns)]
 
 
+HOURS = ["training_hours", "testing_hours", "starting_hours"]
+
+
 def markdown(table: pd.DataFrame, at_once: int) -> str:
     """Return a table by architecture, and a sentence with the whole."""
-    hours = ["training_hours", "testing_hours", "starting_hours"]
-    table = table.assign(hours=table[hours].sum(axis=1))
+    table = table.assign(hours=table[HOURS].sum(axis=1))
     shown = table.groupby("architecture", sort=False).agg(
         runs=("runs", "sum"),
         steps=("steps", "sum"),
@@ -106,11 +108,17 @@ def markdown(table: pd.DataFrame, at_once: int) -> str:
         megabytes=("megabytes", "sum"),
     )
     headers = ["architecture", "runs", "steps", "ms a step, from", "to", "hours", "MB"]
-    whole = 3_600 * shown["hours"].sum()
-    counted = f"{shown['runs'].sum():,} runs, {shown['steps'].sum():,} steps"
     return (
         shown.to_markdown(headers=headers, floatfmt=("", ",.0f", ",.0f", ",.1f", ",.1f", ",.2f", ",.1f"))
-        + f"\n\n{counted}: {duration(whole)} of one at a time"
-        + (f", {duration(whole / at_once)} with {at_once} at once" if at_once > 1 else "")
-        + f"; {shown['megabytes'].sum() / 1e3:,.2f} GB"
+        + f"\n\n{sentence(table, at_once)}"
+    )
+
+
+def sentence(table: pd.DataFrame, at_once: int) -> str:
+    """Return what all rows of a plan come to."""
+    seconds = 3_600 * table[HOURS].sum(axis=None)
+    side_by_side = f", {duration(seconds / at_once)} with {at_once} at once" if at_once > 1 else ""
+    return (
+        f"{table['runs'].sum():,} runs, {table['steps'].sum():,} steps: {duration(seconds)} of one at a time"
+        f"{side_by_side}; {table['megabytes'].sum() / 1e3:,.2f} GB"
     )

@@ -10,7 +10,7 @@ from typing import Any
 from onlybn import datasets, demands, figures, jobs, own, storage, tables
 from onlybn.analyses import ANALYSES
 from onlybn.configuration import open_study
-from onlybn.errors import UserError
+from onlybn.errors import UserError, choose_from
 from onlybn.report import PLACES, title
 from onlybn.study import Run, Study
 
@@ -238,12 +238,14 @@ class Workflow:
 
     @property
     def pictures(self) -> list[str]:
-        """Every figure of the study as a PNG."""
-        return [f"{self.drawn}/figures/{figure}.png" for figure in self.study.definition.figures]
+        """What the sheet shows: the main part's figures, or those that the study has, as PNG."""
+        drawn = list(self.study.definition.figures)
+        shown = [figure for figure in drawn if figure in figures.MAIN] or drawn
+        return [f"{self.drawn}/figures/{figure}.png" for figure in shown]
 
     @property
     def sheet(self) -> str:
-        """The sheet of all figures."""
+        """The sheet of figures."""
         return f"{self.drawn}/figures/sheet.png"
 
     @property
@@ -290,6 +292,12 @@ class Workflow:
 
     # the whole
 
+    def refuse(self, wildcards: Any) -> list[str]:
+        """Leave with a sentence: the study has no target of that name."""
+        known = ["main", "all", *self.targets]
+        fault = choose_from(f"target of the study {self.study.name}", wildcards.unknown, known)
+        sys.exit(f"error: {fault}")
+
     def wildcard_constraints(self) -> dict[str, str]:
         """Return, for each wildcard, what the study has of it and nothing else."""
         definition = self.study.definition
@@ -334,8 +342,9 @@ class Workflow:
             sys.exit(f"error: {error}")
 
     def finish(self) -> None:
-        """Take away what training jobs left for a next try, once all that was asked for is there."""
+        """Say where results lie, and take away what jobs left for a next try, once all is there."""
         storage.clear_work(Path(f"{self.runs}/work"), Path(f"{self.runs}/runs"))
+        print(f"Figures and tables lie in {self.drawn}", file=sys.stderr)
 
     def explain(self, logs: list[str]) -> None:
         """Say again, after Snakemake's own messages, what made jobs fail: the last line of each's log."""
