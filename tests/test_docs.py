@@ -51,6 +51,13 @@ def test_the_page_on_results_tells_every_column_and_no_other():
     assert told <= there
 
 
+def test_the_committed_digits_are_whole_so_that_every_target_only_draws():
+    command = [sys.executable, "-m", "snakemake", "-n", "all", "--config", "results_dir=results/reference"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    jobs = set(re.findall(r"^(\w+) +\d+$", done.stdout, re.M))
+    assert jobs <= {"draw_figure", "make_table", "draw_sheet", "all", "total"}
+
+
 def test_links_between_pages_lead_to_files():
     for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), ROOT / "results/reference/README.md"]:
         for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text()):
