@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from checkout import ROOT, STUDY, Checkout
 
 from onlybn.datasets.prepare import prepare
@@ -16,6 +17,8 @@ from onlybn.study import Run, Training
 from onlybn.variants import DEFAULT
 
 BUILTIN = ROOT / "workflow" / "studies"
+# What Snakemake's configuration is where nothing is given on the command line.
+CONFIG = yaml.safe_load((ROOT / "config.yaml").read_text())
 
 
 @cache

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 import yaml
-from conftest import BUILTIN
+from conftest import BUILTIN, CONFIG
 
 from onlybn.configuration import open_study
 from onlybn.errors import UserError
@@ -36,18 +36,8 @@ def study(tmp_path):
             edit(content)
         file = tmp_path / name
         file.write_text(yaml.safe_dump(content) if edit else text)
-        defaults = {"study": str(file), "data_dir": "data", "results_dir": str(tmp_path / "results")}
-        defaults |= {
-            "device": "auto",
-            "deterministic": False,
-            "seeds_per_job": 1,
-            "processes_per_run": 1,
-            "workers": 0,
-            "checkpoint_every": 0,
-            "longest_job": None,
-            "planned_on": None,
-            "gpu_as": "gpu",
-        }
+        folders = {"data_dir": "data", "results_dir": str(tmp_path / "results")}
+        defaults = CONFIG | folders | {"study": str(file), "seeds_per_job": 1}
         return open_study(defaults | config, BUILTIN)
 
     return open_

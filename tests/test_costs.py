@@ -6,7 +6,7 @@ import sys
 
 import pandas as pd
 import pytest
-from conftest import BUILTIN, ROOT
+from conftest import BUILTIN, CONFIG, ROOT
 
 from onlybn.configuration import open_study
 from onlybn.costs import Times, work
@@ -14,24 +14,12 @@ from onlybn.datasets import DATASETS
 from onlybn.errors import UserError
 from onlybn.plan import markdown, plan
 
-SETTINGS = {
-    "data_dir": "data",
-    "device": "cpu",
-    "deterministic": False,
-    "processes_per_run": 1,
-    "workers": 0,
-    "checkpoint_every": 0,
-    "longest_job": None,
-    "planned_on": None,
-    "gpu_as": "gpu",
-}
-
 
 @pytest.fixture
 def study(tmp_path):
     def open_(name="cifar10", **config):
-        settings = SETTINGS | {"study": name, "results_dir": str(tmp_path), "seeds_per_job": 2}
-        return open_study(settings | config, BUILTIN)
+        settings = {"study": name, "results_dir": str(tmp_path), "device": "cpu", "seeds_per_job": 2}
+        return open_study(CONFIG | settings | config, BUILTIN)
 
     return open_
 

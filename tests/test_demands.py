@@ -6,18 +6,19 @@ import pandas as pd
 import pytest
 import yaml
 from checkout import Checkout
-from conftest import BUILTIN, ROOT
+from conftest import BUILTIN, CONFIG, ROOT
 
 from onlybn import demands
 from onlybn.configuration import SETTINGS, open_study
 from onlybn.costs import Times, measured, memory
 from onlybn.datasets import DATASETS
 from onlybn.plan import JOB_SECONDS, plan
+from onlybn.variants import DEFAULT
 from onlybn.workflow import Workflow
 
 PROFILES = ROOT / "profiles"
 MEASURED = "AMD EPYC (AVX512)"
-POINT = SimpleNamespace(architecture="resnet-14", regime="batchnorm", analysis="clamping")
+POINT = SimpleNamespace(architecture="resnet-14", regime="batchnorm", variant=DEFAULT, analysis="clamping")
 
 
 @pytest.fixture
@@ -25,8 +26,7 @@ def study(tmp_path):
     """Open a built-in study as the Slurm profile sets it, changed by the configuration given."""
 
     def open_(name="cifar10", **config):
-        settings = yaml.safe_load((ROOT / "config.yaml").read_text())
-        settings |= yaml.safe_load((PROFILES / "slurm" / "settings.yaml").read_text())
+        settings = CONFIG | yaml.safe_load((PROFILES / "slurm" / "settings.yaml").read_text())
         return open_study(settings | {"study": name, "results_dir": str(tmp_path)} | config, BUILTIN)
 
     return open_

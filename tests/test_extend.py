@@ -11,9 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-import yaml
 from checkout import ROOT, Checkout
-from conftest import BUILTIN
+from conftest import BUILTIN, CONFIG
 from safetensors import safe_open
 from torch import nn
 
@@ -159,14 +158,13 @@ training: {{epochs: 1, batch_size: 32, learning_rate: 0.1, flip: false}}
 seeds: 1
 experiments: {{e: {{architectures: ["{architecture}"], regimes: ["{regime}"]}}}}
 """
-SETTINGS = yaml.safe_load((ROOT / "config.yaml").read_text())
 
 
 def opened(tmp_path, text=STUDY, **names):
     names = {"dataset": "digits", "architecture": "resnet-8", "regime": "all"} | names
     file = tmp_path / "study.yaml"
     file.write_text(text.format(**names))
-    return open_study(SETTINGS | {"study": str(file), "results_dir": str(tmp_path / "results")}, BUILTIN)
+    return open_study(CONFIG | {"study": str(file), "results_dir": str(tmp_path / "results")}, BUILTIN)
 
 
 MINE = """

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import BUILTIN
+from conftest import BUILTIN, CONFIG
 
 from onlybn.configuration import open_study
 from onlybn.jobs import duration, is_locked, lock
@@ -26,11 +26,9 @@ figures: {figure-4: [one], figure-2: [shared]}
 def workflow(tmp_path):
     file = tmp_path / "tiny.yaml"
     file.write_text(STUDY)
-    settings = {"study": str(file), "data_dir": "data", "results_dir": str(tmp_path / "results")}
-    settings |= {"device": "cpu", "deterministic": False, "seeds_per_job": 5, "processes_per_run": 1}
-    settings |= {"workers": 0, "checkpoint_every": 0}
-    settings |= {"longest_job": None, "planned_on": None, "gpu_as": "gpu"}
-    return Workflow(open_study(settings, BUILTIN))
+    settings = {"study": str(file), "results_dir": str(tmp_path / "results")}
+    settings |= {"device": "cpu", "seeds_per_job": 5}
+    return Workflow(open_study(CONFIG | settings, BUILTIN))
 
 
 def finish(folder: Path, digest: str, **record) -> None:

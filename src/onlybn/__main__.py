@@ -73,8 +73,7 @@ def _plan(config: dict[str, Any], device: str | None, at_once: int | None, *, ma
     at_once = at_once or (1 if on_a_gpu else max(1, (os.cpu_count() or 1) // (1 + Workflow(study).workers)))
     times = Times(table, device, precision, study.seeds_per_job)
     print(f"{study.name} on {device}, {precision}\n\n{markdown(plan(study, times, main=main), at_once)}")
-    part = plan(study, times, main=True)
-    if not main and not part.empty:
+    if not main and not (part := plan(study, times, main=True)).empty:
         print(f"Of these the target main needs {sentence(part, at_once)}")
     if known(study.definition.dataset).photographs:
         print("Decoding photographs is not counted: see to it that the workers keep up.")

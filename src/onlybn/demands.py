@@ -5,6 +5,7 @@ function is called, which only the Snakemake that submits jobs does.
 """
 
 import math
+from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -39,30 +40,26 @@ def analysis_memory(study: Study, architecture: str, attempt: int) -> int:
 
 def training_minutes(study: Study, architecture: str, regime: str, runs: int, attempt: int) -> int:
     """Return the minutes for a job that trains so many runs; `longest_job` if nothing tells them."""
-    times = _times(study)
-    if times is None:
-        return study.longest_job
-    from onlybn.plan import testing_seconds, training_seconds
 
-    try:
-        seconds = training_seconds(study, times, architecture, regime)
-        seconds += testing_seconds(study, times, architecture, study.definition.training.epochs)
-    except UserError:  # of something of the user's own, which the job will tell
-        return study.longest_job
-    return _minutes(study, runs * seconds, attempt)
+    def seconds(times: "Times") -> float:
+        from onlybn.plan import testing_seconds, training_seconds
+
+        trained = training_seconds(study, times, architecture, regime)
+        return runs * (
+            trained + testing_seconds(study, times, architecture, study.definition.training.epochs)
+        )
+
+    return _minutes(study, seconds, attempt)
 
 
 def analysis_minutes(study: Study, architecture: str, analysis: str, attempt: int) -> int:
     """Return the minutes for a job that analyses a run; `longest_job` if nothing tells them."""
-    times = _times(study)
-    if times is None:
-        return study.longest_job
-    from onlybn.plan import PASSES, testing_seconds
 
-    try:
-        seconds = testing_seconds(study, times, architecture, PASSES.get(analysis, 1))
-    except UserError:
-        return study.longest_job
+    def seconds(times: "Times") -> float:
+        from onlybn.plan import PASSES, testing_seconds
+
+        return testing_seconds(study, times, architecture, PASSES.get(analysis, 1))
+
     return _minutes(study, seconds, attempt)
 
 
@@ -86,8 +83,14 @@ def _memory(study: Study, architecture: str, regime: str, batch: int, runs: int,
     return math.ceil(whole / 100) * 100 * min(attempt, MOST_GROWTH)
 
 
-def _minutes(study: Study, seconds: float, attempt: int) -> int:
-    asked = math.ceil(TIME_MARGIN * seconds / 60) + STARTING_MINUTES
+def _minutes(study: Study, seconds: Callable[["Times"], float], attempt: int) -> int:
+    times = _times(study)
+    if times is None:
+        return study.longest_job
+    try:
+        asked = math.ceil(TIME_MARGIN * seconds(times) / 60) + STARTING_MINUTES
+    except UserError:  # of something of the user's own, which the job will tell
+        return study.longest_job
     return min(asked * attempt, study.longest_job)
 
 

@@ -30,6 +30,7 @@ class Workflow:
         self.run_pattern = f"{self.runs}/runs/{{architecture}}/{{regime}}/{{variant}}"
         # Beside runs/, not below it: here checkpoints wait, and finished runs until all is done.
         self.work_pattern = f"{self.runs}/work/{{architecture}}/{{regime}}/{{variant}}"
+        self.log_pattern = f"{self.runs}/logs/train/{{architecture}}/{{regime}}/{{variant}}"
         self._lock: int | None = None
 
     # prepare, count
@@ -71,8 +72,7 @@ class Workflow:
 
     def block_log(self, seeds: list[int]) -> str:
         """Return the pattern of the log of a block of seeds."""
-        point = "{architecture}/{regime}/{variant}"
-        return f"{self.runs}/logs/train/{point}/{_span(seeds)}.log"
+        return f"{self.log_pattern}/{_span(seeds)}.log"
 
     def digest(self, wildcards: Any) -> str:
         """Return the digest of a run's specification, which does not depend on its seed."""
@@ -92,8 +92,7 @@ class Workflow:
 
     def run_logs(self, run: Run) -> list[Path]:
         """Return the logs of the jobs that trained a run, or others of its point."""
-        folder = f"{self.runs}/logs/train/{{architecture}}/{{regime}}/{{variant}}"
-        return list(Path(folder.format(**_spelled(run))).glob("*.log"))
+        return list(Path(self.log_pattern.format(**_spelled(run))).glob("*.log"))
 
     @property
     def workers(self) -> int:
@@ -118,12 +117,12 @@ class Workflow:
             return asked
 
         def memory(wildcards: Any, attempt: int) -> int:
-            point = own.from_path(wildcards.architecture), own.from_path(wildcards.regime)
-            return demands.training_memory(self.study, *point, len(seeds), attempt)
+            architecture, regime, _ = _point(wildcards)
+            return demands.training_memory(self.study, architecture, regime, len(seeds), attempt)
 
         def minutes(wildcards: Any, attempt: int) -> int:
-            point = own.from_path(wildcards.architecture), own.from_path(wildcards.regime)
-            return demands.training_minutes(self.study, *point, len(seeds), attempt)
+            architecture, regime, _ = _point(wildcards)
+            return demands.training_minutes(self.study, architecture, regime, len(seeds), attempt)
 
         return asked | {"mem_mb": memory, "runtime": minutes}
 
