@@ -573,3 +573,20 @@ def test_the_page_on_extending_does_what_it_says(tmp_path):
     learning = pd.read_parquet(results / "figures" / "figure-j.parquet")
     assert learning["y"].tolist() == accuracy["top_1"].tolist()
     assert set(pd.read_parquet(results / "figures" / "figure-2.parquet")["regime"]) == set(accuracy.index)
+
+
+def test_the_example_of_coding_once_more_is_a_study_whose_second_coding_loses_more(monkeypatch):
+    folder = ROOT / "examples" / "jpeg"
+    opened = open_study(CONFIG | {"study": str(folder / "coded.yaml"), "seeds_per_job": 1}, BUILTIN)
+    assert opened.definition.dataset == "coded:once"
+    monkeypatch.syspath_prepend(folder)
+    from coded import code_all
+
+    flat = np.full((1, 32, 32, 3), 90, np.uint8)
+    assert (code_all(flat) == flat).all()
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (4, 8, 8, 3), np.uint8).repeat(4, axis=1).repeat(4, axis=2)
+    first = code_all(images, shift=0)
+    same, across = (np.abs(code_all(first, shift=shift) - first.astype(int)).mean() for shift in (0, 4))
+    assert first.shape == images.shape
+    assert same < across

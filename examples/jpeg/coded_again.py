@@ -1,0 +1,97 @@
+"""What does JPEG coding do to trained networks? Their test images coded once more, at several qualities.
+
+    python examples/jpeg/coded_again.py DATA_DIR RUN... [--photographs FOLDER]
+
+`DATA_DIR` holds `cifar10/test.parquet`; a `RUN` is the folder of a finished run on `cifar10-jpeg`. With
+photographs (an ImageFolder), it also says how much a first coding changes an image of 32×32 that nobody
+coded at that size, beside how much the second one changes CIFAR-10's.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from coded import QUALITY, code_all
+from PIL import Image
+
+import onlybn
+from onlybn.datasets import DATASETS
+from onlybn.datasets.cifar10 import load_jpeg
+
+QUALITIES = (95, 85, QUALITY, 50, 25)
+
+
+@torch.no_grad()
+def recognised(network, images, labels):
+    """Return whether each image, uint8 (examples, 32, 32, 3), is recognised: bool (examples,)."""
+    mean, std = (
+        torch.tensor(value) for value in (DATASETS["cifar10-jpeg"].mean, DATASETS["cifar10-jpeg"].std)
+    )
+    batches = torch.from_numpy(images).split(500)
+    logits = [network(((batch / 255 - mean) / std).permute(0, 3, 1, 2)) for batch in batches]
+    return (torch.cat(logits).argmax(dim=1) == torch.from_numpy(labels)).numpy()
+
+
+def change(images, others):
+    """Return by how many grey levels of 255 two arrays of images differ: the root of the mean square."""
+    return np.sqrt(((images.astype(float) - others) ** 2).mean())
+
+
+def downsampled(folder):
+    """Return the middle square of every photograph below a folder as uint8 (examples, 32, 32, 3)."""
+    photographs = []
+    for path in sorted(Path(folder).rglob("*.JPEG")):
+        image = Image.open(path).convert("RGB")
+        side = min(image.size)
+        left, top = (image.width - side) // 2, (image.height - side) // 2
+        square = image.crop((left, top, left + side, top + side))
+        photographs.append(np.asarray(square.resize((32, 32), Image.Resampling.BOX)))
+    return np.stack(photographs)
+
+
+def main():
+    """Print the change of images and of accuracy, and keep a row per run and quality."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("data_dir", type=Path)
+    parser.add_argument("runs", nargs="+", metavar="run", type=Path)
+    parser.add_argument("--photographs", type=Path)
+    parser.add_argument("--table", type=Path, default=Path("jpeg.parquet"))
+    arguments = parser.parse_args()
+
+    images, labels = load_jpeg(arguments.data_dir)["test"]
+    coded = {quality: code_all(images, quality) for quality in QUALITIES}
+    if arguments.photographs:
+        originals = downsampled(arguments.photographs)
+        first = code_all(originals, shift=0)
+        print(
+            f"coding at quality {QUALITY} changes {len(images):,} images that were coded before by"
+            f" {change(images, coded[QUALITY]):.2f} grey levels (root mean square),"
+            f" {len(originals):,} photographs averaged down to 32×32 by {change(originals, first):.2f}"
+            f" the first and {change(first, code_all(first)):.2f} the second time"
+        )
+    rows = []
+    for folder in arguments.runs:
+        network = onlybn.load(folder)
+        before = recognised(network, images, labels)
+        for quality, others in coded.items():
+            after = recognised(network, others, labels)
+            rows.append(
+                {
+                    "run": "/".join(folder.resolve().parts[-4:]),
+                    "quality": quality,
+                    "grey_levels": change(images, others),
+                    "before": 100 * before.mean(),
+                    "after": 100 * after.mean(),
+                    "lost": int((before & ~after).sum()),
+                    "gained": int((after & ~before).sum()),
+                }
+            )
+    table = pd.DataFrame(rows)
+    print(table.round(2).to_markdown(index=False))
+    table.to_parquet(arguments.table)
+
+
+if __name__ == "__main__":
+    main()
