@@ -1,0 +1,56 @@
+"""How fast the runs of collected studies went beside the plan: epochs per hour, testing included."""
+
+import argparse
+from pathlib import Path
+
+import pandas as pd
+import yaml
+from report import report
+
+from onlybn.configuration import open_study
+from onlybn.costs import Times, measured
+from onlybn.plan import testing_seconds, training_seconds
+
+ROOT = Path(__file__).parents[1]
+
+
+def compare(name: str, results: Path) -> list[dict]:
+    """Return a row per network and regime of a study whose tables lie in `results`: medians over its runs."""
+    config = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
+    config |= {"study": name, "results_dir": str(results)}
+    study = open_study(config, ROOT / "workflow" / "studies")
+    tables = sorted((results / study.name / "experiments").glob("*/runs.parquet"))
+    runs = pd.concat([pd.read_parquet(path) for path in tables], ignore_index=True)
+    runs = runs[runs["status"] == "finished"]
+    runs = runs.drop_duplicates(["architecture", "regime", "variant", "seed"])
+    rows = []
+    kind = ["architecture", "regime", "device_name", "precision"]
+    for (architecture, regime, device, precision), alike in runs.groupby(kind, sort=False, observed=True):
+        times = Times(measured(), device, precision)
+        epochs = study.definition.training.epochs
+        seconds = training_seconds(study, times, architecture, regime)
+        seconds += testing_seconds(study, times, architecture, epochs)
+        foreseen, found = 3_600 * epochs / seconds, 3_600 * epochs / alike["seconds"].median()
+        rows.append(
+            {
+                "study": study.name,
+                "architecture": architecture,
+                "regime": regime,
+                "device": f"{device}, {precision}",
+                "runs": len(alike),
+                "planned_epochs_per_hour": foreseen,
+                "epochs_per_hour": found,
+                "ratio": found / foreseen,
+            }
+        )
+    return rows
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("studies", nargs="+")
+    parser.add_argument("--results", type=Path, default=ROOT / "results" / "reference")
+    parser.add_argument("--output", type=Path, default=ROOT / "results" / "reference" / "benchmarks")
+    arguments = parser.parse_args()
+    found = [row for name in arguments.studies for row in compare(name, arguments.results)]
+    report("plan", found, arguments.output)
