@@ -174,6 +174,24 @@ def test_figure_2_places_resnet_14_in_both_panels():
     assert numbers["y"].tolist() == [50.5] * 4
 
 
+def marks(axes) -> list[float]:
+    """Where the marks of a panel stand on the page, from left to right."""
+    lines = (container.lines[0] for container in axes.containers)
+    return [line.get_transform().transform((x, 0))[0] for line in lines for x in line.get_xdata()]
+
+
+def test_regimes_of_a_single_network_stand_side_by_side_and_above_each_other_otherwise():
+    alike = {("resnet-14", "all"): 50.0, ("resnet-14", "batchnorm"): 50.0, ("resnet-14", "output"): None}
+    alone = figure_2.draw(figure_2.numbers(collected(alike))).axes[0]
+    assert len({round(x) for x in marks(alone)}) == 3
+    (lost,) = [line for line in alone.lines if line.get_marker() == "x"]
+    crossed, _ = lost.get_transform().transform((14, 0))
+    assert crossed == pytest.approx(marks(alone)[2])
+    deeper = {("resnet-32", regime): value for (_, regime), value in alike.items()}
+    several = figure_2.draw(figure_2.numbers(collected(alike | deeper))).axes[0]
+    assert len({round(x) for x in marks(several)}) == 2
+
+
 def test_figure_1_draws_only_its_two_regimes():
     metrics = collected({("resnet-14", regime): 50.0 for regime in ("all", "no-affine", "output")})
     assert set(figure_1.numbers(metrics)["regime"]) == {"all", "no-affine"}

@@ -10,6 +10,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
+from matplotlib.transforms import offset_copy
 
 from onlybn import own
 from onlybn.datasets import known
@@ -86,6 +87,8 @@ def panels(
             draw(axes, here)
             if len(here):
                 log_axis(axes, here["x"])
+            if here["x"].nunique() == 1:
+                _move_apart(axes)
             axes.set_xlabel(X_LABELS[axis(panel)])
             axes.set_title(f"{title}, {panel}" + (f": {row_title(value)}" if rows else ""))
         line[0].set_ylabel(y_label)
@@ -152,9 +155,11 @@ def points(axes: Axes, drawn: pd.DataFrame, *, label: str, colour, marker: str, 
     A point of which every run diverged has no mean, and its × stands at the bottom of the axes.
     """
     drawn = drawn.sort_values("x")
-    axes.errorbar(
+    marks = axes.errorbar(
         drawn["x"], drawn["y"], drawn["std"], label=label, color=colour, marker=marker, linestyle=line
     )
+    for part in marks.get_children():
+        part.set_gid(label)
     lost = drawn[drawn["diverged"] > 0]
     for x, y in zip(lost["x"], lost["y"], strict=True):
         place = {"transform": axes.get_xaxis_transform()} if np.isnan(y) else {}
@@ -166,8 +171,19 @@ def points(axes: Axes, drawn: pd.DataFrame, *, label: str, colour, marker: str, 
             markersize=8,
             linestyle="none",
             clip_on=False,
+            gid=label,
             **place,
         )
+
+
+def _move_apart(axes: Axes) -> None:
+    """Move what `points` drew a little to the side, each label by its own, so that none hides another."""
+    _, labels = axes.get_legend_handles_labels()
+    for artist in axes.get_children():
+        if artist.get_gid() in labels:
+            points = 12 * (labels.index(artist.get_gid()) - (len(labels) - 1) / 2)
+            moved = offset_copy(artist.get_transform(), axes.figure, x=points, units="points")
+            artist.set_transform(moved)
 
 
 def regime_lines(axes: Axes, here: pd.DataFrame) -> None:
