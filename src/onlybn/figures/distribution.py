@@ -82,4 +82,4 @@ def moments(numbers: pd.DataFrame, symbol: str) -> str:
                 f"{regime}: {symbol} {mean:.2f} ± {deviation:.2f} over channels, {negative:.0f} % negative"
             )
     over = " (averaged over the networks)" if numbers["architecture"].nunique() > 1 else ""
-    return "; ".join(phrases) + over + "."
+    return "; ".join(phrases) + over + ". The outermost bins hold what lies beyond them too."

@@ -204,19 +204,20 @@ def log_axis(axes: Axes, values: Sequence[float], *, ticks: Sequence[float] | No
 
 
 def chance_line(axes: Axes, here: pd.DataFrame) -> None:
-    """Draw the accuracy of guessing."""
+    """Draw the accuracy of guessing, its name below it where there is room."""
     if here.empty:
         return
     guessed = chance(here).iloc[0]
+    below = guessed > 5
     axes.axhline(guessed, color="0.55", linestyle=":", linewidth=0.9, zorder=0)
     axes.annotate(
         "chance",
         (1, guessed),
         xycoords=("axes fraction", "data"),
-        xytext=(0, 1.5),
+        xytext=(0, -1.5 if below else 1.5),
         textcoords="offset points",
         ha="right",
-        va="bottom",
+        va="top" if below else "bottom",
         fontsize=6,
         color="0.4",
     )
