@@ -7,6 +7,7 @@ committed file, which is copied.
 import re
 from pathlib import Path
 
+import pandas as pd
 import yaml
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
@@ -39,7 +40,27 @@ def settings() -> str:
     return tabulate(rows, ["key", "default", "what"], tablefmt="pipe")
 
 
+# Studies of CIFAR-10 that were measured, and what a column of the README's table calls them.
+CIFAR10 = {"cifar10-short": "3 epochs (`cifar10-short`)"}
+
+
+def claims() -> str:
+    """Return the paper's claims that a committed study of CIFAR-10 says something of, a column for each."""
+    reference = ROOT / "results" / "reference"
+    judged = [
+        pd.read_parquet(reference / study / "tables" / "claims.parquet").itertuples() for study in CIFAR10
+    ]
+    rows = []
+    for verdicts in zip(*judged, strict=True):  # every table lists every claim, in one order
+        if any(told.verdict != "not run" for told in verdicts):
+            found = [f"**{told.verdict}**: {told.measured}" if told.measured else "" for told in verdicts]
+            cells = [verdicts[0].statement, verdicts[0].published, *found]
+            rows.append([cell.replace("|", "\\|") for cell in cells])
+    return tabulate(rows, ["claim", "published", *CIFAR10.values()], tablefmt="pipe")
+
+
 TABLES = {
+    "the claims on CIFAR-10": claims,
     "the keys of a study": lambda: keys(Definition),
     "the keys of training": lambda: keys(Training),
     "the keys of an experiment": lambda: keys(Experiment),
