@@ -51,8 +51,10 @@ def test_the_page_on_results_tells_every_column_and_no_other():
     assert told <= there
 
 
-def test_the_committed_digits_are_whole_so_that_every_target_only_draws():
-    command = [sys.executable, "-m", "snakemake", "-n", "all", "--config", "results_dir=results/reference"]
+@pytest.mark.parametrize("study", [["study=digits"], ["study=cifar10-short"]], ids=" ".join)
+def test_committed_studies_are_whole_so_that_every_target_only_draws(study):
+    settings = [*study, "results_dir=results/reference"]
+    command = [sys.executable, "-m", "snakemake", "-n", "all", "--config", *settings]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     jobs = set(re.findall(r"^(\w+) +\d+$", done.stdout, re.M))
     assert jobs <= {"draw_figure", "make_table", "draw_sheet", "all", "total"}
