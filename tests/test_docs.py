@@ -51,7 +51,10 @@ def test_the_page_on_results_tells_every_column_and_no_other():
     assert told <= there
 
 
-@pytest.mark.parametrize("study", [["study=digits"], ["study=cifar10-short"]], ids=" ".join)
+WHOLE = [["study=digits"], ["study=cifar10-short"], ["study=cifar10-resnet-14", "regimes=batchnorm"]]
+
+
+@pytest.mark.parametrize("study", WHOLE, ids=" ".join)
 def test_committed_studies_are_whole_so_that_every_target_only_draws(study):
     settings = [*study, "results_dir=results/reference"]
     command = [sys.executable, "-m", "snakemake", "-n", "all", "--config", *settings]
