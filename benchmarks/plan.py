@@ -14,10 +14,14 @@ from onlybn.plan import testing_seconds, training_seconds
 ROOT = Path(__file__).parents[1]
 
 
-def compare(name: str, results: Path) -> list[dict]:
-    """Return a row per network and regime of a study whose tables lie in `results`: medians over its runs."""
+def compare(asked: str, results: Path) -> list[dict]:
+    """Return a row per network and regime of a study whose tables lie in `results`: medians over its runs.
+
+    `asked` is the study's name, and what was given after Snakemake's `--config` besides: NAME KEY=VALUE ….
+    """
+    name, *given = asked.split()
     config = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
-    config |= {"study": name, "results_dir": str(results)}
+    config |= {"study": name, "results_dir": str(results)} | dict(pair.split("=", 1) for pair in given)
     study = open_study(config, ROOT / "workflow" / "studies")
     tables = sorted((results / study.name / "experiments").glob("*/runs.parquet"))
     runs = pd.concat([pd.read_parquet(path) for path in tables], ignore_index=True)
@@ -48,7 +52,7 @@ def compare(name: str, results: Path) -> list[dict]:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("studies", nargs="+")
+    parser.add_argument("studies", nargs="+", metavar="study", help="'NAME KEY=VALUE …'")
     parser.add_argument("--results", type=Path, default=ROOT / "results" / "reference")
     parser.add_argument("--output", type=Path, default=ROOT / "results" / "reference" / "benchmarks")
     arguments = parser.parse_args()
