@@ -28,10 +28,11 @@ def compare(asked: str, results: Path) -> list[dict]:
     runs = runs[runs["status"] == "finished"]
     runs = runs.drop_duplicates(["architecture", "regime", "variant", "seed"])
     rows = []
-    kind = ["architecture", "regime", "device_name", "precision"]
-    for (architecture, regime, device, precision), alike in runs.groupby(kind, sort=False, observed=True):
-        times = Times(measured(), device, precision)
-        epochs = study.definition.training.epochs
+    table, epochs = measured(), study.definition.training.epochs
+    where, kind = ["device_name", "precision"], ["architecture", "regime"]
+    fitted = {place: Times(table, *place) for place in set(runs[where].itertuples(index=False, name=None))}
+    for (architecture, regime, *place), alike in runs.groupby([*kind, *where], sort=False, observed=True):
+        times = fitted[tuple(place)]
         seconds = training_seconds(study, times, architecture, regime)
         seconds += testing_seconds(study, times, architecture, epochs)
         foreseen, found = 3_600 * epochs / seconds, 3_600 * epochs / alike["seconds"].median()
@@ -40,7 +41,7 @@ def compare(asked: str, results: Path) -> list[dict]:
                 "study": study.name,
                 "architecture": architecture,
                 "regime": regime,
-                "device": f"{device}, {precision}",
+                "device": ", ".join(place),
                 "runs": len(alike),
                 "planned_epochs_per_hour": foreseen,
                 "epochs_per_hour": found,
