@@ -4,10 +4,9 @@ import argparse
 from pathlib import Path
 
 import pandas as pd
-import yaml
 from report import report
 
-from onlybn.configuration import open_study
+from onlybn.configuration import configuration_with, open_study
 from onlybn.costs import Times, measured
 from onlybn.plan import testing_seconds, training_seconds
 
@@ -20,8 +19,7 @@ def compare(asked: str, results: Path) -> list[dict]:
     `asked` is the study's name, and what was given after Snakemake's `--config` besides: NAME KEY=VALUE ….
     """
     name, *given = asked.split()
-    config = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
-    config |= {"study": name, "results_dir": str(results)} | dict(pair.split("=", 1) for pair in given)
+    config = configuration_with([f"study={name}", *given], ROOT) | {"results_dir": str(results)}
     study = open_study(config, ROOT / "workflow" / "studies")
     tables = sorted((results / study.name / "experiments").glob("*/runs.parquet"))
     runs = pd.concat([pd.read_parquet(path) for path in tables], ignore_index=True)

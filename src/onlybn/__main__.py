@@ -6,9 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from onlybn.configuration import open_study
+from onlybn.configuration import configuration_with, open_study
 from onlybn.errors import UserError
 
 STUDIES = Path("workflow") / "studies"
@@ -27,27 +25,13 @@ def main() -> None:
         command.add_argument("config", nargs="*", metavar="KEY=VALUE", help="as after Snakemake's --config")
     asked = parser.parse_args()
     try:
-        config = _configuration(asked.config)
+        config = configuration_with(asked.config)
         if asked.command == "plan":
             _plan(config, asked.device, asked.at_once, main=asked.main)
         else:
             _status(config)
     except UserError as error:
         sys.exit(error.shown())
-
-
-def _configuration(given: list[str]) -> dict[str, Any]:
-    """Return config.yaml of this folder with what was given on the command line over it."""
-    try:
-        config = yaml.safe_load(Path("config.yaml").read_text(encoding="utf-8"))
-    except OSError:
-        raise UserError("config.yaml is not here; start this in the folder of the Snakefile") from None
-    for pair in given:
-        key, separator, value = pair.partition("=")
-        if not separator:
-            raise UserError(f"config: '{pair}' is not KEY=VALUE")
-        config[key] = value if "," in value or value.startswith("[") else yaml.safe_load(value)
-    return config
 
 
 def _plan(config: dict[str, Any], device: str | None, at_once: int | None, *, main: bool) -> None:

@@ -6,7 +6,7 @@ It imports no torch, since Snakemake reads the configuration again in every clus
 import hashlib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,23 @@ GPUS_AS = ("gpu", "gres")
 COSTS = Path(__file__).with_name("costs.parquet")
 # Folders of results/ that are not studies.
 TAKEN_NAMES = ("datasets", "reference")
+
+
+def configuration_with(given: Iterable[str], folder: Path = Path()) -> dict[str, Any]:
+    """Return config.yaml of a folder with KEY=VALUE over it, read as Snakemake reads what --config is given.
+
+    Raises UserError without that file, or if something given is no such pair.
+    """
+    try:
+        config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+    except OSError:
+        raise UserError("config.yaml is not here; start this in the folder of the Snakefile") from None
+    for pair in given:
+        key, separator, value = pair.partition("=")
+        if not separator:
+            raise UserError(f"config: '{pair}' is not KEY=VALUE")
+        config[key] = value if "," in value or value.startswith("[") else yaml.safe_load(value)
+    return config
 
 
 def open_study(config: Mapping[str, Any], builtin: Path) -> Study:
