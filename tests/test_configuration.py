@@ -7,7 +7,7 @@ import pytest
 import yaml
 from conftest import BUILTIN, CONFIG
 
-from onlybn.configuration import open_study
+from onlybn.configuration import configuration_with, open_study
 from onlybn.errors import UserError
 from onlybn.tables.claims import IMAGENET_TRAINING
 
@@ -130,6 +130,35 @@ def test_changed_epochs_move_the_schedule_in_proportion(study):
     assert study(milestones=1).definition.training.milestones == [1]
 
 
+def test_a_schedule_that_is_given_beside_epochs_is_kept(study):
+    opened = study(epochs=8, milestones="2,3", warmup=0.5)  # milestones as in the file
+    assert opened.definition.training.milestones == [2, 3]
+    assert opened.definition.training.warmup == 0.5
+    assert opened.name == "mine_epochs-8_milestones-2,3_warmup-0.5"
+    assert study(epochs=8.0, milestones=[2]).name == "mine_epochs-8_milestones-2"
+
+
+GIVEN = {
+    "deterministic=true": {"deterministic": True},
+    "longest_job=null": {"longest_job": None},
+    "workers=010": {"workers": 10},
+    "learning_rate=1e-2": {"name": "mine_learning_rate-0.01"},
+    "weight_decay=1e-4": {"name": "mine"},
+    "epochs=2e0": {"name": "mine_epochs-2"},
+    "milestones=[1,2]": {"name": "mine_milestones-1,2"},
+    "seeds=0,1": {"name": "mine_seeds-0,1"},
+}
+
+
+@pytest.mark.parametrize("given", GIVEN)
+def test_status_and_plan_read_what_is_given_as_the_workflow_does(study, tmp_path, given):
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(CONFIG))
+    key = given.partition("=")[0]
+    opened = study(**{key: configuration_with([given], tmp_path)[key]})
+    ((attribute, expected),) = GIVEN[given].items()
+    assert getattr(opened, attribute) == expected
+
+
 def test_a_folders_name_stays_short(study):
     many = ",".join(str(seed) for seed in range(300))
     assert len(study(seeds=many).name) < 100
@@ -245,7 +274,7 @@ BAD_CONFIGS = {
     "no file": ({"study": "nowhere/x.yaml"}, "config: study: there is no file nowhere/x.yaml"),
     "device": ({"device": "gpu"}, "config: device: unknown device 'gpu'"),
     "per job": ({"seeds_per_job": 0}, "config: seeds_per_job: 0 is not a whole number of at least 1"),
-    "processes": ({"processes_per_run": "2"}, "config: processes_per_run: '2' is not a whole number of"),
+    "processes": ({"processes_per_run": "two"}, "config: processes_per_run: 'two' is not a whole number of"),
     "too many": (
         {"processes_per_run": 15},
         "batch_size: an epoch's last batch has 29 of 32 images, fewer than two for each process of a run;"

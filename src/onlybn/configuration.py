@@ -7,6 +7,7 @@ import hashlib
 import os
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from onlybn.study import Definition, Experiment, Study, Training, seeds_from
 NUMBERS = {"seeds_per_job": 1, "processes_per_run": 1, "workers": 0, "checkpoint_every": 0}
 CLUSTER = ("longest_job", "planned_on", "gpu_as")
 SETTINGS = ("study", "data_dir", "results_dir", "device", "deterministic", *NUMBERS, *CLUSTER)
+PATHS = ("study", "data_dir", "results_dir")
 SELECTIONS = ("architectures", "regimes", "seeds", "variants")
 CHANGES = ("dataset", *Training.model_fields)
 DEVICES = ("auto", "cpu", "cuda")
@@ -33,19 +35,22 @@ TAKEN_NAMES = ("datasets", "reference")
 
 
 def configuration_with(given: Iterable[str], folder: Path = Path()) -> dict[str, Any]:
-    """Return config.yaml of a folder with KEY=VALUE over it, read as Snakemake reads what --config is given.
+    """Return config.yaml of a folder with KEY=VALUE over it, read by what reads Snakemake's --config.
 
     Raises UserError without that file, or if something given is no such pair.
     """
+    from snakemake.cli import parse_config
+    from snakemake.utils import update_config
+
     try:
         config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
     except OSError:
         raise UserError("config.yaml is not here; start this in the folder of the Snakefile") from None
     for pair in given:
-        key, separator, value = pair.partition("=")
-        if not separator:
-            raise UserError(f"config: '{pair}' is not KEY=VALUE")
-        config[key] = value if "," in value or value.startswith("[") else yaml.safe_load(value)
+        try:
+            update_config(config, parse_config([pair]))
+        except ValueError:
+            raise UserError(f"config: '{pair}' is not KEY=VALUE") from None
     return config
 
 
@@ -61,6 +66,7 @@ def open_study(config: Mapping[str, Any], builtin: Path) -> Study:
         if key not in {*SETTINGS, *SELECTIONS, *CHANGES}
     ]
     settings = {key: config.get(key) for key in SETTINGS}
+    settings |= {key: _scalar(settings[key]) for key in SETTINGS if key not in PATHS}
     if settings["device"] not in DEVICES:
         faults.append("config: device: " + choose_from("device", settings["device"], DEVICES))
     if settings["gpu_as"] not in GPUS_AS:
@@ -100,6 +106,8 @@ def open_study(config: Mapping[str, Any], builtin: Path) -> Study:
     changes = {
         key: value for key, value in overrides.items() if key in CHANGES and value != _current(whole, key)
     }
+    if "epochs" in changes:  # these would move with them
+        changes |= {key: overrides[key] for key in ("milestones", "warmup") if key in overrides}
     changed = _validate(_with_changes(raw, whole, changes), changes, file)
     if examples := datasets.known(changed.dataset).examples:
         changed.training.check_last_batch(examples[0], settings["processes_per_run"])
@@ -232,17 +240,27 @@ def _scalar_or_list(value: object) -> object:
     if isinstance(value, list):
         return [_scalar_or_list(item) for item in value]
     if not isinstance(value, str):
-        return value
+        return _scalar(value)
     text = value.strip()
     if text.startswith("[") and text.endswith("]"):
         return [_scalar_or_list(part) for part in text[1:-1].split(",") if part.strip()]
     if "," in text:
         return [_scalar_or_list(part) for part in text.split(",") if part.strip()]
-    try:
-        parsed = yaml.safe_load(text)
-    except yaml.YAMLError:
+    return _scalar(text)
+
+
+def _scalar(value: object) -> object:
+    """Read a text that is a number, true, false or null as that; a whole number has no fraction."""
+    words = {"true": True, "false": False, "null": None}
+    if isinstance(value, str):
+        text = value.strip()
+        if text.lower() in words:
+            return words[text.lower()]
+        for kind in (int, float):
+            with suppress(ValueError):
+                return _scalar(kind(text))
         return text
-    return parsed if isinstance(parsed, int | float | bool) else text
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _current(definition: Definition, key: str) -> object:
