@@ -1,6 +1,9 @@
 """Photographs: their index, crops that agree with torchvision's, and every way their files can be wrong."""
 
 import math
+import multiprocessing
+import signal
+import subprocess
 from dataclasses import replace
 
 import numpy as np
@@ -105,6 +108,27 @@ def test_the_parts_of_two_processes_are_the_batches_of_one(prepared, workers):
         assert torch.equal(torch.cat([labels for _, labels in found]), labels)
     tested = [images.test_batches(3, half) for half in halves]
     assert sorted(len(labels) for part in tested for _, labels in part) == [1, 1, 2]
+
+
+def test_workers_leave_a_schedulers_signals_to_the_process_that_trains(prepared):
+    asked = {"seed": 0, "epoch": 1, "batch_size": 1, "shift": 0.0, "flip": True}
+    batches = prepared(workers=1).training_batches(**asked)
+    first, _ = next(batches)
+    (worker,) = multiprocessing.active_children()
+    for number in (signal.SIGTERM, signal.SIGINT):  # from a process that is not its parent
+        subprocess.run(["kill", f"-{number}", str(worker.pid)], check=True)
+    rest = [images for images, _ in batches]
+    assert len(rest) == 9
+    assert torch.equal(torch.cat([first, *rest]), torch.cat([b for b, _ in epoch(prepared(), batch_size=1)]))
+
+
+def test_workers_that_are_left_end_when_the_process_that_trains_lets_them_go(prepared):
+    batches = prepared(workers=1).training_batches(seed=0, epoch=1, batch_size=1, shift=0.0, flip=True)
+    next(batches)
+    (worker,) = multiprocessing.active_children()
+    worker.terminate()
+    worker.join(10)
+    assert worker.exitcode == 0
 
 
 @pytest.mark.parametrize("workers", [0, 1])

@@ -7,11 +7,13 @@ centre, after the shorter side was resized. Both resize bilinearly with antialia
 import hashlib
 import io
 import math
+import os
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pyarrow as pa
@@ -113,7 +115,7 @@ class Photographs(Images):
             views,
             batch_sampler=[places[part] for part in parts if places[part]],
             num_workers=self.workers,
-            worker_init_fn=_leave_ctrl_c_to_the_trainer,
+            worker_init_fn=_leave_signals_to_the_trainer,
             pin_memory=self.device.type == "cuda",
         )
         try:
@@ -157,12 +159,22 @@ class _TestViews:
         return np.array(image), self.split.labels[place]
 
 
-def _leave_ctrl_c_to_the_trainer(worker: int) -> None:
-    """Have a worker ignore Ctrl-C, after which a step is still taken; it ends with the process that trains.
+def _leave_signals_to_the_trainer(worker: int) -> None:
+    """Have a worker ignore Ctrl-C and a scheduler's SIGTERM, after which a step is still taken.
 
-    Not SIGTERM too: it is how that process ends a worker that is left.
+    It ends with the process that trains, or when that one sends it SIGTERM. Without sigwaitinfo (macOS) it
+    heeds everyone's.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "sigwaitinfo"):
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        Thread(target=_end_when_the_trainer_says_so, daemon=True).start()
+
+
+def _end_when_the_trainer_says_so() -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+        pass
+    os._exit(0)
 
 
 def random_crop(rng: np.random.Generator, width: int, height: int) -> Box:
