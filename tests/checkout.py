@@ -44,7 +44,7 @@ class Checkout:
             shutil.copytree(ROOT / name, folder / name)
         (folder / "tiny.yaml").write_text(study)
         config = (folder / "config.yaml").read_text().replace("study: digits", "study: tiny.yaml")
-        config = config.replace("seeds_per_job: 2", "seeds_per_job: 1")
+        config = config.replace("seeds_per_job: 2", "seeds_per_job: 1").replace("device: auto", "device: cpu")
         (folder / "config.yaml").write_text(config)
 
     def command(self, *arguments):

@@ -1,6 +1,10 @@
 """What surrounds a job's work."""
 
-from onlybn.jobs import last_lines
+import os
+import subprocess
+import sys
+
+from onlybn.jobs import Terminal, last_lines
 
 
 def test_the_reason_is_the_last_line_of_a_failed_jobs_own_log_here_and_on_a_cluster(tmp_path):
@@ -16,3 +20,21 @@ def test_the_reason_is_the_last_line_of_a_failed_jobs_own_log_here_and_on_a_clus
     )
     (tmp_path / "snakemake.log").write_text(told)
     assert last_lines(tmp_path / "snakemake.log") == ["error: a", "error: b"]
+
+
+def test_a_fault_of_several_lines_is_told_in_the_last_one(tmp_path):
+    code = "from pathlib import Path; from onlybn.jobs import job\n"
+    code += "with job(Path('log')): raise RuntimeError('CUDA error: misaligned\\nFor debugging pass X\\n')"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path)
+    assert done.returncode == 1
+    *_, last = (tmp_path / "log").read_text().splitlines()
+    assert last == "error: RuntimeError: CUDA error: misaligned For debugging pass X"
+
+
+def test_a_terminal_that_is_gone_stops_nothing():
+    reading, writing = os.pipe()
+    Terminal(writing).say("heard")
+    assert os.read(reading, 100) == b"heard\n"
+    os.close(reading)
+    Terminal(writing).say("not heard")
+    os.close(writing)

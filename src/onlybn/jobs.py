@@ -36,7 +36,8 @@ def job(log: Path) -> Iterator["Terminal"]:
         sys.exit("interrupted; the same command goes on from here")
     except Exception as error:
         traceback.print_exc()
-        sys.exit(f"error: {type(error).__name__}: {error}")
+        # In one line, whatever it has: CUDA's messages end with advice for CUDA's developers.
+        sys.exit(f"error: {type(error).__name__}: {' '.join(str(error).split())}")
 
 
 class Terminal:
@@ -46,8 +47,9 @@ class Terminal:
         self.descriptor = descriptor
 
     def say(self, line: str) -> None:
-        """Write one whole line, so that jobs side by side do not mix theirs."""
-        os.write(self.descriptor, f"{line}\n".encode())
+        """Write one whole line, which jobs side by side do not mix, if the terminal is still there."""
+        with suppress(OSError):
+            os.write(self.descriptor, f"{line}\n".encode())
 
 
 class Stop:
