@@ -11,9 +11,14 @@ from onlybn.tables.claims import (
     CIFAR10_TRAINING,
     CLAIMS,
     IMAGENET_TRAINING,
+    LARGEST,
+    POSITIVE,
     Estimate,
+    Measured,
+    _ratio_interval,
     beside,
     caption,
+    depth_beats_width,
     numbers,
     shown,
 )
@@ -81,7 +86,7 @@ class World:
 
     def accuracy(self, network, regime, variant, top_1, top_5):
         if self.wrong:
-            steeper = 1.2 if network.startswith("wrn") else 0.9
+            steeper = 0.9 if network.startswith("wrn") else 1.2
             top_1, top_5 = 100 - steeper * top_1, 100 - steeper * top_5
             top_1 += 40 * (regime == "batchnorm+output")
             top_5 += 40 * (regime == "batchnorm+output")
@@ -99,10 +104,10 @@ class World:
                 regime_as = {"all": "batchnorm", "batchnorm": "all"}[regime] if self.wrong else regime
                 for seed in self.seeds:
                     run = self.run(network, regime, seed)
-                    rows.append(getattr(self, table)(regime_as, seed).assign(**run))
+                    rows.append(getattr(self, table)(network, regime_as, seed).assign(**run))
         return pd.concat(rows, ignore_index=True)
 
-    def affine(self, regime, seed):
+    def affine(self, network, regime, seed):
         zeros, negative, low, high = {
             ("all", False): (8, 10, -0.6, 0.33),  # mean 0.27, deviation 0.21
             ("batchnorm", False): (60, 50, -0.455, 0.697),  # mean 0.20, deviation 0.48
@@ -115,20 +120,21 @@ class World:
         # One γ per seed moves, so that replicates differ.
         return pd.DataFrame({"gamma": np.append(gamma, 0.2 + 0.01 * seed * self.noise / 0.02)})
 
-    def clamping(self, regime, seed):
+    def clamping(self, network, regime, seed):
         drop = (6 if self.wrong else 0.1) + self.noise * seed
         share = {"all": 4, "batchnorm": 30}[regime]
+        jump = 20 * (network in LARGEST)
         return pd.DataFrame(
             {
                 "threshold": [0.01, 0.05],
                 "beta_too": False,
                 "top_1_unclamped": 60.0,
                 "top_1": 60 - drop,
-                "clamped_percent": share + self.noise * seed,
+                "clamped_percent": [share + self.noise * seed, share + jump + self.noise * seed],
             }
         )
 
-    def activations(self, regime, seed):
+    def activations(self, network, regime, seed):
         dead = {"all": 1, "batchnorm": 33}[regime] + seed * (self.noise > 1)
         return pd.DataFrame({"off": np.where(np.arange(100) < dead, 1.0, 0.5)})
 
@@ -210,6 +216,53 @@ def test_the_interval_is_students_t_over_seeds():
     assert Estimate("x", [1.0, 2.0, 3.0], (-1, 5)).judged((-1, 5)) is True
     assert estimate.judged((0, 4)) is None
     assert estimate.judged((5, 6)) is False
+
+
+def test_two_seeds_that_agree_exactly_decide_nothing_and_no_difference_is_not_a_gain():
+    assert Estimate("x", [0.8, 0.8], POSITIVE).judged(POSITIVE) is None
+    assert Estimate("x", [0.8, 0.8, 0.8], POSITIVE).judged(POSITIVE) is True
+    assert Estimate("x", [0.0, 0.0, 0.0], POSITIVE).judged(POSITIVE) is None
+
+
+def slopes(depth, width):
+    """Return the judgement of Figure 3's slopes of networks that gain so many points, a value per seed."""
+    rows = [
+        run_columns(network, "batchnorm", seed)
+        | {"epoch": 1, "split": "test", "batchnorm_parameters": count, "top_1": top_1, "top_5": 90.0}
+        for seed, gains in enumerate(zip(depth, width, strict=True))
+        for network, count, top_1 in (
+            ("resnet-14", 1_000, 40.0),
+            ("resnet-32", 2_000, 40 + gains[0]),
+            ("wrn-14-2", 2_000, 40 + gains[1]),
+        )
+    ]
+    return list(depth_beats_width(Measured({"metrics": pd.DataFrame(rows)})))
+
+
+@pytest.mark.parametrize(
+    ("depth", "width", "verdict"),
+    [
+        ((3.0, 3.1, 3.0), (2.0, 2.1, 2.2), True),
+        ((-6.0, -6.5, -6.2), (-3.0, -3.1, -3.0), False),  # steeper downwards is not steeper
+        ((5.0, 5.1, 5.2), (-1.0, -1.1, -1.0), True),
+        ((3.0, 3.7), (2.9, 2.4), None),
+    ],
+)
+def test_depth_beats_width_is_judged_by_the_difference_of_the_slopes(depth, width, verdict):
+    difference, ratio = slopes(depth, width)
+    assert difference.judged(difference.direction) is verdict
+    if np.mean(width) < 0 or len(depth) == 2:
+        assert ratio.interval == (-np.inf, np.inf)
+
+
+def test_the_interval_of_the_slopes_ratio_covers_what_it_says():
+    rng = np.random.default_rng(0)
+    covered = 0
+    for _ in range(300):
+        depth, width = 3.54 + 0.2 * rng.standard_normal(3), 3 + 0.2 * rng.standard_normal(3)
+        low, high = _ratio_interval(depth, width)
+        covered += low < 1.18 < high
+    assert 0.91 < covered / 300 < 0.99
 
 
 def test_every_claim_of_the_paper_has_a_row_with_its_section_and_published_value():

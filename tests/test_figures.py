@@ -289,7 +289,7 @@ def test_figure_6_sets_the_unclamped_network_beside_the_papers_thresholds():
     numbers = figure_6.numbers(clamped({("resnet-14", "all"): 4, ("resnet-14", "batchnorm"): 27}))
     lines = numbers[numbers["regime"] == "batchnorm"].set_index("threshold")["y"]
     assert lines.to_dict() == pytest.approx({0.0: 90, 0.01: 89, 0.05: 85, 0.1: 80})
-    assert "4 % (all), 27 % (batchnorm) of γ" in figure_6.caption(numbers)
+    assert "takes 4 % of γ and changes accuracy by -1.00 points (all), 27 %" in figure_6.caption(numbers)
 
 
 def test_figure_7_counts_channels_off_strictly_more_than_99_percent():

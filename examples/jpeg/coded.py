@@ -1,7 +1,7 @@
 """CIFAR-10 (JPEG) as it is, coded once, and coded a second time: what does the loss of coding change?
 
-The originals, which nobody coded, are not in that copy. A second loss of about the first one's size stands in
-for the first: it is coded with the same quality, its blocks lying across those of the first time.
+The originals, which nobody coded, are not in that copy. A second loss stands in for the first: coded with the
+same quality, its blocks lying across those of the first time, it is about two thirds as large.
 """
 
 import io

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 from scipy.stats import linregress
 
 from onlybn.datasets import known
@@ -48,7 +49,10 @@ def draw(numbers: pd.DataFrame) -> Figure:
         style.points(axes, family, label=label, colour=colour, marker=marker, line="none")
     for name, x, y in numbers[["architecture", "x", "y"]].drop_duplicates().itertuples(index=False):
         if not np.isnan(y):
-            axes.annotate(name, (x, y), (4, -3), textcoords="offset points", va="top", fontsize=5.5)
+            place = {"textcoords": "offset points", "va": "top", "fontsize": 5.5}
+            axes.annotate(
+                name, (x, y), (4, -3), path_effects=[withStroke(linewidth=2, foreground="w")], **place
+            )
     style.log_axis(axes, numbers["x"], ticks=2 ** np.arange(10, 18))
     axes.set_xlabel("BatchNorm parameters")
     axes.set_ylabel("test accuracy (%)")

@@ -51,11 +51,16 @@ def draw(numbers: pd.DataFrame) -> Figure:
 
 
 def caption(numbers: pd.DataFrame) -> str:
-    """Say what to see, and how many γ the smallest threshold sets to 0."""
-    small = numbers[numbers["threshold"] == SHOWN[0]].drop_duplicates([*POINT])
-    share = small.groupby("regime")["clamped_percent"].mean()
-    shares = ", ".join(f"{value:.0f} % ({regime})" for regime, value in share.items())
+    """Say what to see: how many γ the smallest threshold sets to 0 and what that changes, on average."""
+    points = numbers.drop_duplicates([*POINT, "threshold"]).set_index([*POINT, "threshold"])
+    small = points.xs(SHOWN[0], level="threshold")
+    small = small.assign(change=small["y"] - points.xs(0.0, level="threshold")["y"])
+    shares = ", ".join(
+        f"{row.clamped_percent:.0f} % of γ and changes accuracy by {row.change:+.2f} points ({regime})"
+        for regime, row in small.groupby("regime")[["clamped_percent", "change"]].mean().iterrows()
+    )
     return (
         "Test accuracy after setting every γ with |γ| below a threshold to 0, β and running statistics kept."
-        f" At {SHOWN[0]} that is {shares} of γ on average, which the paper finds to cost no accuracy."
+        f" At {SHOWN[0]} that takes {shares}, averaged over the networks. The paper so takes 24 to 38 %"
+        " (batchnorm) at no cost."
     )

@@ -26,7 +26,8 @@ def shown(numbers: pd.DataFrame) -> pd.DataFrame:
 def caption(numbers: pd.DataFrame) -> str:
     """Say what to see."""
     top_1 = numbers.loc[numbers["regime"] == "batchnorm", "top_1"].dropna()
-    climbs = f" BatchNorm alone reaches {top_1.min():.1f} to {top_1.max():.1f} %." if len(top_1) else ""
+    ends = " to ".join(dict.fromkeys([f"{top_1.min():.1f}", f"{top_1.max():.1f}"]))
+    climbs = f" BatchNorm alone reaches {ends} %." if len(top_1) else ""
     return f"Final test accuracy, top-1 in percent, by network and by what trains.{climbs}"
 
 

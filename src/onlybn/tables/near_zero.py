@@ -1,4 +1,4 @@
-"""Near-zero γ by the sign of β: a channel with γ = 0 and β > 0 is a constant, not an absent feature."""
+"""Near-zero γ by the sign of β: with γ = 0 and β > 0 a channel is a constant, not an absent feature."""
 
 import pandas as pd
 
@@ -45,6 +45,7 @@ def caption(numbers: pd.DataFrame) -> str:
     """Say what to see."""
     return (
         f"Channels with |γ| < {THRESHOLD}, in percent of all BatchNorm channels, split by the sign of β, and"
-        " the share without the shortcuts' channels. With γ = 0 and β > 0 a channel is a constant, not an"
-        " absent feature. The split is not in the paper."
+        " the share without the shortcuts' channels. With γ = 0 a channel is the constant β: an absent"
+        " feature where a ReLU of its own makes 0 of it (β ≤ 0), and not with β > 0, or where it is added to"
+        " another before a ReLU. The split is not in the paper."
     )
