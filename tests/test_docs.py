@@ -74,3 +74,23 @@ def test_the_notebook_style_example_answers_its_question(tmp_path):
     command = [sys.executable, ROOT / "examples" / "gamma_by_stage.py", REFERENCE]
     subprocess.run(command, cwd=tmp_path, env=environment, check=True, timeout=120)
     assert (tmp_path / "gamma_by_stage.png").stat().st_size > 10_000
+
+
+def test_two_studies_are_compared_by_runs_of_the_same_seeds(tmp_path):
+    for study, gains in (("one", (0, 0, 0)), ("other", (1, 2, 3))):
+        table = {"loss": 1.0, "top_5": 90.0, "learning_rate": 0.1, "split": "test", "epoch": 2}
+        runs = [("batchnorm", seed, "finished", 40 + seed + gain) for seed, gain in enumerate(gains)]
+        runs += [("batchnorm", 3, "finished" if study == "one" else "diverged", 10.0)]  # not of both
+        rows = [
+            run_columns("resnet-8", regime, seed, status=status) | table | {"top_1": top_1}
+            for regime, seed, status, top_1 in runs
+        ]
+        folder = tmp_path / study / "experiments" / "e"
+        folder.mkdir(parents=True)
+        pd.DataFrame(rows).to_parquet(folder / "metrics.parquet")
+    command = [sys.executable, ROOT / "examples" / "compare.py", "one", "other"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    *_, row = done.stdout.splitlines()
+    numbers = [float(cell) for cell in row.split("|")[4:-1]]
+    # 4.30 is Student's t of two degrees of freedom at 97.5 %, 0.58 the standard error of 1, 2, 3.
+    assert numbers == [41.0, 43.0, 2.0, pytest.approx(2 - 2.48, abs=0.01), pytest.approx(4.48, abs=0.01), 3]

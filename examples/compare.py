@@ -1,0 +1,50 @@
+"""How far apart are two studies that train the same networks from the same seeds?
+
+    python examples/compare.py results/coded results/coded_dataset-coded.twice
+
+prints, by network and regime, final test accuracies in percent, and the second's less the first's, paired by
+seed, with its 95 % interval over seeds by Student's t.
+"""
+
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+from onlybn.errors import UserError
+from onlybn.summaries import finals, read
+from onlybn.tables.claims import Estimate
+
+RUN = ["architecture", "regime", "variant", "seed"]
+
+
+def accuracies(study):
+    """Return the final test accuracy of each finished run of a study, indexed by what names the run."""
+    tables = sorted(Path(study).glob("experiments/*/metrics.parquet"))
+    if not tables:
+        raise UserError(
+            f"{study}/experiments holds no collected metrics; is it a study's folder in results/?"
+        )
+    runs = finals(read(tables))
+    return runs[runs["status"] == "finished"].set_index(RUN)["top_1"]
+
+
+def compare(one, other):
+    """Return a row per network, regime and variant that both studies finished runs of with the same seeds."""
+    runs = pd.DataFrame({"first": accuracies(one), "second": accuracies(other)}).dropna()
+    rows = []
+    for point, seeds in runs.groupby(RUN[:-1], sort=False):
+        difference = Estimate("", (seeds["second"] - seeds["first"]).tolist(), ())
+        low, high = difference.interval
+        row = dict(zip(RUN, point, strict=False)) | seeds.mean().to_dict()
+        rows.append(row | {"difference": difference.mean, "low": low, "high": high, "seeds": len(seeds)})
+    return pd.DataFrame(rows)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        sys.exit(__doc__)
+    try:
+        print(compare(*sys.argv[1:]).to_markdown(index=False, floatfmt=".2f"))
+    except UserError as error:
+        sys.exit(f"error: {error}")
