@@ -250,7 +250,7 @@ def _scalar_or_list(value: object) -> object:
 
 
 def _scalar(value: object) -> object:
-    """Read a text that is a number, true, false or null as that; a whole number has no fraction."""
+    """Read a text that is a number, true, false or null as that; 2.0 is 2, and 1e18 stays so in names."""
     words = {"true": True, "false": False, "null": None}
     if isinstance(value, str):
         text = value.strip()
@@ -260,7 +260,9 @@ def _scalar(value: object) -> object:
             with suppress(ValueError):
                 return _scalar(kind(text))
         return text
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
+        return int(value)
+    return value
 
 
 def _current(definition: Definition, key: str) -> object:
