@@ -316,29 +316,25 @@ def gamma_zero(
     return estimate
 
 
-def _clamping_drop(measured: Measured, network: str, regime: str, threshold: float) -> list[float]:
-    def drop(run: pd.DataFrame) -> float:
-        row = run[(run["threshold"] == threshold) & run["beta_too"].eq(False)].iloc[0]
-        return row["top_1_unclamped"] - row["top_1"]
+def _clamped(
+    measured: Measured, network: str, regime: str, threshold: float, measure: Callable[[pd.Series], float]
+) -> pd.Series:
+    """Return what `measure` makes, by seed, of the row of a threshold; a run that diverged has none."""
 
-    return _finite(measured.per_seed("clamping", network, regime, _or_nan(drop)))
+    def value(run: pd.DataFrame) -> float:
+        if run["threshold"].isna().all():
+            return math.nan
+        return measure(run[(run["threshold"] == threshold) & run["beta_too"].eq(False)].iloc[0])
 
-
-def _or_nan(measure: Callable[[pd.DataFrame], float]) -> Callable[[pd.DataFrame], float]:
-    """Make `measure` give no number for a run whose table is empty, since it diverged."""
-    return lambda run: math.nan if run["threshold"].isna().all() else measure(run)
-
-
-def _finite(values: pd.Series) -> list[float]:
-    return values.dropna().tolist()
+    return measured.per_seed("clamping", network, regime, value).dropna()
 
 
-def _clamped_share(measured: Measured, network: str, regime: str, threshold: float) -> pd.Series:
-    def share(run: pd.DataFrame) -> float:
-        row = run[(run["threshold"] == threshold) & run["beta_too"].eq(False)].iloc[0]
-        return row["clamped_percent"]
+def _drop(row: pd.Series) -> float:
+    return row["top_1_unclamped"] - row["top_1"]
 
-    return measured.per_seed("clamping", network, regime, _or_nan(share))
+
+def _share(row: pd.Series) -> float:
+    return row["clamped_percent"]
 
 
 def clamp_free(*families: str) -> Callable[[Measured], Estimates]:
@@ -347,9 +343,9 @@ def clamp_free(*families: str) -> Callable[[Measured], Estimates]:
     def estimate(measured: Measured) -> Estimates:
         for network in measured.networks(*families):
             for regime in ("all", "batchnorm"):
-                drop = _clamping_drop(measured, network, regime, 0.01)
+                drop = _clamped(measured, network, regime, 0.01, _drop).tolist()
                 yield Estimate(f"{network} {regime} drop", drop, (-0.5, 0.5), (-0.5, 0.5))
-            disabled = _finite(_clamped_share(measured, network, "batchnorm", 0.01))
+            disabled = _clamped(measured, network, "batchnorm", 0.01, _share).tolist()
             yield Estimate(f"{network} batchnorm disabled (%)", disabled, (23.5, 38.5))
 
     return estimate
@@ -363,10 +359,10 @@ def clamp_mixed(measured: Measured) -> Estimates:
     """Claim that clamping at 0.05 leaves `all` unharmed, but in the deepest and widest takes more γ."""
     for network in measured.networks(*CIFAR):
         if network in LARGEST:
-            shares = (_clamped_share(measured, n, "all", 0.05) for n in (network, LARGEST[network]))
+            shares = (_clamped(measured, n, "all", 0.05, _share) for n in (network, LARGEST[network]))
             yield Estimate(f"{network} − {LARGEST[network]} below 0.05 (%)", difference(*shares), POSITIVE)
         else:
-            drop = _clamping_drop(measured, network, "all", 0.05)
+            drop = _clamped(measured, network, "all", 0.05, _drop).tolist()
             yield Estimate(f"{network} drop", drop, (-0.5, 0.5), (-0.5, 0.5))
 
 
