@@ -51,7 +51,11 @@ def test_the_page_on_results_tells_every_column_and_no_other():
     assert told <= there
 
 
-WHOLE = [["study=digits"], ["study=cifar10-short"], ["study=cifar10-resnet-14", "regimes=batchnorm"]]
+WHOLE = [
+    ["study=digits"],
+    ["study=cifar10-short"],
+    ["study=cifar10-resnet-14", "regimes=batchnorm,random-2"],
+]
 
 
 @pytest.mark.parametrize("study", WHOLE, ids=" ".join)
