@@ -40,7 +40,7 @@ test: install ## format and lint checks, the tests, and a tiny real workflow
 	$(BIN)/ruff check
 	$(BIN)/snakefmt --check Snakefile workflow
 	$(BIN)/snakemake --lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
 
 torture: install ## kill real training at random moments, and compare what comes out (KILLS=50)
 	$(BIN)/python tests/torture.py --kills $(or $(KILLS),50)
