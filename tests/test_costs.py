@@ -8,8 +8,9 @@ import pandas as pd
 import pytest
 from conftest import BUILTIN, CONFIG, ROOT
 
+from onlybn.__main__ import main
 from onlybn.configuration import open_study
-from onlybn.costs import Times, work
+from onlybn.costs import Times, nearest_measured, work
 from onlybn.datasets import DATASETS
 from onlybn.errors import UserError
 from onlybn.plan import markdown, plan
@@ -105,6 +106,38 @@ def test_a_device_that_was_not_measured_is_refused_with_those_that_were():
         UserError, match=r"no step times of 'there' in float32; measured are: here \(float32\)"
     ):
         Times(table(cost, KNOWN), "there", "float32")
+
+
+def test_a_processor_that_was_not_measured_is_planned_by_the_slowest_of_its_kind():
+    rows = [
+        ("one (AVX2)", "float32", 9.0),
+        ("fast (AVX512)", "float32", 2.0),
+        ("slow (AVX512)", "float32", 3.0),
+        ("slow (AVX512)", "bfloat16", 1.0),
+        ("GPU", "bfloat16", 0.1),
+    ]
+    there = pd.DataFrame(rows, columns=["device", "precision", "step"])
+    for device, precision, expected in (
+        ("fast (AVX512)", "float32", "fast (AVX512)"),
+        ("new (AVX512)", "float32", "slow (AVX512)"),
+        ("fast (AVX512)", "bfloat16", "slow (AVX512)"),
+        ("new (NEON)", "float32", "one (AVX2)"),
+        ("new (NEON)", "float16", "new (NEON)"),
+        ("new GPU", "bfloat16", "new GPU"),
+    ):
+        assert nearest_measured(there, device, precision) == expected
+
+
+def test_the_plan_of_an_unknown_processor_says_whose_times_it_takes(monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr("onlybn.devices.processor", lambda: "Abacus")
+    monkeypatch.setattr(sys, "argv", ["onlybn", "plan", "study=digits", "device=cpu"])
+    main()
+    told, _, plan_of = capsys.readouterr().out.partition("\n\n")
+    assert told.startswith("'Abacus (")
+    assert "was not measured; these are the times of another processor" in told
+    assert "digits on " in plan_of
+    assert "Abacus" not in plan_of
 
 
 def test_a_plan_counts_every_run_once_and_adds_up(study):

@@ -5,12 +5,17 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from conftest import ROOT, run_columns
 
+from onlybn.files import write_table
 from onlybn.schemas import SCHEMAS
 
 REFERENCE = ROOT / "results" / "reference" / "digits"
@@ -98,3 +103,44 @@ def test_two_studies_are_compared_by_runs_of_the_same_seeds(tmp_path):
     numbers = [float(cell) for cell in row.split("|")[4:-1]]
     # 4.30 is Student's t of two degrees of freedom at 97.5 %, 0.58 the standard error of 1, 2, 3.
     assert numbers == [41.0, 43.0, 2.0, pytest.approx(2 - 2.48, abs=0.01), pytest.approx(4.48, abs=0.01), 3]
+
+
+SHORT = ROOT / "results" / "reference" / "cifar10-short"
+
+
+def stack(*folders):
+    command = [sys.executable, ROOT / "examples" / "stack.py", *folders]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+
+def test_seeds_collected_apart_are_stacked_to_the_bytes_of_those_collected_together(tmp_path):
+    tables = {path.relative_to(SHORT): pq.read_table(path) for path in SHORT.glob("experiments/*/*.parquet")}
+    counted = Path("parameter_counts.parquet")
+    seeds = pq.read_table(SHORT / "experiments/regimes/runs.parquet")["seed"].unique().to_pylist()
+    for folder, some in (("one", seeds[::2]), ("other", seeds[1::2])):
+        for name, table in tables.items():
+            write_table(tmp_path / folder / name, table.filter(pc.is_in(table["seed"], pa.array(some))))
+        write_table(tmp_path / folder / counted, pq.read_table(SHORT / counted))
+    done = stack(tmp_path / "both", tmp_path / "one", tmp_path / "other")
+    assert done.returncode == 0, done.stderr
+    assert ", ".join(map(str, seeds)) in done.stdout
+    for name in (*tables, counted):
+        assert (tmp_path / "both" / name).read_bytes() == (SHORT / name).read_bytes(), name
+    (tmp_path / "one/experiments/features/affine.parquet").unlink()
+    done = stack(tmp_path / "lacking", tmp_path / "one", tmp_path / "other")
+    assert re.fullmatch(r"error: .*features lacks affine.parquet.*\n", done.stderr)
+
+
+@pytest.mark.parametrize(
+    ("other", "refusal"),
+    [
+        (SHORT, "seed 0 of resnet-14 all kaiming-normal_gamma-uniform is in two of the folders"),
+        (REFERENCE, "these are runs of different studies: cifar10-short, digits"),
+        (ROOT / "src", f"{ROOT / 'src'}/experiments holds no collected tables of runs"),
+    ],
+)
+def test_runs_that_are_no_replicates_are_not_stacked(tmp_path, other, refusal):
+    done = stack(tmp_path / "out", SHORT, other)
+    assert done.stderr.startswith(f"error: {refusal}")
+    assert done.returncode == 1
+    assert not (tmp_path / "out").exists()

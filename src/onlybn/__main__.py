@@ -35,7 +35,7 @@ def main() -> None:
 
 
 def _plan(config: dict[str, Any], device: str | None, at_once: int | None, *, main: bool) -> None:
-    from onlybn.costs import Times, measured, measured_precision
+    from onlybn.costs import Times, measured, measured_precision, nearest_measured
     from onlybn.datasets import known
     from onlybn.devices import choose_device, choose_precision, name_of, name_of_precision
     from onlybn.plan import markdown, plan, sentence
@@ -50,7 +50,13 @@ def _plan(config: dict[str, Any], device: str | None, at_once: int | None, *, ma
     table = measured()
     asked = study.definition.training.precision
     if device is None:
-        device, precision = name_of(here), name_of_precision(choose_precision(asked, here))
+        own, precision = name_of(here), name_of_precision(choose_precision(asked, here))
+        device = nearest_measured(table, own, precision)
+        if device != own:
+            print(
+                f"'{own}' was not measured; these are the times of another processor, which may be several"
+                " times as fast or slow. python benchmarks/scaling.py measures this one.\n"
+            )
     else:
         precision = measured_precision(table, device, asked)
     on_a_gpu = "(" not in device  # a processor's name ends with its vector instructions

@@ -153,6 +153,20 @@ def measured_precision(table: pd.DataFrame, device: str, asked: str) -> str:
     return "bfloat16" if "bfloat16" in there else "float32"
 
 
+def nearest_measured(table: pd.DataFrame, device: str, precision: str) -> str:
+    """Return a processor itself, or if it was not measured in that precision, one that was.
+
+    The latter by its vector instructions, in brackets behind its name, if some have the same; of several the
+    slowest. Where none was, and for a GPU, the device itself: `Times` then tells what is missing.
+    """
+    there = table[(table["precision"] == precision) & table["device"].str.contains("(", regex=False)]
+    if "(" not in device or there.empty or device in set(there["device"]):
+        return device
+    alike = there[there["device"].str.endswith(device[device.rindex("(") :])]
+    there = alike if len(alike) else there
+    return there.groupby("device")["step"].median().idxmax()
+
+
 class Times:
     """Step times of one replicate on one device in one precision: measured, or else fitted to what was.
 

@@ -1,0 +1,87 @@
+"""Stack the collected tables of one study's seeds that were trained in different places, to be drawn as one.
+
+    python examples/stack.py results/digits_seeds-4 one/digits_seeds-0,1 other/digits_seeds-2,3
+    snakemake all --config study=digits seeds=4
+
+The first folder is written: name it as Snakemake names the selection that holds all the runs, and it only
+draws. (Where the runs' folders are at hand, copy them into one `results/{study}/runs/` instead.)
+"""
+
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from onlybn.errors import UserError
+from onlybn.files import write_table
+from onlybn.summaries import read
+
+POINT = ["study", "dataset", "architecture", "regime", "variant"]
+
+
+def check(runs):
+    """Refuse rows of `runs` tables that are not replicates of one study, each once.
+
+    Raises UserError where two hold the same run, or replicates differ in their specification, their data or
+    the number of processes that shared a batch.
+    """
+    if len(studies := runs["study"].unique()) > 1:
+        raise UserError(f"these are runs of different studies: {', '.join(studies)}")
+    for point, replicates in runs.groupby(POINT):
+        name = " ".join(point[2:])
+        if (twice := replicates["seed"].duplicated()).any():
+            raise UserError(f"seed {replicates['seed'][twice].iloc[0]} of {name} is in two of the folders")
+        for column in ("digest", "dataset_checksum", "processes", "precision"):
+            if len(found := replicates[column].unique()) > 1:
+                raise UserError(f"{name}: replicates differ in {column}: {', '.join(map(str, found))}")
+
+
+def stack(tables):
+    """Return the rows of a kind of table by run: points as they first come, the seeds of each in order."""
+    whole = pa.concat_tables(tables).unify_dictionaries()
+    keys = whole.select([*POINT, "seed"]).to_pandas().astype(dict.fromkeys(POINT, str))
+    keys["place"] = keys.groupby(POINT, sort=False).ngroup()
+    order = keys.sort_values(["place", "seed"], kind="stable").index
+    return whole.take(order.to_numpy()).combine_chunks()
+
+
+def main(out, *folders):
+    """Write the stacked tables of every experiment of the folders below `out`."""
+    tables, runs = {}, []
+    for folder in map(Path, folders):
+        found = sorted(folder.glob("experiments/*/*.parquet"))
+        records = [path for path in found if path.stem == "runs"]
+        if not records:
+            raise UserError(
+                f"{folder}/experiments holds no collected tables of runs; is it a study's folder?"
+            )
+        runs.append(read(records))
+        for path in found:
+            tables.setdefault(path.parent.name, {}).setdefault(path.name, []).append(path)
+    runs = pd.concat(runs, ignore_index=True)
+    check(runs)
+    for experiment, kinds in tables.items():
+        most = max(kinds.values(), key=len)
+        for name, paths in kinds.items():
+            if len(paths) < len(most):
+                lacks = next(path.parent for path in most if path.with_name(name) not in paths)
+                raise UserError(f"{lacks} lacks {name}, which another folder has of this experiment")
+            write_table(Path(out) / "experiments" / experiment / name, stack(map(pq.read_table, paths)))
+    counts = [path for folder in folders if (path := Path(folder) / "parameter_counts.parquet").exists()]
+    if counts:
+        counted = pa.concat_tables(map(pq.read_table, counts))
+        each = counted.to_pandas().drop_duplicates().index
+        write_table(Path(out) / counts[0].name, counted.take(each.to_numpy()).combine_chunks())
+    seeds = runs.groupby([*POINT, "device_name"], sort=False)["seed"].agg(lambda s: ", ".join(map(str, s)))
+    print(seeds.reset_index().drop(columns=["study", "dataset", "variant"]).to_markdown(index=False))
+
+
+if __name__ == "__main__":
+    if len(sys.argv) < 4:
+        sys.exit(__doc__)
+    try:
+        main(*sys.argv[1:])
+    except UserError as error:
+        sys.exit(f"error: {error}")
