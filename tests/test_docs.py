@@ -131,6 +131,20 @@ def test_seeds_collected_apart_are_stacked_to_the_bytes_of_those_collected_toget
     assert re.fullmatch(r"error: .*features lacks affine.parquet.*\n", done.stderr)
 
 
+def test_seeds_trained_in_different_precisions_are_not_stacked(tmp_path):
+    for name in (path.relative_to(SHORT) for path in SHORT.glob("experiments/*/runs.parquet")):
+        table = pq.read_table(SHORT / name)
+        other = {
+            "seed": pa.array(table["seed"].to_numpy() + 10),
+            "precision": pa.array(["float32"] * len(table)),
+        }
+        for column, values in other.items():
+            table = table.set_column(table.column_names.index(column), column, values)
+        write_table(tmp_path / "other" / name, table)
+    refusal = r"error: resnet-\d+ all .+: replicates differ in precision: bfloat16, float32\n"
+    assert re.fullmatch(refusal, stack(tmp_path / "out", SHORT, tmp_path / "other").stderr)
+
+
 @pytest.mark.parametrize(
     ("other", "refusal"),
     [
