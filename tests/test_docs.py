@@ -59,7 +59,7 @@ def test_the_page_on_results_tells_every_column_and_no_other():
 WHOLE = [
     ["study=digits"],
     ["study=cifar10-short"],
-    ["study=cifar10-resnet-14", "regimes=batchnorm,random-2"],
+    ["study=cifar10-resnet-14", "regimes=batchnorm,random-2", "seeds=4"],
 ]
 
 
