@@ -265,6 +265,18 @@ def test_figure_4_counts_every_channel_once_and_averages_moments_over_runs():
     assert numbers.loc[around_0, "share"].item() == 27
 
 
+@pytest.mark.parametrize("shift", [0.0, 0.37, -2.0])
+def test_a_spike_of_gammas_of_both_signs_is_one_bin_wherever_the_others_lie(shift):
+    table = affine({("resnet-14", "batchnorm"): 27})
+    spike = table["gamma"] == 0
+    table.loc[spike, "gamma"] = 1e-4 * (-1.0) ** table.loc[spike, "channel"]
+    table.loc[~spike, "gamma"] = shift + np.linspace(-2, 2, (~spike).sum())
+    numbers = gamma.numbers(table)
+    assert numbers["share"].max() >= 27
+    assert numbers["share"].sum() == pytest.approx(100)
+    assert 80 <= len(numbers) <= 83
+
+
 def test_figures_by_layer_average_each_layers_quantiles_over_seeds():
     table = affine({("resnet-14", "all"): 0, ("resnet-14", "batchnorm"): None})
     table["gamma"] = table["channel"] % 50 + 100.0 * table["layer"] + 10.0 * table["seed"]
