@@ -14,11 +14,14 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from conftest import ROOT, run_columns
+from torch.nn import BatchNorm2d
 
+import onlybn
 from onlybn.files import write_table
 from onlybn.schemas import SCHEMAS
 
 REFERENCE = ROOT / "results" / "reference" / "digits"
+ONE_NETWORK = "cifar10-resnet-14_regimes-batchnorm,random-2_seeds-4"
 
 
 def generator():
@@ -70,6 +73,21 @@ def test_committed_studies_are_whole_so_that_every_target_only_draws(study):
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     jobs = set(re.findall(r"^(\w+) +\d+$", done.stdout, re.M))
     assert jobs <= {"draw_figure", "make_table", "draw_sheet", "all", "total"}
+
+
+@pytest.mark.parametrize("seed", [2, 3])
+def test_a_committed_network_is_given_back_on_this_machine_too(seed):
+    network = onlybn.load(ROOT / "results/reference/networks" / f"resnet-14-batchnorm-seed-{seed}")
+    collected = pd.read_parquet(
+        ROOT / "results/reference" / ONE_NETWORK / "experiments/features/affine.parquet",
+        filters=[("seed", "==", seed)],
+    )
+    layers = [layer for layer in network.modules() if isinstance(layer, BatchNorm2d)]
+    for name, layer in enumerate(layers):
+        row = collected[collected["layer"] == name]
+        assert layer.weight.tolist() == row["gamma"].tolist()
+        assert layer.bias.tolist() == row["beta"].tolist()
+    assert len(collected) == sum(layer.num_features for layer in layers) == 560
 
 
 def test_links_between_pages_lead_to_files():
