@@ -173,6 +173,10 @@ def test_one_seed_is_inconclusive_at_best(setting):
     assert rows["reason"].str.startswith("one seed").all()
 
 
+def test_a_mean_that_rounds_to_0_has_no_sign_but_the_ends_of_its_interval_tell_theirs():
+    assert str(Estimate("drop", [-0.001, -0.0012], POSITIVE)) == "drop 0.00 [-0.00, 0.00]"
+
+
 def test_an_interval_that_straddles_the_bound_is_inconclusive():
     rows = verdicts(*SETTINGS["CIFAR-10"], setting="CIFAR-10", noise=30).set_index("id")
     accuracies = rows.loc[["acc-r110-all", "acc-r14-bn", "depth-over-width", "random-worse"]]

@@ -56,7 +56,7 @@ def caption(numbers: pd.DataFrame) -> str:
     small = points.xs(SHOWN[0], level="threshold")
     small = small.assign(change=small["y"] - points.xs(0.0, level="threshold")["y"])
     shares = ", ".join(
-        f"{row.clamped_percent:.0f} % of γ and changes accuracy by {row.change:+.2f} points ({regime})"
+        f"{row.clamped_percent:.0f} % of γ and changes accuracy by {row.change:+z.2f} points ({regime})"
         for regime, row in small.groupby("regime")[["clamped_percent", "change"]].mean().iterrows()
     )
     return (

@@ -111,7 +111,7 @@ class Estimate:
     def __str__(self) -> str:
         low, high = self.interval
         spread = f" [{low:.2f}, {high:.2f}]" if len(self.values) > 1 else ""
-        return f"{self.of} {self.mean:.2f}{spread}"
+        return f"{self.of} {self.mean:z.2f}{spread}"
 
 
 class Measured:
