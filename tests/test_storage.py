@@ -156,7 +156,7 @@ def poison(state, facts):
 # What a run's folder suffers, and what is said of it.
 RECORD, STATE = "run.json", "state.safetensors"
 DAMAGES = {
-    "record cut short": (lambda f: halve(f / RECORD), "run.json is damaged (Unterminated string"),
+    "record cut short": (lambda f: halve(f / RECORD), "run.json is damaged ("),
     "record empty": (lambda f: (f / RECORD).write_text(""), "run.json is damaged (Expecting value"),
     "record a list": (lambda f: (f / RECORD).write_text("[1]"), "was not written by this version"),
     "record nested": (lambda f: (f / RECORD).write_text("[" * 9**5), "run.json is damaged ("),
