@@ -134,6 +134,11 @@ def change_text(folder, old, new):
     (folder / "run.json").write_text(text.replace(old, new, 1))
 
 
+def cut_within_a_string(path):
+    before, key, _ = path.read_text().partition('"machine": "')
+    path.write_text(before + key)
+
+
 def halve(path):
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
@@ -156,7 +161,10 @@ def poison(state, facts):
 # What a run's folder suffers, and what is said of it.
 RECORD, STATE = "run.json", "state.safetensors"
 DAMAGES = {
-    "record cut short": (lambda f: halve(f / RECORD), "run.json is damaged ("),
+    "record cut short": (
+        lambda f: cut_within_a_string(f / RECORD),
+        "run.json is damaged (Unterminated string",
+    ),
     "record empty": (lambda f: (f / RECORD).write_text(""), "run.json is damaged (Expecting value"),
     "record a list": (lambda f: (f / RECORD).write_text("[1]"), "was not written by this version"),
     "record nested": (lambda f: (f / RECORD).write_text("[" * 9**5), "run.json is damaged ("),
