@@ -24,8 +24,8 @@ POINT = ["study", "dataset", "architecture", "regime", "variant"]
 def check(runs):
     """Refuse rows of `runs` tables that are not replicates of one study, each once.
 
-    Raises UserError where two hold the same run, or replicates differ in their specification, their data or
-    the number of processes that shared a batch.
+    Raises UserError where two hold the same run, or replicates differ in their specification, their data,
+    their precision or the number of processes that shared a batch.
     """
     if len(studies := runs["study"].unique()) > 1:
         raise UserError(f"these are runs of different studies: {', '.join(studies)}")
@@ -62,12 +62,14 @@ def main(out, *folders):
             tables.setdefault(path.parent.name, {}).setdefault(path.name, []).append(path)
     runs = pd.concat(runs, ignore_index=True)
     check(runs)
-    for experiment, kinds in tables.items():
+    for kinds in tables.values():
         most = max(kinds.values(), key=len)
         for name, paths in kinds.items():
             if len(paths) < len(most):
                 lacks = next(path.parent for path in most if path.with_name(name) not in paths)
                 raise UserError(f"{lacks} lacks {name}, which another folder has of this experiment")
+    for experiment, kinds in tables.items():
+        for name, paths in kinds.items():
             write_table(Path(out) / "experiments" / experiment / name, stack(map(pq.read_table, paths)))
     counts = [path for folder in folders if (path := Path(folder) / "parameter_counts.parquet").exists()]
     if counts:

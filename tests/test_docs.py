@@ -147,6 +147,7 @@ def test_seeds_collected_apart_are_stacked_to_the_bytes_of_those_collected_toget
     (tmp_path / "one/experiments/features/affine.parquet").unlink()
     done = stack(tmp_path / "lacking", tmp_path / "one", tmp_path / "other")
     assert re.fullmatch(r"error: .*features lacks affine.parquet.*\n", done.stderr)
+    assert not (tmp_path / "lacking").exists()
 
 
 def test_seeds_trained_in_different_precisions_are_not_stacked(tmp_path):

@@ -35,7 +35,7 @@ def main() -> None:
 
 
 def _plan(config: dict[str, Any], device: str | None, at_once: int | None, *, main: bool) -> None:
-    from onlybn.costs import Times, measured, measured_precision, nearest_measured
+    from onlybn.costs import Times, is_processor, measured, measured_precision, nearest_measured
     from onlybn.datasets import known
     from onlybn.devices import choose_device, choose_precision, name_of, name_of_precision
     from onlybn.plan import markdown, plan, sentence
@@ -59,8 +59,8 @@ def _plan(config: dict[str, Any], device: str | None, at_once: int | None, *, ma
             )
     else:
         precision = measured_precision(table, device, asked)
-    on_a_gpu = "(" not in device  # a processor's name ends with its vector instructions
-    at_once = at_once or (1 if on_a_gpu else max(1, (os.cpu_count() or 1) // (1 + Workflow(study).workers)))
+    cores = (os.cpu_count() or 1) // (1 + Workflow(study).workers)
+    at_once = at_once or (max(1, cores) if is_processor(device) else 1)
     times = Times(table, device, precision, study.seeds_per_job)
     print(f"{study.name} on {device}, {precision}\n\n{markdown(plan(study, times, main=main), at_once)}")
     if not main and not (part := plan(study, times, main=True)).empty:

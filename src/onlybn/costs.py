@@ -153,14 +153,19 @@ def measured_precision(table: pd.DataFrame, device: str, asked: str) -> str:
     return "bfloat16" if "bfloat16" in there else "float32"
 
 
+def is_processor(device: str) -> bool:
+    """Say whether a device's name is a processor's, which ends with its vector instructions in brackets."""
+    return "(" in device
+
+
 def nearest_measured(table: pd.DataFrame, device: str, precision: str) -> str:
     """Return a processor itself, or if it was not measured in that precision, one that was.
 
-    The latter by its vector instructions, in brackets behind its name, if some have the same; of several the
-    slowest. Where none was, and for a GPU, the device itself: `Times` then tells what is missing.
+    The latter with the same vector instructions, if there is one; of several the slowest. Where none was,
+    and for a GPU, the device itself: `Times` then tells what is missing.
     """
-    there = table[(table["precision"] == precision) & table["device"].str.contains("(", regex=False)]
-    if "(" not in device or there.empty or device in set(there["device"]):
+    there = table[(table["precision"] == precision) & table["device"].map(is_processor)]
+    if not is_processor(device) or there.empty or device in set(there["device"]):
         return device
     alike = there[there["device"].str.endswith(device[device.rindex("(") :])]
     there = alike if len(alike) else there
