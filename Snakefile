@@ -4,6 +4,7 @@ from pathlib import Path
 
 from snakemake.utils import min_version
 
+from onlybn.outdated import Forced
 from onlybn.workflow import open_workflow
 
 min_version("9.0")
@@ -16,6 +17,7 @@ report: "workflow/report/workflow.rst"
 
 
 STUDY = open_workflow(config, Path(workflow.basedir) / "workflow" / "studies")
+FORCED = Forced(STUDY, workflow)
 
 
 wildcard_constraints:

@@ -21,6 +21,7 @@ def main() -> None:
     planning.add_argument("--at-once", type=int, help="jobs side by side; default: one a core, or one GPU")
     planning.add_argument("--main", action="store_true", help="only what the target main needs")
     looking = commands.add_parser("status", help="which runs are finished, running, diverged or missing")
+    looking.add_argument("--verify", action="store_true", help="read every file of the runs: are they whole?")
     for command in (planning, looking):
         command.add_argument("config", nargs="*", metavar="KEY=VALUE", help="as after Snakemake's --config")
     asked = parser.parse_args()
@@ -29,7 +30,7 @@ def main() -> None:
         if asked.command == "plan":
             _plan(config, asked.device, asked.at_once, main=asked.main)
         else:
-            _status(config)
+            _status(config, verify=asked.verify)
     except UserError as error:
         sys.exit(error.shown())
 
@@ -69,11 +70,11 @@ def _plan(config: dict[str, Any], device: str | None, at_once: int | None, *, ma
         print("Decoding photographs is not counted: see to it that the workers keep up.")
 
 
-def _status(config: dict[str, Any]) -> None:
+def _status(config: dict[str, Any], *, verify: bool) -> None:
     from onlybn.status import status
     from onlybn.workflow import Workflow
 
-    print(status(Workflow(open_study(config, STUDIES))))
+    print(status(Workflow(open_study(config, STUDIES)), verify=verify))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import torch
 
-from onlybn import datasets, own, storage
+from onlybn import datasets, own, records, storage
 from onlybn.checkpoints import Checkpoints
 from onlybn.datasets.images import Images
 from onlybn.devices import choose_precision, name_of, name_of_precision, take_devices
@@ -61,6 +62,7 @@ def train_block(
     folders: Sequence[Path],
     *,
     work: Path,
+    replaced: Path,
     dataset: Path,
     data_dir: Path,
     device: str,
@@ -71,24 +73,30 @@ def train_block(
     checkpoint_every: int,
     terminal: Terminal,
 ) -> None:
-    """Train the runs that are not finished, then move all into their folders at once.
+    """Train the runs that are not finished, then copy all into their folders at once.
 
     Finished runs and the checkpoints of unfinished ones wait in `work/seed-N`, where the next try finds
-    them. While another job trains one of the runs, as one whose Snakemake was killed does, this one waits,
-    and takes what that one finished. `processes` share each run, each on `threads` threads and with
-    `workers` more that decode photographs. Raises UserError if the devices are not there.
+    them. A folder that holds another run, or a damaged one, is moved into `replaced/seed-N`; a run that
+    was moved there before, and is asked for again, comes back. While another job trains one of the runs,
+    as one whose Snakemake was killed does, this one waits, and takes what that one finished. `processes`
+    share each run, each on `threads` threads and with `workers` more that decode photographs. Raises
+    UserError if the devices are not there.
     """
     _set_up(threads, deterministic)
     waiting = [work / f"seed-{run.seed}" for run in runs]
+    data = datasets.read_facts(dataset)["checksum"]
     with ExitStack() as held:
         for run, place in zip(runs, waiting, strict=True):
             held.callback(os.close, _hold(place / ".lock", run, terminal))
-        left = []
+        left, sources = [], {}
         for run, place, folder in zip(runs, waiting, folders, strict=True):
-            if storage.is_finished(folder, run) or storage.is_finished(place, run):
-                print(f"{run}: finished before", flush=True)
+            kept = sorted((replaced / place.name).glob("*"))
+            there = (where for where in (folder, place, *kept) if records.is_finished(where, run, data))
+            if source := next(there, None):
+                print(f"{run}: finished before" + f", and kept in {source}" * (source in kept), flush=True)
             else:
                 left.append((run, place))
+            sources[folder] = source or place
         targets = take_devices(device, processes) if left else []
         # Small images do not fill a GPU alone; on the CPU each run ends sooner alone, and is then safe.
         small = not datasets.known(runs[0].dataset).photographs
@@ -101,15 +109,23 @@ def train_block(
                 asked |= {"threads": threads, "workers": workers, "checkpoint_every": checkpoint_every}
                 paths = {"place": str(place), "dataset": str(dataset), "data_dir": str(data_dir)}
                 paths |= {"import_path": sys.path}
-                launch(processes, "onlybn.block", asked | paths | {"run": storage.described(run)})
+                launch(processes, "onlybn.block", asked | paths | {"run": records.described(run)})
             else:
                 images = images or datasets.read(dataset, targets[0], data_dir=data_dir, workers=workers)
                 _train(some, images, checkpoint_every, terminal=terminal)
             for run, place in some:
                 terminal.say(_result(run, place))
-        for run, place, folder in zip(runs, waiting, folders, strict=True):
-            if not storage.is_finished(folder, run):
-                storage.publish(place, folder)
+        moved = []
+        for folder, source in sources.items():
+            if source != folder:
+                moved.append(records.keep_aside(folder, replaced / folder.name))
+                records.publish(source, folder)
+                if replaced in source.parents:
+                    shutil.rmtree(source)
+    if places := list(filter(None, moved)):
+        size = sum(map(records.size_of, places)) / 1e6
+        told = ", ".join(map(str, places))
+        terminal.say(f"{runs[0].study}: what new runs replace is kept ({size:,.1f} MB): {told}")
 
 
 def _hold(path: Path, run: Run, terminal: Terminal) -> int:
@@ -183,7 +199,7 @@ def _train_together() -> None:
     _set_up(asked["threads"], asked["deterministic"])
     sys.path[:] = asked["import_path"]  # where the user's own modules lie
     group, device = join(asked["devices"])
-    run, place = storage.run_of(asked["run"]), Path(asked["place"])
+    run, place = records.run_of(asked["run"]), Path(asked["place"])
     if group.leads:  # these processes outlive one that is killed, and its lock
         refusal = f"processes of a job that was killed still train {run}; stop them"
         lock(place / ".lock-of-group", refusal, patience=PATIENCE)
@@ -198,7 +214,7 @@ def _train_together() -> None:
 
 
 def _result(run: Run, place: Path) -> str:
-    record = storage.read_record(place)
+    record = records.read_record(place)
     seconds = record["wall_clock"]["seconds"]
     if record["status"] == "diverged":
         return f"{run}: diverged in epoch {record['diverged_epoch']}, {duration(seconds)}"

@@ -1,7 +1,7 @@
 """The collect stage: the tables of an experiment's runs, stacked, with each run's columns; no arithmetic."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,31 +13,34 @@ from onlybn import own
 from onlybn.analyses import ANALYSES
 from onlybn.errors import UserError
 from onlybn.models import architecture
+from onlybn.records import COUNTS, WRITTEN, check_files, check_measured, collected_from, expect, telling
 from onlybn.schemas import SCHEMAS, missing
-from onlybn.storage import COUNTS, read_record
+from onlybn.study import Run
 
 
-def collect(experiment: str, table: str, folders: Iterable[Path]) -> pa.Table:
-    """Stack `{table}.parquet` of the runs' folders, in their order, behind the columns of each run.
+def collect(experiment: str, table: str, runs: Mapping[Path, Run], data: str | None = None) -> pa.Table:
+    """Stack `{table}.parquet` of the runs, by their folders, in order, behind the columns of each run.
 
     The table `runs` is stacked from their `run.json`: a row per run of where it comes from.
 
     A run whose table is empty, since it diverged, has one row of missing values, so that it is counted.
-    Raises UserError if a run is damaged, if the runs were not trained on the same data, or replicates not by
-    as many processes, which BatchNorm's statistics depend on.
+    The table tells, in its metadata, which runs it holds. Raises UserError if a folder holds another run, or
+    a damaged one, if the runs were not trained on the same data (of the checksum `data`, if given), or
+    replicates not in one precision and by as many processes, which BatchNorm's statistics depend on.
     """
-    parts, trained_on, trained_by = [], {}, {}
-    for folder in folders:
-        record = read_record(folder)
+    records = {folder: expect(folder, run, data) for folder, run in runs.items()}
+    parts, trained_on, computed = [], {}, {}
+    for folder, record in records.items():
         trained_on.setdefault(record["dataset_checksum"], folder)
         point = tuple(record[name] for name in ("architecture", "regime", "variant"))
-        processes = record["computed"]["processes"]
-        other, of = trained_by.setdefault(point, (processes, folder))
-        if other != processes:
-            raise UserError(
-                f"experiment {experiment} mixes replicates trained by {other} and by {processes} processes"
-                f" ({of} and {folder}), with other BatchNorm statistics; delete those you do not want"
-            )
+        for name in ("precision", "processes"):
+            value = record["computed"].get(name)
+            other, of = computed.setdefault((point, name), (value, folder))
+            if other != value:
+                raise UserError(
+                    f"experiment {experiment} mixes replicates of other {name}: {other} in {of}, {value} in"
+                    f" {folder}; delete those you do not want"
+                )
         placed = record.get("own") or asdict(architecture(record["architecture"]))
         columns = {
             "study": record["study"],
@@ -55,7 +58,7 @@ def collect(experiment: str, table: str, folders: Iterable[Path]) -> pa.Table:
         }
         if own.is_own(record["dataset"]):  # of others it is known
             columns["classes"] = record["classes"]
-        rows = _recorded(record, folder) if table == "runs" else _measured(table, folder)
+        rows = _recorded(record, folder) if table == "runs" else _measured(table, folder, record)
         named = {name: _constant(value, rows.num_rows) for name, value in columns.items()}
         parts.append(pa.table({**named, **{name: rows[name] for name in rows.column_names}}))
     if len(trained_on) > 1:
@@ -64,7 +67,8 @@ def collect(experiment: str, table: str, folders: Iterable[Path]) -> pa.Table:
             f"experiment {experiment} mixes runs of different data: {one} and {other} have other dataset"
             " checksums in run.json; delete the runs of the data you do not want"
         )
-    return pa.concat_tables(parts).unify_dictionaries().combine_chunks()
+    whole = pa.concat_tables(parts).unify_dictionaries().combine_chunks()
+    return telling(whole, runs=collected_from((run, records[folder]) for folder, run in runs.items()))
 
 
 def _recorded(record: Mapping[str, Any], folder: Path) -> pa.Table:
@@ -83,15 +87,18 @@ def _recorded(record: Mapping[str, Any], folder: Path) -> pa.Table:
         ) from None
 
 
-def _measured(table: str, folder: Path) -> pa.Table:
+def _measured(table: str, folder: Path, record: Mapping[str, Any]) -> pa.Table:
     path = folder / f"{table}.parquet"
     again = f"delete {path} to measure" if table in ANALYSES else f"delete {folder} to train"
+    check_files(folder, record, {path.name}.intersection(WRITTEN))
     try:
         rows = pq.read_table(path)
     except (OSError, pa.ArrowException) as error:
         raise UserError(f"{path} is missing or damaged ({error}); {again} it again") from None
     if lacking := missing(table, rows.column_names):
         raise UserError(f"{path} lacks the columns {', '.join(lacking)}; {again} it again")
+    if table in ANALYSES:
+        check_measured(path, rows, record)
     if rows.num_rows == 0:
         return pa.table([pa.nulls(1, field.type) for field in rows.schema], rows.schema)
     return rows

@@ -1,32 +1,34 @@
 """Where a study stands: which of its runs are finished, running, diverged or missing."""
 
-import json
 from collections import Counter
-from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from tabulate import tabulate
 
+from onlybn import records
+from onlybn.errors import UserError
 from onlybn.jobs import is_locked
+from onlybn.outdated import checksum_of_data
 from onlybn.study import Run
 from onlybn.workflow import Workflow
 
 # In the order in which a run passes through them; what is wrong with it last.
-STATES = ("missing", "interrupted", "running", "finished", "diverged", "outdated")
+STATES = ("missing", "interrupted", "running", "finished", "diverged", "outdated", "damaged")
 LISTED = 20
 
 
-def status(workflow: Workflow) -> str:
+def status(workflow: Workflow, *, verify: bool = False) -> str:
     """Return, as Markdown, how many runs of each experiment are in which state, and what is drawn.
 
     `running`: a job holds the run's lock; `interrupted`: a checkpoint waits for the next start; `outdated`:
-    the folder holds a run of another specification, which the next start trains again.
+    the folder holds another run than the study asks for, which the next start trains again; `damaged`, where
+    `verify` asks to read every file: one is not what training wrote.
     """
-    study = workflow.study
+    study, data = workflow.study, checksum_of_data(workflow)
     # Experiments share runs: each is looked at once, under its name.
     runs = {str(run): run for name in study.experiments for run in study.runs(name)}
-    states = {name: state_of(workflow, run) for name, run in runs.items()}
+    looked = {name: _look(workflow, run, data, verify) for name, run in runs.items()}
+    states = {name: state for name, (state, _) in looked.items()}
     total = Counter(states.values())
     shown = [state for state in STATES if total[state]]
     rows = []
@@ -35,13 +37,13 @@ def status(workflow: Workflow) -> str:
         rows.append([name, counts.total(), *(counts[state] for state in shown)])
     rows.append(["all, each run once", total.total(), *(total[state] for state in shown)])
     done = total["finished"] + total["diverged"]
-    at_work = "a Snakemake is at work" if is_locked(workflow.results / ".lock") else "no Snakemake is at work"
+    at_work = "a Snakemake is at work" if is_locked(workflow.lock_file) else "no Snakemake is at work"
     parts = [
         f"{study.name}: {done:,} of {total.total():,} runs are done; {at_work}",
         tabulate(rows, ["experiment", "runs", *shown], tablefmt="pipe", intfmt=","),
     ]
-    for state in ("running", "interrupted", "diverged", "outdated"):
-        named = [_line(workflow, run, state) for name, run in runs.items() if states[name] == state]
+    for state in ("running", "interrupted", "diverged", "outdated", "damaged"):
+        named = [line for kind, line in looked.values() if kind == state]
         if named:
             more = [f"and {len(named) - LISTED:,} more"] if len(named) > LISTED else []
             parts.append("\n".join([f"{state}:", *(f"  {line}" for line in (*named[:LISTED], *more))]))
@@ -54,39 +56,29 @@ def status(workflow: Workflow) -> str:
     return "\n\n".join(parts)
 
 
-def state_of(workflow: Workflow, run: Run) -> str:
-    """Return the state of a run, one of `STATES`."""
-    work = workflow.places(run)[1]
-    record = _record(workflow, run)
-    if record.get("digest") == run.digest:
-        return record["status"]
+def _look(workflow: Workflow, run: Run, data: str | None, verify: bool) -> tuple[str, str]:
+    """Return the state of a run, one of `STATES`, and a line on it."""
+    folder, work = workflow.places(run)
+    for place in (folder, work):  # where it is once its block is finished, and where it waits for that
+        record, _ = records.find(place, run, data)
+        if record:
+            try:
+                records.check_files(place, record, records.WRITTEN if verify else ())
+            except UserError as error:
+                return "damaged", str(error)
+            return record["status"], f"{run}: in epoch {record.get('diverged_epoch')}"
     if is_locked(work / ".lock"):
-        return "running"
+        return "running", _last_line(workflow, run)
     if any(work.glob("checkpoint*")):
-        return "interrupted"
-    return "outdated" if record else "missing"
+        return "interrupted", _last_line(workflow, run)
+    fault = records.find(folder, run, data).fault
+    return ("outdated", fault) if fault else ("missing", str(run))
 
 
-def _record(workflow: Workflow, run: Run) -> dict[str, Any]:
-    """Return what `run.json` tells of a run, in its folder or where it waits for its block; else nothing."""
-    for place in workflow.places(run):
-        with suppress(OSError, ValueError):
-            record = json.loads((place / "run.json").read_text(encoding="utf-8"))
-            if isinstance(record, dict) and record.get("status") in STATES:
-                return record
-    return {}
-
-
-def _line(workflow: Workflow, run: Run, state: str) -> str:
-    """Return a line on a run: of one that is not finished, the last that its log has of it."""
-    if state == "diverged":
-        return f"{run}: in epoch {_record(workflow, run)['diverged_epoch']}"
-    if state in ("running", "interrupted"):
-        logs = workflow.run_logs(run)
-        for log in sorted(logs, key=lambda log: log.stat().st_mtime, reverse=True):
-            lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
-            said = [line for line in lines if line.startswith(f"{run}: ")]
-            if said:
-                return said[-1]
-        return f"{run}: no epoch yet"
-    return str(run)
+def _last_line(workflow: Workflow, run: Run) -> str:
+    """Return the last line that a run's logs have of it."""
+    for log in sorted(workflow.run_logs(run), key=lambda log: log.stat().st_mtime, reverse=True):
+        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+        if said := [line for line in lines if line.startswith(f"{run}: ")]:
+            return said[-1]
+    return f"{run}: no epoch yet"

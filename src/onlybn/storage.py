@@ -1,7 +1,7 @@
-"""A run's folder: what a finished run leaves, written whole, and its network given back.
+"""What a finished run leaves in its folder, written whole, and its network given back.
 
-`metrics.parquet`, `affine.parquet`, `state.safetensors` (what training moved, no more) and `run.json`,
-which is written last and so marks a run as finished.
+`metrics.parquet`, `affine.parquet`, `state.safetensors` (what training moved, no more) and `run.json`, which
+is written last, with the SHA-256 of the others, and so marks a run as finished.
 """
 
 import hashlib
@@ -18,10 +18,11 @@ import pyarrow as pa
 
 from onlybn import own
 from onlybn.errors import UserError
-from onlybn.files import write_json, write_table, written_whole
+from onlybn.files import sha256, write_json, write_table, written_whole
 from onlybn.machine import commit, machine, versions
+from onlybn.records import RECORD, WRITTEN, check_files, described, read_record, run_of, sealed
 from onlybn.schemas import SCHEMAS
-from onlybn.study import SPECIFICATION, Run, Training
+from onlybn.study import Run
 
 if TYPE_CHECKING:
     import torch
@@ -29,24 +30,6 @@ if TYPE_CHECKING:
     from onlybn.datasets.images import Images
     from onlybn.models.network import Network
     from onlybn.training import Outcome
-
-FILES = ("metrics.parquet", "affine.parquet", "state.safetensors", "run.json")
-# What every reader of `run.json` relies on.
-RECORD = {
-    **dict.fromkeys(("study", "dataset", "architecture", "regime", "variant", "digest"), str),
-    **dict.fromkeys(("status", "dataset_checksum", "frozen_digest"), str),
-    **dict.fromkeys(("training", "counts", "computed", "wall_clock"), dict),
-    **dict.fromkeys(("seed", "channels", "classes"), int),
-}
-# What is told besides of a run with anything of the user's own.
-OWN = ("sources", "size", "family", "depth", "width")
-COUNTS = (
-    "parameters",
-    "batchnorm_parameters",
-    "output_parameters",
-    "shortcut_parameters",
-    "trainable_parameters",
-)
 
 
 def save(folder: Path, run: Run, outcome: "Outcome", images: "Images", settings: Mapping[str, Any]) -> None:
@@ -60,6 +43,7 @@ def save(folder: Path, run: Run, outcome: "Outcome", images: "Images", settings:
     from onlybn.training import frozen, learned
 
     network = outcome.network.cpu()
+    (folder / RECORD).unlink(missing_ok=True)  # of another run: these files would not be its own
     write_table(folder / "metrics.parquet", pa.Table.from_pylist(outcome.rows, SCHEMAS["metrics"]))
     initial = {n: (g.cpu(), b.cpu()) for n, (g, b) in outcome.initial_affine.items()}
     write_table(folder / "affine.parquet", affine(network, initial))
@@ -74,35 +58,29 @@ def save(folder: Path, run: Run, outcome: "Outcome", images: "Images", settings:
             },
         )
     examples = outcome.rows[-1]["epoch"] * images.examples
-    write_json(
-        folder / "run.json",
-        {
-            **described(run),
-            **_own_facts(run, network, images.size),
-            "status": "finished" if outcome.diverged is None else "diverged",
-            "diverged_epoch": outcome.diverged,
-            "channels": images.channels,
-            "classes": images.classes,
-            "normalisation": {"mean": images.mean, "std": images.std},
-            "dataset_checksum": images.checksum,
-            "counts": outcome.network.parameter_counts()
-            | {"trainable_parameters": sum(p.numel() for p in outcome.trained.values())},
-            "frozen_digest": prints["digest"],
-            "computed": dict(settings) | {"resumed": outcome.resumed},
-            "machine": machine(),
-            "versions": versions(),
-            "commit": commit(),
-            "wall_clock": {
-                "seconds": round(outcome.seconds, 3),
-                "training_images_per_second": round(examples / outcome.seconds, 1),
-            },
+    record = {
+        **described(run),
+        **_own_facts(run, network, images.size),
+        "status": "finished" if outcome.diverged is None else "diverged",
+        "diverged_epoch": outcome.diverged,
+        "channels": images.channels,
+        "classes": images.classes,
+        "normalisation": {"mean": images.mean, "std": images.std},
+        "dataset_checksum": images.checksum,
+        "counts": outcome.network.parameter_counts()
+        | {"trainable_parameters": sum(p.numel() for p in outcome.trained.values())},
+        "frozen_digest": prints["digest"],
+        "computed": dict(settings) | {"resumed": outcome.resumed},
+        "machine": machine(),
+        "versions": versions(),
+        "commit": commit(),
+        "wall_clock": {
+            "seconds": round(outcome.seconds, 3),
+            "training_images_per_second": round(examples / outcome.seconds, 1),
         },
-    )
-
-
-def described(run: Run) -> dict[str, Any]:
-    """Return what `run.json` says of a run before it is trained: its specification, seed and study."""
-    return {"study": run.study, "seed": run.seed, "digest": run.digest, **run.specification}
+        "files": {name: sha256(folder / name) for name in WRITTEN},
+    }
+    write_json(folder / RECORD, sealed(record))
 
 
 def _own_facts(run: Run, network: "Network", size: int) -> dict[str, Any]:
@@ -115,31 +93,10 @@ def _own_facts(run: Run, network: "Network", size: int) -> dict[str, Any]:
     return {"own": {"sources": [own.source(name) for name in names], "size": size, **placed}}
 
 
-def run_of(record: Mapping[str, Any]) -> Run:
-    """Return the run that such a record describes."""
-    names = ("study", "dataset", "architecture", "regime", "variant", "seed")
-    return Run(**{name: record[name] for name in names}, training=Training(**record["training"]))
-
-
-def publish(work: Path, folder: Path) -> None:
-    """Put a finished run's files from its work folder into its own too, `run.json` last.
-
-    They stay in the work folder, as the same files on disk where that can be: if the job is killed yet,
-    Snakemake takes away what it made.
-    """
-    for name in FILES:
-        with written_whole(folder / name) as path:
-            path.unlink(missing_ok=True)
-            try:
-                path.hardlink_to(work / name)
-            except OSError:
-                shutil.copyfile(work / name, path)
-
-
 def clear_work(work: Path, runs: Path) -> None:
     """Take away what waits in `work` of runs that are whole in `runs`, which has the same folders."""
     for place in sorted(work.rglob("seed-*")):
-        record, waits = runs / place.relative_to(work) / "run.json", place / "run.json"
+        record, waits = runs / place.relative_to(work) / RECORD, place / RECORD
         with suppress(OSError):
             published = not waits.exists() or waits.read_bytes() == record.read_bytes()
             if published and record.exists() and not any(place.glob("*checkpoint*")):
@@ -148,44 +105,6 @@ def clear_work(work: Path, runs: Path) -> None:
                 while above != work.parent:
                     above.rmdir()  # which raises OSError where something is left
                     above = above.parent
-
-
-def is_finished(folder: Path, run: Run) -> bool:
-    """Say whether the folder holds this very run, finished or diverged, with all its files."""
-    try:
-        record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    same = isinstance(record, dict) and (record.get("digest"), record.get("seed")) == (
-        run.digest,
-        run.seed,
-    )
-    return same and all((folder / name).is_file() for name in FILES)
-
-
-def read_record(folder: Path) -> dict[str, Any]:
-    """Return a run's `run.json`; raise UserError if it is missing, damaged or not whole."""
-    path = folder / "run.json"
-    again = f"delete {folder} to train the run again"
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing: {folder} holds no finished run") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path} is damaged ({error}); {again}") from None
-    if not isinstance(record, dict) or record.get("specification") != SPECIFICATION:
-        raise UserError(f"{path} was not written by this version; {again}")
-    lacking = [name for name in RECORD if not isinstance(record.get(name), RECORD[name])]
-    for name, inner in {"counts": COUNTS, "computed": ("processes",), "training": ("epochs",)}.items():
-        lacking += [
-            f"{name}.{n}" for n in inner if name not in lacking and not isinstance(record[name].get(n), int)
-        ]
-    if not lacking and any(own.is_own(record[name]) for name in ("architecture", "regime", "dataset")):
-        told = record.get("own")
-        lacking += [f"own.{n}" for n in OWN if not isinstance(told, dict) or n not in told]
-    if lacking:
-        raise UserError(f"{path} is damaged (it tells no {', '.join(lacking)}); {again}")
-    return record
 
 
 def load(folder: str | Path) -> "Network":
@@ -201,6 +120,7 @@ def load(folder: str | Path) -> "Network":
     folder = Path(folder)
     record = read_record(folder)
     run = _recorded_run(folder, record)
+    check_files(folder, record, ["state.safetensors"])
     state, facts = _read_state(folder)
     its_own = record.get("own", {"sources": [], "size": None})
     for changed in own.find_again(its_own["sources"]):

@@ -11,6 +11,7 @@ from onlybn import datasets, demands, figures, jobs, own, storage, tables
 from onlybn.analyses import ANALYSES
 from onlybn.configuration import open_study
 from onlybn.errors import UserError, choose_from
+from onlybn.records import FILES
 from onlybn.report import PLACES, title
 from onlybn.study import Run, Study
 
@@ -68,7 +69,7 @@ class Workflow:
 
     def run_files(self, seeds: list[int]) -> list[str]:
         """Return the patterns of the run folders' files of a block of seeds."""
-        return [f"{self.run_pattern}/seed-{seed}/{file}" for seed in seeds for file in storage.FILES]
+        return [f"{self.run_pattern}/seed-{seed}/{file}" for seed in seeds for file in FILES]
 
     def block_log(self, seeds: list[int]) -> str:
         """Return the pattern of the log of a block of seeds."""
@@ -81,8 +82,17 @@ class Workflow:
     def block_runs(self, wildcards: Any, files: list[str]) -> dict[Path, Run]:
         """Return the runs that a training job writes, by their folders, which `files` lie in."""
         folders = dict.fromkeys(Path(file).parent for file in files)
-        point = _point(wildcards)
-        return {f: self.study.run(*point, seed=int(f.name.removeprefix("seed-"))) for f in folders}
+        return {folder: self.run_in(wildcards, folder) for folder in folders}
+
+    def run_in(self, wildcards: Any, folder: Path) -> Run:
+        """Return the run whose folder that is."""
+        return self.study.run(*_point(wildcards), seed=int(folder.name.removeprefix("seed-")))
+
+    def replaced(self, wildcards: Any) -> Path:
+        """Return where training keeps what it replaces of a point's runs: a folder for each seed."""
+        pattern = f"{self.runs}/replaced/{{architecture}}/{{regime}}/{{variant}}"
+        names = ("architecture", "regime", "variant")
+        return Path(pattern.format(**{name: getattr(wildcards, name) for name in names}))
 
     def places(self, run: Run) -> tuple[Path, Path]:
         """Return a run's folder, and where its checkpoint waits."""
@@ -207,20 +217,25 @@ class Workflow:
 
     def figure_inputs(self, wildcards: Any) -> list[str]:
         """Return the collected tables of the experiments that a figure draws, and no others."""
-        wanted = self.study.definition.figures[wildcards.figure]
-        return self._collected(wanted, figures.FIGURES[wildcards.figure][1:])
+        return self._figure_inputs(wildcards.figure)
+
+    def _figure_inputs(self, figure: str) -> list[str]:
+        return self.collected(self.study.definition.figures[figure], figures.FIGURES[figure][1:])
 
     def table_inputs(self, wildcards: Any) -> list[str]:
         """Return the collected tables of the experiments that a table shows, and no others."""
-        _, *kinds = tables.TABLES[wildcards.table]
-        wanted = self.tables[wildcards.table]
+        return self._table_inputs(wildcards.table)
+
+    def _table_inputs(self, table: str) -> list[str]:
+        _, *kinds = tables.TABLES[table]
+        wanted = self.tables[table]
         if kinds == ["parameter_counts"]:
             return [self.parameter_counts]
-        if wildcards.table != "claims":
-            return self._collected(wanted, kinds)
+        if table != "claims":
+            return self.collected(wanted, kinds)
         # For the claims, an experiment gives its metrics and what the study's figures draw of it.
         return [
-            file for experiment in wanted for file in self._collected([experiment], self._drawn(experiment))
+            file for experiment in wanted for file in self.collected([experiment], self._drawn(experiment))
         ]
 
     def _drawn(self, experiment: str) -> list[str]:
@@ -228,12 +243,20 @@ class Workflow:
         kinds = {figures.FIGURES[figure][1] for figure, wanted in drawn if experiment in wanted}
         return sorted(kinds | {"metrics"})
 
-    def _collected(self, experiments: Iterable[str], kinds: Iterable[str]) -> list[str]:
+    def collected(self, experiments: Iterable[str], kinds: Iterable[str]) -> list[str]:
+        """Return the collected tables of these kinds of each experiment."""
         return [
             self.experiment_pattern.format(experiment=experiment, collected=kind)
             for experiment in experiments
             for kind in kinds
         ]
+
+    @property
+    def numbers_drawn(self) -> dict[Path, list[Path]]:
+        """The Parquet of every figure and table, and the collected tables that it is made from."""
+        made = {f"figures/{name}": self._figure_inputs(name) for name in self.study.definition.figures}
+        made |= {f"tables/{name}": self._table_inputs(name) for name in self.tables}
+        return {Path(f"{self.drawn}/{name}.parquet"): [*map(Path, tables)] for name, tables in made.items()}
 
     @property
     def pictures(self) -> list[str]:
@@ -315,17 +338,22 @@ class Workflow:
         # A study without figures still needs a pattern, one that no name fits.
         return {name: "|".join(map(re.escape, names)) or r"(?!)" for name, names in allowed.items()}
 
+    @property
+    def lock_file(self) -> Path:
+        """What a Snakemake at work on the study's runs holds locked."""
+        return Path(f"{self.runs}/.lock")
+
     def start(self, *, local: bool) -> None:
-        """Refuse to start beside another Snakemake on these results, or for a device that is not known.
+        """Refuse to start beside another Snakemake on these runs, or for a device that is not known.
 
         `local` says that the jobs run here, where there must be a CUDA device if one is asked for;
         elsewhere the devices are others than here, and must be named. Leaves with one sentence.
         """
         try:
             self._lock = jobs.lock(
-                self.results / ".lock",
-                f"another Snakemake is working in {self.results}; wait for it, or choose another"
-                " folder with --config results_dir=…",
+                self.lock_file,
+                f"another Snakemake is working in {self.runs}; wait for it, or choose another folder with"
+                " --config results_dir=…",
                 patience=1,  # `make status` looks at the lock for a moment
             )
             if not local and self.study.device == "auto":

@@ -1,8 +1,8 @@
 # A job per run and analysis, not per block of seeds: a block's inputs change with its size, and Snakemake
-# would measure finished runs again.
+# would measure finished runs again. Of a run that changed, the analysis itself tells that it is outdated.
 rule analyse:
     input:
-        run=STUDY.analysed_run,
+        run=FORCED.analysis,
         dataset=ancient(STUDY.dataset_files()),
     output:
         STUDY.analysis_pattern,

@@ -7,7 +7,7 @@ for seeds in STUDY.study.seed_blocks():
         name:
             STUDY.block_name(seeds)
         input:
-            ancient(STUDY.dataset_files()),
+            FORCED.training,
         output:
             update(STUDY.run_files(seeds)),
         log:

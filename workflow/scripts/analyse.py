@@ -7,9 +7,11 @@ with job(Path(snakemake.log[0])):
     from onlybn.workflow import open_workflow
 
     workflow = open_workflow(snakemake.config, Path(snakemake.scriptdir).parent / "studies")
+    folder = Path(snakemake.input.run[0]).parent
     measure(
         snakemake.wildcards.analysis,
-        Path(snakemake.input.run[0]).parent,
+        workflow.run_in(snakemake.wildcards, folder),
+        folder,
         Path(snakemake.output[0]),
         dataset=Path(snakemake.input.dataset[0]).parent,
         data_dir=Path(workflow.study.data_dir),

@@ -5,7 +5,11 @@ from onlybn.jobs import job
 with job(Path(snakemake.log[0])):
     from onlybn.collect import collect
     from onlybn.files import write_table
+    from onlybn.outdated import checksum_of_data
+    from onlybn.workflow import open_workflow
 
-    folders = dict.fromkeys(Path(file).parent for file in snakemake.input)
+    workflow = open_workflow(snakemake.config, Path(snakemake.scriptdir).parent / "studies")
     wildcards = snakemake.wildcards
-    write_table(Path(snakemake.output[0]), collect(wildcards.experiment, wildcards.collected, folders))
+    runs = {workflow.places(run)[0]: run for run in workflow.study.runs(wildcards.experiment)}
+    table = collect(wildcards.experiment, wildcards.collected, runs, checksum_of_data(workflow))
+    write_table(Path(snakemake.output[0]), table)

@@ -6,9 +6,11 @@ with job(Path(snakemake.log[0])):
     from onlybn.counting import count
     from onlybn.datasets import prepared
     from onlybn.files import write_table
+    from onlybn.records import telling
     from onlybn.workflow import open_workflow
 
     workflow = open_workflow(snakemake.config, Path(snakemake.scriptdir).parent / "studies")
     dataset = workflow.study.definition.dataset
     facts = prepared(dataset, Path(workflow.dataset_files()[0]).parent)
-    write_table(Path(snakemake.output[0]), count(workflow.counted, dataset, facts))
+    table = telling(count(workflow.counted, dataset, facts), dataset=dataset, counted=workflow.counted)
+    write_table(Path(snakemake.output[0]), table)

@@ -13,6 +13,7 @@ with job(Path(snakemake.log[0])) as terminal:
         list(runs.values()),
         list(runs),
         work=Path(snakemake.params.work),
+        replaced=workflow.replaced(snakemake.wildcards),
         dataset=Path(snakemake.input[0]).parent,
         data_dir=Path(study.data_dir),
         device=study.device,

@@ -7,14 +7,15 @@ import torch
 
 from onlybn import datasets, storage
 from onlybn.devices import take_devices
-from onlybn.errors import UserError
-from onlybn.files import write_table
 from onlybn.jobs import keep_freed_memory
+from onlybn.records import expect, write_measured
 from onlybn.schemas import SCHEMAS
+from onlybn.study import Run
 
 
 def measure(
     analysis: str,
+    run: Run,
     folder: Path,
     target: Path,
     *,
@@ -26,16 +27,14 @@ def measure(
 ) -> None:
     """Write an analysis of the run in `folder` to `target`; an empty table if the run diverged.
 
-    The network is tested in the precision that it was trained in. Raises UserError if the run is
-    damaged, or was trained on other data than `dataset` holds.
+    The network is tested in the precision that it was trained in. Raises UserError if the folder holds
+    another run, or a damaged one, or one that was trained on other data than `dataset` holds.
     """
     torch.set_num_threads(threads)
     keep_freed_memory()
     (place,) = take_devices(device)
-    record = storage.read_record(folder)
     images = datasets.read(dataset, place, data_dir=data_dir, workers=workers)
-    if record["dataset_checksum"] != images.checksum:
-        raise UserError(f"{folder} was trained on other data than {dataset} holds")
+    record = expect(folder, run, images.checksum)
     table = SCHEMAS[analysis].empty_table()
     if record["status"] == "finished":
         table = getattr(import_module(f"onlybn.analyses.{analysis}"), analysis)(
@@ -43,4 +42,4 @@ def measure(
             images,
             precision=getattr(torch, record["computed"]["precision"]),
         )
-    write_table(target, table)
+    write_measured(target, table, record)

@@ -13,6 +13,7 @@ from onlybn.datasets import known
 from onlybn.errors import UserError
 from onlybn.figures import FIGURES, numbered
 from onlybn.files import write_table, written_whole
+from onlybn.records import drawn_from, telling
 from onlybn.summaries import read, seeds_phrase
 from onlybn.tables.claims import beside as beside_paper
 
@@ -29,7 +30,8 @@ def draw(figure: str, study: str, tables: Iterable[Path], target: Path) -> None:
 
     name, kind = FIGURES[figure]
     module = import_module(f"onlybn.figures.{name}")
-    table = read(tables)
+    files = list(tables)
+    table = read(files)
     numbers = module.numbers(table)
     if numbers.empty:
         raise UserError(f"{figure}: the study {study} has no run that this figure shows")
@@ -59,7 +61,8 @@ def draw(figure: str, study: str, tables: Iterable[Path], target: Path) -> None:
             with written_whole(target.with_suffix(ending)) as beside:
                 picture.savefig(beside, format=ending[1:], metadata=entries)
         plt.close(picture)
-    write_table(target.with_suffix(".parquet"), pa.Table.from_pandas(numbers, preserve_index=False))
+    kept = telling(pa.Table.from_pandas(numbers, preserve_index=False), tables=drawn_from(files))
+    write_table(target.with_suffix(".parquet"), kept)
     with written_whole(target.with_suffix(".rst")) as beside:
         claims = beside_paper(figure, kind, table)
         beside.write_text(report.description(caption, claims), encoding="utf-8")
