@@ -18,7 +18,7 @@ import report
 import torch
 from engine import random_images
 
-from onlybn import storage
+from onlybn import records, storage
 from onlybn.study import Run, Training
 from onlybn.training import Outcome, Replicate, learned
 from onlybn.variants import DEFAULT
@@ -56,7 +56,7 @@ def measure(architecture: str, regime: str) -> dict:
     outcome = Outcome(replicate.network, replicate.trained, replicate.initial_affine, rows, None, 1.0)
     with TemporaryDirectory() as folder:
         storage.save(Path(folder), replicate.run, outcome, images, {"processes": 1})
-        sizes = {name: (Path(folder) / name).stat().st_size / 1e3 for name in storage.FILES}
+        sizes = {name: (Path(folder) / name).stat().st_size / 1e3 for name in records.FILES}
         started = time.perf_counter()
         network = storage.load(folder)
         seconds = time.perf_counter() - started

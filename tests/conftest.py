@@ -120,6 +120,7 @@ def train_block(tmp_path):
             runs,
             folders,
             work=tmp_path / "work",
+            replaced=tmp_path / "replaced",
             dataset=dataset,
             data_dir=tmp_path,
             device="cpu",

@@ -1,7 +1,7 @@
 """A training job that kills itself: python killed.py WORK DATASET SIGNAL CALLED NTH PROCESSES RUN…
 
 On the NTH call of the function CALLED, "module:name.name", the process sends itself the signal. The runs
-are as `onlybn.storage.described` writes them.
+are as `onlybn.records.described` writes them.
 """
 
 import json
@@ -11,7 +11,7 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
-from onlybn import block, storage
+from onlybn import block, records
 from onlybn.jobs import Terminal, job
 
 
@@ -31,13 +31,14 @@ def main(work: str, dataset: str, number: str, called: str, nth: str, processes:
         return function(*args, **kwargs)
 
     setattr(owner, name, fatal)
-    some = [storage.run_of(json.loads(run)) for run in runs]
+    some = [records.run_of(json.loads(run)) for run in runs]
     folder = Path(work)
     with job(folder / "log"):
         block.train_block(
             some,
             [folder / "runs" / f"seed-{run.seed}" for run in some],
             work=folder / "work",
+            replaced=folder / "replaced",
             dataset=Path(dataset),
             data_dir=folder,
             device="cpu",

@@ -1,5 +1,6 @@
 """A training job: what a failure leaves for the next try, and what it refuses."""
 
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -7,7 +8,7 @@ from dataclasses import replace
 import pytest
 from conftest import Silent
 
-from onlybn import block, storage
+from onlybn import block, records, storage
 from onlybn.jobs import lock
 
 
@@ -52,8 +53,41 @@ def test_a_finished_block_trains_nothing_again_and_another_specification_everyth
     before = (tmp_path / "runs" / "seed-0" / "run.json").read_bytes()
     assert job() == []
     assert (tmp_path / "runs" / "seed-0" / "run.json").read_bytes() == before
+    (tmp_path / "runs" / "seed-0" / "clamping.parquet").touch()
     assert job(momentum=0.5) == [0, 1]
-    assert storage.read_record(tmp_path / "runs" / "seed-0")["training"]["momentum"] == 0.5
+    assert records.read_record(tmp_path / "runs" / "seed-0")["training"]["momentum"] == 0.5
+    # What was there is kept, its analyses too, and comes back when it is asked for again.
+    (kept,) = (tmp_path / "replaced" / "seed-0").iterdir()
+    assert (kept / "run.json").read_bytes() == before
+    assert (kept / "clamping.parquet").exists()
+    assert not (tmp_path / "runs" / "seed-0" / "clamping.parquet").exists()
+    assert job() == []
+    assert (tmp_path / "runs" / "seed-0" / "run.json").read_bytes() == before
+    (kept,) = (tmp_path / "replaced" / "seed-0").iterdir()
+    assert records.read_record(kept)["training"]["momentum"] == 0.5
+
+
+def test_a_damaged_run_is_trained_again_also_where_its_copy_that_waits_is_damaged_too(job, tmp_path):
+    assert job() == [0, 1]
+    expected = (tmp_path / "runs" / "seed-0" / "affine.parquet").read_bytes()
+    for place in ("runs", "work"):
+        file = tmp_path / place / "seed-0" / "affine.parquet"
+        content = bytearray(file.read_bytes())
+        content[len(content) // 2] ^= 1
+        file.write_bytes(content)
+    shutil.rmtree(tmp_path / "runs" / "seed-0")
+    assert job() == [0]
+    assert (tmp_path / "runs" / "seed-0" / "affine.parquet").read_bytes() == expected
+
+
+def test_files_of_two_runs_are_never_taken_for_one(job, tmp_path):
+    """What a restored backup leaves when its process is killed: old files under a new record."""
+    assert job() == [0, 1]
+    old = (tmp_path / "runs" / "seed-0" / "metrics.parquet").read_bytes()
+    assert job(momentum=0.5) == [0, 1]
+    (tmp_path / "runs" / "seed-0" / "metrics.parquet").write_bytes(old)
+    assert job(momentum=0.5) == []  # its copy waits still
+    assert (tmp_path / "runs" / "seed-0" / "metrics.parquet").read_bytes() != old
 
 
 def test_a_second_job_on_a_run_waits_for_the_first_and_says_so(job, tmp_path, monkeypatch):

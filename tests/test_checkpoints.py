@@ -14,7 +14,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from onlybn import storage, training
+from onlybn import records, storage, training
 from onlybn.checkpoints import Checkpoints
 from onlybn.jobs import Stop
 from onlybn.steps import GraphSteps
@@ -287,7 +287,7 @@ def block(digits_folder, tmp_path_factory):
             resource.setrlimit(resource.RLIMIT_FSIZE, (largest, largest))
 
         command = [sys.executable, Path(__file__).with_name("killed.py"), folder, digits_folder]
-        described = [json.dumps(storage.described(run)) for run in runs]
+        described = [json.dumps(records.described(run)) for run in runs]
         asked = [*map(str, command), number, called, str(nth), "1", *described]
         return subprocess.run(asked, stderr=subprocess.DEVNULL, preexec_fn=limit, check=False).returncode
 
@@ -329,7 +329,7 @@ def test_a_job_killed_anywhere_ends_in_the_same_bytes(block, undisturbed, make_r
     for path, content in expected.items():
         assert (tmp_path / path).read_bytes() == content, path
     resumed = [
-        storage.read_record(tmp_path / "runs" / f"seed-{seed}")["computed"]["resumed"] for seed in (0, 1)
+        records.read_record(tmp_path / "runs" / f"seed-{seed}")["computed"]["resumed"] for seed in (0, 1)
     ]
     assert [[(place["epoch"], place["steps"]) for place in some] for some in resumed] == list(places)
     storage.clear_work(tmp_path / "work", tmp_path / "runs")
@@ -372,7 +372,7 @@ def test_two_processes_go_on_to_the_same_bytes_though_their_launcher_was_killed(
     killed = tmp_path / "killed"
     command = [sys.executable, Path(__file__).with_name("killed.py"), killed, digits_folder]
     never = ["SIGKILL", "onlybn.training:evaluate", "-1"]
-    command = [*map(str, command), *never, "2", json.dumps(storage.described(run))]
+    command = [*map(str, command), *never, "2", json.dumps(records.described(run))]
     launcher = subprocess.Popen(command)
     deadline = time.monotonic() + 60
     while not list(killed.rglob("checkpoint.safetensors")):
@@ -385,5 +385,5 @@ def test_two_processes_go_on_to_the_same_bytes_though_their_launcher_was_killed(
         assert file.get_tensor("moved.batchnorm.running_mean").shape == (2, 16)
     assert subprocess.run(command, check=False).returncode == 0
     found = killed / "runs" / "seed-0"
-    assert len(storage.read_record(found)["computed"]["resumed"]) == 1
+    assert len(records.read_record(found)["computed"]["resumed"]) == 1
     assert {name: (found / name).read_bytes() for name in TABLES} == expected

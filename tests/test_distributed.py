@@ -11,7 +11,7 @@ import torch
 from safetensors.numpy import save_file
 from safetensors.torch import load_file
 
-from onlybn import storage
+from onlybn import records
 from onlybn.datasets import small
 from onlybn.datasets.prepare import checksum
 from onlybn.distributed import ALONE, Group, _fault
@@ -74,7 +74,7 @@ def test_where_statistics_agree_two_processes_give_what_one_gives(together, some
     # Running variances divide by one less than the part's pixels, and tests see them: not quite the same.
     trained = {name: t for name, t in learned(alone.network).items() if not name.endswith("running_var")}
     assert_same(together_folder, [row if row["split"] == "train" else {} for row in alone.rows], trained)
-    assert storage.read_record(together_folder)["computed"]["processes"] == 2
+    assert records.read_record(together_folder)["computed"]["processes"] == 2
 
 
 def test_two_processes_give_what_one_gives_that_takes_the_halves_of_a_batch_in_turn(

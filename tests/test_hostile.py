@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import onlybn
-from onlybn import storage
+from onlybn import records, storage
 from onlybn.configuration import open_study
 from onlybn.errors import UserError
 from onlybn.study import Study
@@ -127,7 +127,7 @@ def whole(tmp_path_factory, few_digits):
     training = Training(epochs=1, batch_size=50, learning_rate=0.1, flip=False)
     run = Run("test", "digits", training, "resnet-8", "batchnorm", "kaiming-normal_gamma-uniform", 0)
     storage.save(folder, run, train(run, few_digits), few_digits, {"precision": "float32", "processes": 1})
-    return folder, {name: (folder / name).read_bytes() for name in storage.FILES}
+    return folder, {name: (folder / name).read_bytes() for name in records.FILES}
 
 
 def loaded(whole, **changes):

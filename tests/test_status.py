@@ -1,14 +1,16 @@
 """Where a study stands, told from its files alone."""
 
-import json
 from pathlib import Path
 
 import pytest
 from conftest import BUILTIN, CONFIG
 
+from onlybn import records
 from onlybn.configuration import open_study
+from onlybn.files import write_json
 from onlybn.jobs import duration, is_locked, lock
 from onlybn.status import status
+from onlybn.study import Run
 from onlybn.workflow import Workflow
 
 STUDY = """
@@ -31,17 +33,19 @@ def workflow(tmp_path):
     return Workflow(open_study(CONFIG | settings, BUILTIN))
 
 
-def finish(folder: Path, digest: str, **record) -> None:
-    folder.mkdir(parents=True)
-    (folder / "run.json").write_text(json.dumps({"digest": digest, "status": "finished"} | record))
+def finish(folder: Path, run: Run, **record) -> None:
+    """Write the least that is a record of that run, of an earlier version."""
+    whole = {name: kind() for name, kind in records.KINDS.items()}
+    whole |= {"counts": dict.fromkeys(records.COUNTS, 1), "computed": {"processes": 1}}
+    write_json(folder / "run.json", whole | records.described(run) | {"status": "finished"} | record)
 
 
 def test_each_run_is_counted_once_in_its_state_and_in_each_experiment(workflow, tmp_path):
     runs = workflow.study.runs("one")
     folders, works = zip(*(workflow.places(run) for run in runs), strict=True)
-    finish(folders[0], runs[0].digest)
-    finish(works[1], runs[1].digest, status="diverged", diverged_epoch=2)  # its block is not finished yet
-    finish(folders[2], "another")
+    finish(folders[0], runs[0])
+    finish(works[1], runs[1], status="diverged", diverged_epoch=2)  # its block is not finished yet
+    finish(folders[2], runs[0])
     held = lock(works[3] / ".lock", "taken")
     works[4].mkdir(parents=True)
     (works[4] / "checkpoint.safetensors").touch()
@@ -62,16 +66,19 @@ def test_each_run_is_counted_once_in_its_state_and_in_each_experiment(workflow, 
     assert "running:\n  resnet-8 batchnorm seed 3: epoch 1/2, 7 s left\n" in text
     assert "interrupted:\n  resnet-8 batchnorm seed 4: epoch 1/2, 9 s left\n" in text
     assert "diverged:\n  resnet-8 batchnorm seed 1: in epoch 2\n" in text
-    assert "outdated:\n  resnet-8 batchnorm seed 2\n" in text
+    assert f"outdated:\n  {folders[2]} holds another run than {runs[2]}: seed 0, not 2\n" in text
     assert "1 of 4 figures and tables are there; not yet: figure-2, sheet, provenance" in text
+    assert f"damaged:\n  {folders[0] / 'metrics.parquet'} is damaged (No such" in status(
+        workflow, verify=True
+    )
     del held
 
 
 def test_a_snakemake_at_work_is_told_and_looking_makes_no_file(workflow, tmp_path):
     assert "no Snakemake is at work" in status(workflow)
     assert not (tmp_path / "results").exists()
-    lock(tmp_path / "results" / ".lock", "taken")
-    assert is_locked(tmp_path / "results" / ".lock")
+    lock(workflow.lock_file, "taken")
+    assert is_locked(tmp_path / "results" / "tiny" / ".lock")
     assert "; a Snakemake is at work" in status(workflow)
 
 

@@ -238,7 +238,7 @@ def drawn_from(tables: Iterable[Path]) -> str:
 
 def telling(table: pa.Table, **told: Any) -> pa.Table:
     """Return a table that tells, in its metadata, these things too."""
-    return table.replace_schema_metadata({**(table.schema.metadata or {}), "onlybn": json.dumps(told)})
+    return table.replace_schema_metadata({**(table.schema.metadata or {}), b"onlybn": json.dumps(told)})
 
 
 def told_in(schema: pa.Schema) -> dict[str, Any]:

@@ -10,8 +10,8 @@ import pyarrow as pa
 
 from onlybn.files import write_json, write_table
 from onlybn.models import architecture
+from onlybn.records import described
 from onlybn.schemas import SCHEMAS
-from onlybn.storage import described
 from onlybn.workflow import open_workflow
 
 if random.random() < float(os.environ["DEATHS"]):

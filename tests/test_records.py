@@ -1,0 +1,213 @@
+"""A run's folder proves itself, and what was made from another run or study is found by its files alone."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+from types import SimpleNamespace
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from conftest import BUILTIN, CONFIG
+
+import onlybn
+from onlybn import records, storage
+from onlybn.collect import collect
+from onlybn.configuration import open_study
+from onlybn.errors import UserError
+from onlybn.files import write_table
+from onlybn.outdated import Forced, outdated
+from onlybn.schemas import SCHEMAS
+from onlybn.training import train
+from onlybn.workflow import Workflow
+
+SETTINGS = {"device": "cpu", "processes": 1, "threads": 1, "precision": "float32"}
+STUDY = """
+dataset: digits
+training: {epochs: 1, batch_size: 50, learning_rate: 0.1, flip: false}
+seeds: 2
+experiments: {one: {architectures: [resnet-8], regimes: [batchnorm]}}
+figures: {figure-4: [one], figure-6: [one]}
+"""
+
+
+@pytest.fixture(scope="module")
+def trained(few_digits, tmp_path_factory):
+    """A study's results folder, with its two runs and a clamping table of each."""
+    folder = tmp_path_factory.mktemp("trained")
+    workflow = study(folder)
+    for run in workflow.study.runs("one"):
+        place = workflow.places(run)[0]
+        storage.save(place, run, train(run, few_digits), few_digits, SETTINGS)
+        table = pa.Table.from_pylist([{"threshold": 0.1, "beta_too": False}], SCHEMAS["clamping"])
+        records.write_measured(place / "clamping.parquet", table, records.read_record(place))
+    return folder
+
+
+def study(folder: Path, text: str = STUDY, **changes) -> Workflow:
+    (folder / "tiny.yaml").write_text(text)
+    settings = {"study": str(folder / "tiny.yaml"), "results_dir": str(folder / "results"), "device": "cpu"}
+    return Workflow(open_study(CONFIG | settings | changes, BUILTIN))
+
+
+@pytest.fixture
+def results(trained, tmp_path):
+    """A copy of the study to be spoiled: its workflow, its runs by their folders."""
+    shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
+    workflow = study(tmp_path)
+    return workflow, {workflow.places(run)[0]: run for run in workflow.study.runs("one")}
+
+
+def collected(workflow: Workflow, runs: dict, kind: str) -> Path:
+    path = Path(workflow.experiment_pattern.format(experiment="one", collected=kind))
+    write_table(path, collect("one", kind, runs))
+    return path
+
+
+@pytest.mark.parametrize("name", records.FILES)
+def test_one_flipped_bit_in_any_file_is_refused_by_all_that_read_it(results, name):
+    _, runs = results
+    folder, run = next(iter(runs.items()))
+    whole, rng = (folder / name).read_bytes(), Random(name)
+    readers = [
+        lambda: records.check_files(folder, records.expect(folder, run)),
+        lambda: collect("one", name.removesuffix(".parquet") if name.endswith("parquet") else "runs", runs),
+    ]
+    if name.endswith(("json", "safetensors")):
+        readers.append(lambda: onlybn.load(folder))
+    for read in readers if name != "state.safetensors" else readers[::2]:
+        read()
+        content = bytearray(whole)
+        place = rng.randrange(len(content))
+        while name == "run.json" and not chr(content[place]).isalnum():  # a space more changes nothing
+            place = rng.randrange(len(content))
+        content[place] ^= 1
+        (folder / name).write_bytes(content)
+        with pytest.raises(UserError, match=r"to (train the run|measure it) again|altered"):
+            read()
+        assert not records.is_finished(folder, run)
+        (folder / name).write_bytes(whole)
+    assert records.is_finished(folder, run)
+
+
+def test_runs_whose_folders_are_swapped_or_copied_are_not_collected(results):
+    _, runs = results
+    one, other = runs
+    shutil.rmtree(one)
+    shutil.copytree(other, one)
+    with pytest.raises(
+        UserError, match=r"seed-0 holds another run than resnet-8 batchnorm seed 0: seed 1, not 0"
+    ):
+        collect("one", "metrics", runs)
+
+
+def test_replicates_of_different_precision_are_not_collected(results):
+    _, runs = results
+    record = records.read_record(next(iter(runs)))
+    record["computed"]["precision"] = "bfloat16"
+    (next(iter(runs)) / "run.json").write_text(json.dumps(records.sealed(record)))
+    with pytest.raises(UserError, match=r"mixes replicates of other precision: bfloat16 in .*float32 in"):
+        collect("one", "affine", runs)
+
+
+def test_an_analysis_of_another_state_or_with_other_values_is_not_collected(results):
+    _, runs = results
+    one, other = (folder / "clamping.parquet" for folder in runs)
+    collect("one", "clamping", runs)
+    told, whole = records.told_in(pq.read_schema(one)), one.read_bytes()
+    edited = pa.Table.from_pylist([{"threshold": 0.2, "beta_too": False}], SCHEMAS["clamping"])
+    write_table(one, records.telling(edited, **told))
+    with pytest.raises(UserError, match=r"clamping.parquet was altered since it was measured"):
+        collect("one", "clamping", runs)
+    one.write_bytes(whole)
+    shutil.copy(one, other)
+    with pytest.raises(
+        UserError, match=r"clamping.parquet was measured on another run than the one beside it"
+    ):
+        collect("one", "clamping", runs)
+
+
+def test_a_tables_digest_is_of_its_values_and_not_of_how_the_file_keeps_them(tmp_path):
+    text = pa.array(["a", "b", None])
+    table = pa.table({"x": [1.0, None, -0.0], "name": text.dictionary_encode()})
+    pq.write_table(table, tmp_path / "kept.parquet", row_group_size=1, compression="gzip")
+    assert records.content(pq.read_table(tmp_path / "kept.parquet")) == records.content(table)
+    plain = table.set_column(1, "name", text)
+    assert records.content(plain) == records.content(table)
+    for other in ([1.0, 0.0, -0.0], [1.0, None, 0.0]):
+        assert records.content(table.set_column(0, "x", pa.array(other))) != records.content(table)
+
+
+def test_what_another_study_made_is_outdated_whatever_snakemake_remembers(results, tmp_path, capsys):
+    workflow, runs = results
+    path, figure = collected(workflow, runs, "affine"), next(iter(workflow.numbers_drawn))
+    write_table(figure, records.telling(pa.table({"x": [1]}), tables=records.drawn_from([path])))
+    assert outdated(workflow) == set()
+    assert capsys.readouterr().err == ""
+    other = study(tmp_path, STUDY.replace("0.1", "0.7"))
+    files = outdated(other)
+    folder, run = next(iter(runs.items()))
+    assert {f"{folder}/{name}" for name in (*records.FILES, "clamping.parquet")} < files
+    assert str(path) in files
+    assert capsys.readouterr().err == (
+        "2 of 2 runs of tiny are there but are not what it asks for. They are trained again where a target"
+        f" needs them, and what is there is kept in {workflow.runs}/replaced. The first: {folder} holds"
+        f" another run than {run}: learning_rate 0.1, not 0.7\n"
+    )
+    # Other data under the dataset's name.
+    (tmp_path / "results/datasets/digits").mkdir(parents=True)
+    facts = {"classes": 10, "mean": [0], "std": [1], "checksum": "0"}
+    (tmp_path / "results/datasets/digits/dataset.json").write_text(json.dumps(facts))
+    assert str(folder / "run.json") in outdated(study(tmp_path))
+
+
+def test_tables_of_runs_that_are_gone_only_draw_unless_the_study_asks_for_other_runs(results, tmp_path):
+    workflow, runs = results
+    path = collected(workflow, runs, "affine")
+    shutil.rmtree(tmp_path / "results/tiny/runs")
+    assert outdated(workflow) == set()
+    assert outdated(study(tmp_path, STUDY.replace("0.1", "0.7"))) == {str(path)}
+    assert outdated(study(tmp_path, STUDY.replace("seeds: 2", "seeds: [0]"))) == {str(path)}
+    table = pq.read_table(path)
+    write_table(path, table.replace_schema_metadata(None))  # of an earlier version
+    records.told_at.cache_clear()
+    assert outdated(workflow) == set()
+
+
+def test_what_is_made_from_a_run_that_changed_is_outdated(results):
+    workflow, runs = results
+    path, figure = collected(workflow, runs, "affine"), next(iter(workflow.numbers_drawn))
+    write_table(figure, records.telling(pa.table({"x": [1]}), tables=records.drawn_from([path])))
+    folder = next(iter(runs))
+    record = records.read_record(folder)
+    record["files"]["state.safetensors"] = "0" * 64  # as a retraining on another machine would
+    (folder / "run.json").write_text(json.dumps(records.sealed(record)))
+    assert outdated(workflow) == {str(folder / "clamping.parquet"), str(path)}
+    write_table(path, records.telling(pq.read_table(path), runs=[]))
+    records.told_at.cache_clear()
+    assert str(figure) in outdated(workflow)
+
+
+def test_outdated_files_are_forced_once_for_a_graph_of_jobs_and_never_in_a_clusters_job(results, tmp_path):
+    for main in (True, False):
+        graph = SimpleNamespace(forcefiles=set())
+        forced = Forced(
+            study(tmp_path, STUDY.replace("0.1", "0.7")), SimpleNamespace(dag=graph, is_main_process=main)
+        )
+        files = forced.training(None)
+        assert [file.is_ancient if hasattr(file, "is_ancient") else file.flags["ancient"] for file in files]
+        assert bool(graph.forcefiles) == main
+
+
+def test_a_record_of_an_earlier_version_is_taken_and_its_digest_checked(results):
+    _, runs = results
+    folder, run = next(iter(runs.items()))
+    record = records.read_record(folder)
+    del record["files"], record["seal"]
+    (folder / "run.json").write_text(json.dumps(record))
+    assert records.is_finished(folder, run)
+    assert not records.is_finished(folder, replace(run, seed=1))
+    (folder / "run.json").write_text(json.dumps(record | {"digest": "0" * 16}))
+    assert not records.is_finished(folder, run)
