@@ -1,6 +1,7 @@
 """Golden data hold what must not change by accident: tests/golden/write.py says what, and writes it again."""
 
 import json
+from dataclasses import replace
 from functools import cache
 
 import pandas as pd
@@ -19,6 +20,7 @@ from golden.write import (
     specifications,
 )
 
+from onlybn import storage
 from onlybn.study import SPECIFICATION, Run, Training
 
 
@@ -40,6 +42,28 @@ def test_every_study_has_its_digests_and_paths():
     assert list(found) == list(golden)
     for study in golden:
         assert found[study] == golden[study], study
+
+
+class LaterTraining(Training):
+    """What a later version adds: a key that is neutral at its default."""
+
+    nesterov: bool = False
+
+
+def test_a_training_key_added_later_is_specified_only_where_it_is_not_neutral(make_run, monkeypatch):
+    monkeypatch.setattr("onlybn.storage.Training", LaterTraining)
+    today = make_run()
+    given = today.training.model_dump()
+    neutral, changed = (
+        replace(today, training=LaterTraining(**given, nesterov=nesterov)) for nesterov in (False, True)
+    )
+    assert neutral.specification == today.specification
+    assert neutral.digest == today.digest != changed.digest
+    assert changed.specification["training"] == {**given, "nesterov": True}
+    for run, was in ((neutral, today), (changed, changed)):
+        # A record of today lacks the key; it and one of later are read as the same run.
+        assert storage.run_of(json.loads(json.dumps(storage.described(was)))) == run
+    assert "nesterov" not in storage.described(neutral)["training"]
 
 
 @pytest.mark.parametrize("drawn", [" ".join(map(str, drawn)) for drawn in DRAWN])
