@@ -26,6 +26,12 @@ from onlybn.variants import NAMES as VARIANTS
 
 # Raised when the meaning of a specification changes, so that older runs are not taken for new ones.
 SPECIFICATION = 1
+# The keys of a training that are in every specification. Any other is in it only where it is not at its
+# default, which must mean what was done before there was the key: then older runs keep their digests.
+SPECIFIED = (
+    *("epochs", "batch_size", "learning_rate", "milestones", "divide_by", "warmup"),
+    *("momentum", "weight_decay", "shift", "flip", "precision"),
+)
 
 
 def _number(description: str, test: Callable[[float], bool], *, whole: bool = False) -> BeforeValidator:
@@ -134,6 +140,16 @@ class Training(_Strict):
             raise ValueError("; ".join(faults))
         return self
 
+    @property
+    def specified(self) -> dict[str, Any]:
+        """What of a training is in a run's specification, its record and collected tables."""
+        fields = type(self).model_fields
+        return {
+            key: value
+            for key, value in self.model_dump().items()
+            if key in SPECIFIED or value != fields[key].default
+        }
+
     def check_last_batch(self, examples: int, processes: int) -> None:
         """Refuse, with a UserError, a last, partial batch of fewer than two images for each process."""
         last = examples % self.batch_size or self.batch_size
@@ -225,7 +241,7 @@ class Run:
             "architecture": self.architecture,
             "regime": self.regime,
             "variant": self.variant,
-            "training": self.training.model_dump(),
+            "training": self.training.specified,
         }
 
     @cached_property

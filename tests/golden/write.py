@@ -1,0 +1,140 @@
+"""Golden data: what must not change by accident. `python tests/golden/write.py` writes it again.
+
+- `specifications.json`: the digest and the folder of every run, by study
+- `draws.json`: the frozen weights that small networks begin with
+- `numbers/{study}/{figure or table}.parquet`: the numbers of every committed figure and table but the claims
+
+Commit what changes on purpose by itself, and say why.
+"""
+
+import json
+import shutil
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from onlybn import regimes, variants
+from onlybn.configuration import configuration_with, open_study
+from onlybn.figures import FIGURES
+from onlybn.storage import fingerprint
+from onlybn.study import Run, Training
+from onlybn.summaries import read
+from onlybn.tables import TABLES
+from onlybn.workflow import Workflow
+
+GOLDEN = Path(__file__).parent
+ROOT = GOLDEN.parents[1]
+BUILTIN = ROOT / "workflow" / "studies"
+REFERENCE = ROOT / "results" / "reference"
+JPEG = ["study=cifar10", "dataset=cifar10-jpeg", "epochs=5", "architectures=resnet-14"]
+# What was asked for to get each study of results/reference.
+COMMITTED = (
+    ["study=digits"],
+    ["study=imagenette"],
+    ["study=cifar10-short", "seeds=4"],
+    ["study=cifar10-short", "architectures=[resnet-14,resnet-32]", "regimes=all"],
+    ["study=cifar10-resnet-14", "regimes=[batchnorm,random-2]", "seeds=4"],
+    [*JPEG, "regimes=batchnorm", "seeds=2", "milestones=[]", "precision=float32"],
+    [*JPEG, "regimes=[all,batchnorm]", "seeds=3", "precision=float32"],
+    [*JPEG, "regimes=[all,batchnorm]", "seeds=3", "precision=bfloat16"],
+    ["study=examples/jpeg/coded.yaml"],
+    ["study=examples/jpeg/coded.yaml", "dataset=coded:twice"],
+    ["study=examples/jpeg/coded.yaml", "precision=float32"],
+)
+# Every kind of layer and of draw, with names of each family's modules.
+DRAWN = [
+    ("resnet-8", regime, variants.DEFAULT, 0)
+    for regime in (*regimes.REGIMES, "random-2", "random-40")
+    if regime != "all"  # where nothing is frozen
+]
+DRAWN += [("resnet-8", "output", variant, 1) for variant in variants.NAMES]
+DRAWN += [(name, "batchnorm", variants.DEFAULT, 2**40) for name in ("resnet-14", "wrn-14-2", "vgg-11")]
+
+
+def opened(given: list[str]) -> Workflow:
+    """Return the workflow of a study of results/reference, as Snakemake's --config asks for it."""
+    config = configuration_with([*given, f"results_dir={REFERENCE}"], ROOT)
+    if config["study"].endswith(".yaml"):
+        config["study"] = str(ROOT / config["study"])
+    return Workflow(open_study(config, BUILTIN))
+
+
+def specifications() -> dict[str, Any]:
+    """Return each study's dataset and training, and its runs' digests by their folders below results/."""
+    asked = [[f"study={file.stem}"] for file in sorted(BUILTIN.glob("*.yaml"))]
+    own = ["study=examples/densenet/densenet-textures.yaml"]
+    found = {}
+    for given in (*asked, own, *COMMITTED):
+        workflow = opened(given)
+        runs = [run for name in workflow.study.experiments for run in _points(workflow, name)]
+        placed = {str(workflow.places(run)[0].relative_to(REFERENCE)): run.digest for run in runs}
+        known = found.setdefault(workflow.study.runs_name, {"runs": {}})
+        known |= {name: runs[0].specification[name] for name in ("dataset", "training")}
+        known["runs"] |= dict(sorted(placed.items()))
+    return found
+
+
+def _points(workflow: Workflow, experiment: str) -> Iterator[Run]:
+    first = workflow.study.definition.seeds[0]
+    return (run for run in workflow.study.runs(experiment) if run.seed == first)
+
+
+def frozen_draw(architecture: str, regime: str, variant: str, seed: int) -> dict[str, Any]:
+    """Return the digest of the weights that a regime leaves at their draw, and each one's sum by name."""
+    from onlybn.training import draw, frozen
+
+    training = Training(epochs=1, batch_size=1, learning_rate=1)
+    network, _ = draw(
+        Run("golden", "digits", training, architecture, regime, variant, seed), channels=1, classes=10
+    )
+    tensors = frozen(network)
+    prints = fingerprint(tensors)
+    return {"digest": prints["digest"], "sums": dict(zip(sorted(tensors), prints["sums"], strict=True))}
+
+
+def numbers(workflow: Workflow, name: str) -> pd.DataFrame:
+    """Return the numbers of a committed figure or table, from the study's collected tables."""
+    if name in FIGURES:
+        module, _ = FIGURES[name]
+        files = map(Path, workflow.figure_inputs(SimpleNamespace(figure=name)))
+        return import_module(f"onlybn.figures.{module}").numbers(read(files))
+    module, *kinds = TABLES[name]
+    files = list(map(Path, workflow.table_inputs(SimpleNamespace(table=name))))
+    collected = [read([file for file in files if file.stem == kind]) for kind in kinds]
+    return import_module(f"onlybn.tables.{module}").numbers(*collected)
+
+
+def committed(workflow: Workflow) -> list[str]:
+    """Return the names of a study's committed figures and tables; the claims are compared nowhere."""
+    drawn = Path(workflow.drawn)
+    found = {path.stem for kind in ("figures", "tables") for path in (drawn / kind).glob("*.parquet")}
+    return sorted(found - {"claims"})
+
+
+def as_table(frame: pd.DataFrame) -> pa.Table:
+    """Return a figure's or table's numbers as they are written."""
+    return pa.Table.from_pandas(frame, preserve_index=False)
+
+
+def write() -> None:
+    """Write all golden data again."""
+    drawn = {" ".join(map(str, drawn)): frozen_draw(*drawn) for drawn in DRAWN}
+    for name, facts in (("specifications", specifications()), ("draws", drawn)):
+        (GOLDEN / f"{name}.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    shutil.rmtree(GOLDEN / "numbers", ignore_errors=True)
+    for given in COMMITTED:
+        workflow = opened(given)
+        for name in committed(workflow):
+            path = GOLDEN / "numbers" / workflow.study.name / f"{name}.parquet"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            pq.write_table(as_table(numbers(workflow, name)), path, compression="zstd")
+
+
+if __name__ == "__main__":
+    write()
