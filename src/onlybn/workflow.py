@@ -1,9 +1,11 @@
 """What the rules ask: where every file of a study lies, and which files each is made from."""
 
+import hashlib
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from onlybn.analyses import ANALYSES
 from onlybn.configuration import open_study
 from onlybn.errors import UserError, choose_from
 from onlybn.report import PLACES, title
+from onlybn.strict_yaml import read_yaml
 from onlybn.study import Run, Study
 
 COLLECTED = ("runs", "metrics", "affine", *ANALYSES)
@@ -25,8 +28,8 @@ class Workflow:
     def __init__(self, study: Study):
         self.study = study
         self.results = Path(study.results_dir)
-        self.runs = f"{self.results}/{study.runs_name}"
-        self.drawn = f"{self.results}/{study.name}"
+        self.runs = str(self.results / study.runs_name)
+        self.drawn = str(self.results / study.name)
         self.run_pattern = f"{self.runs}/runs/{{architecture}}/{{regime}}/{{variant}}"
         # Beside runs/, not below it: here checkpoints wait, and finished runs until all is done.
         self.work_pattern = f"{self.runs}/work/{{architecture}}/{{regime}}/{{variant}}"
@@ -38,8 +41,13 @@ class Workflow:
     def dataset_files(self, name: str | None = None) -> list[str]:
         """Return the files of the study's dataset, `name` being it or a pattern for it."""
         dataset = self.study.definition.dataset
-        folder = f"{self.results}/datasets/{name or own.to_path(dataset)}"
-        return [f"{folder}/{file}" for file in datasets.known(dataset).files]
+        folder = self.results / "datasets" / (name or own.to_path(dataset))
+        return [str(folder / file) for file in datasets.known(dataset).files]
+
+    @property
+    def dataset_log(self) -> str:
+        """The pattern of the log of preparing a dataset."""
+        return str(self.results / "datasets" / "logs" / "{dataset}.log")
 
     @property
     def counted_on(self) -> list[str]:
@@ -343,7 +351,8 @@ class Workflow:
     def finish(self) -> None:
         """Say where results lie, and take away what jobs left for a next try, once all is there."""
         storage.clear_work(Path(f"{self.runs}/work"), Path(f"{self.runs}/runs"))
-        print(f"Figures and tables lie in {self.drawn}", file=sys.stderr)
+        if any(Path(self.drawn, kind).is_dir() for kind in ("figures", "tables")):
+            print(f"Figures and tables lie in {self.drawn}", file=sys.stderr)
 
     def explain(self, logs: list[str]) -> None:
         """Say again, after Snakemake's own messages, what made jobs fail: the last line of each's log."""
@@ -362,12 +371,23 @@ def _spelled(run: Run) -> dict[str, str]:
 
 
 def _span(seeds: list[int]) -> str:
-    return f"seed-{seeds[0]}" if len(seeds) == 1 else f"seeds-{seeds[0]}-to-{seeds[-1]}"
+    """Return how increasing seeds are named, such as `seed-3`, `seeds-0-to-4` or `seeds-0-and-4-to-6`."""
+    rows = [[seed for _, seed in row] for _, row in groupby(enumerate(seeds), lambda pair: pair[1] - pair[0])]
+    parts = [str(row[0]) if len(row) == 1 else f"{row[0]}-to-{row[-1]}" for row in rows]
+    named = "-and-".join(parts)
+    if len(named) > 150:  # a file's name has 255 bytes
+        named = hashlib.sha256(named.encode()).hexdigest()[:16]
+    return f"seed-{named}" if len(seeds) == 1 else f"seeds-{named}"
 
 
-def open_workflow(config: Mapping[str, Any], builtin: Path) -> Workflow:
-    """Open the study that Snakemake's configuration names; on faults, print them and leave."""
+def open_workflow(config: Mapping[str, Any], builtin: Path, files: Iterable[str | Path] = ()) -> Workflow:
+    """Open the study that Snakemake's configuration names; on faults, print them and leave.
+
+    `files` are those that the configuration was read from.
+    """
     try:
+        for file in map(Path, files):
+            read_yaml(file)  # Snakemake has read it, and refuses nothing that may be read in two ways
         return Workflow(open_study(config, builtin))
     except UserError as error:
         sys.exit(error.shown())

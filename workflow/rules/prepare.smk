@@ -2,7 +2,7 @@ rule prepare:
     output:
         STUDY.dataset_files("{dataset}"),
     log:
-        f"{STUDY.results}/datasets/logs/{{dataset}}.log",
+        STUDY.dataset_log,
     conda:
         "../../environment.yml"
     script:
