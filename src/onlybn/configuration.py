@@ -18,10 +18,24 @@ from onlybn.errors import UserError, choose_from
 from onlybn.strict_yaml import read_yaml, scalar
 from onlybn.study import Definition, Experiment, Study, Training, seeds_from
 
+# config.yaml's own values, for a Snakefile that imports this project's and gives fewer (a test compares them).
+DEFAULTS = {
+    "study": "digits",
+    "data_dir": "data",
+    "results_dir": "results",
+    "device": "auto",
+    "deterministic": False,
+    "seeds_per_job": 2,
+    "processes_per_run": 1,
+    "workers": 0,
+    "checkpoint_every": 0,
+    "longest_job": None,
+    "planned_on": None,
+    "gpu_as": "gpu",
+}
 # Settings that are whole numbers, and the least of each.
 NUMBERS = {"seeds_per_job": 1, "processes_per_run": 1, "workers": 0, "checkpoint_every": 0}
-CLUSTER = ("longest_job", "planned_on", "gpu_as")
-SETTINGS = ("study", "data_dir", "results_dir", "device", "deterministic", *NUMBERS, *CLUSTER)
+SETTINGS = tuple(DEFAULTS)
 PATHS = ("study", "data_dir", "results_dir")
 SELECTIONS = ("architectures", "regimes", "seeds", "variants")
 CHANGES = ("dataset", *Training.model_fields)
@@ -68,7 +82,7 @@ def open_study(config: Mapping[str, Any], builtin: Path) -> Study:
         for key in config
         if key not in {*SETTINGS, *SELECTIONS, *CHANGES}
     ]
-    settings = {key: config.get(key) for key in SETTINGS}
+    settings = DEFAULTS | {key: value for key, value in config.items() if key in SETTINGS}
     settings |= {key: _scalar(settings[key]) for key in SETTINGS if key not in PATHS}
     if settings["device"] not in DEVICES:
         faults.append("config: device: " + choose_from("device", settings["device"], DEVICES))

@@ -380,14 +380,28 @@ def _span(seeds: list[int]) -> str:
     return f"seed-{named}" if len(seeds) == 1 else f"seeds-{named}"
 
 
-def open_workflow(config: Mapping[str, Any], builtin: Path, files: Iterable[str | Path] = ()) -> Workflow:
-    """Open the study that Snakemake's configuration names; on faults, print them and leave.
-
-    `files` are those that the configuration was read from.
-    """
+def open_workflow(config: Mapping[str, Any], builtin: Path) -> Workflow:
+    """Open the study that Snakemake's configuration names; on faults, print them and leave."""
     try:
-        for file in map(Path, files):
-            read_yaml(file)  # Snakemake has read it, and refuses nothing that may be read in two ways
         return Workflow(open_study(config, builtin))
     except UserError as error:
         sys.exit(error.shown())
+
+
+def open_snakefile(snakemake: Any, config: Mapping[str, Any]) -> Workflow:
+    """Open the study for the Snakefile that Snakemake reads now, its own or a module of another Snakefile.
+
+    `snakemake` is Snakemake's `workflow`. On faults, prints them and leaves.
+    """
+    main = snakemake.modifier.is_main_snakefile()
+    try:
+        for file in snakemake.configfiles if main else ():  # a module is given its configuration
+            read_yaml(Path(file))  # Snakemake has read it, and refuses nothing that may be read in two ways
+        if snakemake.modifier.modify_path("results") != "results":
+            raise UserError(
+                "module: prefix and replace_prefix are not supported, since jobs find a study's other files by"
+                " their paths; give results_dir in the module's config instead"
+            )
+    except UserError as error:
+        sys.exit(error.shown())
+    return open_workflow(config, Path(str(snakemake.current_basedir.get_path_or_uri(secret_free=True))) / "workflow" / "studies")
