@@ -1,11 +1,9 @@
 """Training BatchNorm and Only BatchNorm: the targets, and the rule files."""
 
-from pathlib import Path
-
 from snakemake.utils import min_version
 
 from onlybn.outdated import Forced
-from onlybn.workflow import open_workflow
+from onlybn.workflow import open_snakefile
 
 min_version("9.0")
 
@@ -13,10 +11,7 @@ min_version("9.0")
 configfile: "config.yaml"
 
 
-report: "workflow/report/workflow.rst"
-
-
-STUDY = open_workflow(config, Path(workflow.basedir) / "workflow" / "studies")
+STUDY = open_snakefile(workflow, config)
 FORCED = Forced(STUDY, workflow)
 
 
@@ -43,25 +38,20 @@ for target, files in STUDY.targets.items():
             STUDY.reported(files, report),
 
 
-# A name that is no target is taken for a file that this rule makes.
-rule refuse:
-    input:
-        STUDY.refuse,
-    output:
-        "{unknown,[^/.]+}",
+# As a module of another Snakefile, these are the other's: the report's front page, and what a name may be.
+if workflow.modifier.is_main_snakefile():
+
+    report: "workflow/report/workflow.rst"
+
+    # A name that is no target is taken for a file that this rule makes.
+    rule refuse:
+        input:
+            STUDY.refuse,
+        output:
+            "{unknown,[^/.]+}",
 
 
-# What needs the network, or takes less time than to submit it: on a cluster, only runs and their analyses are
-# sent off.
-localrules:
-    prepare,
-    count,
-    collect,
-    draw_figure,
-    make_table,
-    draw_sheet,
-
-
+# Rules that need the network, or take less time than to submit, are local: a cluster gets runs and analyses.
 include: "workflow/rules/draw.smk"
 include: "workflow/rules/collect.smk"
 include: "workflow/rules/analyse.smk"

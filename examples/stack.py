@@ -1,6 +1,6 @@
 """Stack the collected tables of one study's seeds that were trained in different places, to be drawn as one.
 
-    python examples/stack.py results/digits_seeds-4 one/digits_seeds-0,1 other/digits_seeds-2,3
+    python examples/stack.py results/digits_seeds-4 one/digits_seeds-2 other/digits_seeds-2,3
     snakemake all --config study=digits seeds=4
 
 The first folder is written: name it as Snakemake names the selection that holds all the runs, and it only

@@ -1,15 +1,26 @@
 """From configuration to study: overrides, names, and a sentence for every fault."""
 
+import fcntl
+import os
+import re
 import subprocess
 import sys
+from itertools import combinations
+from pathlib import Path
 
 import pytest
 import yaml
-from conftest import BUILTIN, CONFIG
+from conftest import BUILTIN, CONFIG, ROOT
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from onlybn.configuration import configuration_with, open_study
 from onlybn.errors import UserError
 from onlybn.tables.claims import IMAGENET_TRAINING
+from onlybn.variants import NAMES as VARIANTS
+from onlybn.workflow import Workflow, open_workflow
+
+HEALTH = [HealthCheck.function_scoped_fixture]
 
 STUDY = """
 dataset: digits
@@ -41,6 +52,15 @@ def study(tmp_path):
         return open_study(defaults | config, BUILTIN)
 
     return open_
+
+
+def spoken(opened, *args, **kwargs) -> list[str]:
+    """The sentences that opening a study ends with, if any."""
+    try:
+        opened(*args, **kwargs)
+    except UserError as error:
+        return str(error).splitlines()
+    return []
 
 
 def faults(opened, *args, **kwargs) -> list[str]:
@@ -95,8 +115,8 @@ def test_the_digest_is_of_the_specification_alone(study):
 
 
 def test_selections_share_the_runs_of_the_whole_study(study):
-    for given in (2, "0,1", "[0,1]", ["0", "1"], [0, 1]):
-        opened = study(seeds=given)
+    for seeds in (2, "0,1", "[0,1]", ["0", "1"], [0, 1]):
+        opened = study(seeds=seeds)
         assert opened.definition.seeds == [0, 1]
         assert opened.runs_name == "mine"
         assert opened.name.startswith("mine_seeds-")
@@ -146,7 +166,9 @@ GIVEN = {
     "weight_decay=1e-4": {"name": "mine"},
     "epochs=2e0": {"name": "mine_epochs-2"},
     "milestones=[1,2]": {"name": "mine_milestones-1,2"},
-    "seeds=0,1": {"name": "mine_seeds-0,1"},
+    "seeds=0,1": {"name": "mine_seeds-2"},
+    "seeds=[3]": {"name": "mine_seed-3"},
+    "seeds=[010,0x1]": {"name": "mine_seeds-1,10"},
 }
 
 
@@ -159,9 +181,76 @@ def test_status_and_plan_read_what_is_given_as_the_workflow_does(study, tmp_path
     assert getattr(opened, attribute) == expected
 
 
+def test_what_means_the_same_has_one_name(study):
+    for same in (
+        [{"seeds": [0, 1]}, {"seeds": 2}, {"seeds": "1,0"}],
+        [{"milestones": 1}, {"milestones": "1.0"}, {"milestones": "[1.0]"}],
+        [{"architectures": "resnet-14"}, {"architectures": "resnet-14,resnet-14"}],
+        [{"regimes": "all,batchnorm"}, {}, {"flip": "false"}, {"seeds": 3}, {"milestones": [2.0, 3]}],
+        [{"epochs": 8}, {"epochs": 8, "milestones": [4, 6]}, {"epochs": 8, "warmup": 0}],
+        [{"weight_decay": 0}, {"weight_decay": "-0.0"}],
+    ):
+        opened = [study(**given) for given in same]
+        assert len({one.name for one in opened}) == 1, same
+        assert len({one.run("resnet-8", "all", VARIANTS[0]).digest for one in opened}) == 1, same
+    zeros = [study(put("training", "weight_decay", zero)) for zero in (0, -0.0)]
+    assert len({one.run("resnet-8", "all", VARIANTS[0]).digest for one in zeros}) == 1
+
+
+VALUES = {
+    "epochs": [3, 4, "4.0", 8, 12],
+    "batch_size": [30, 32, "33"],
+    "learning_rate": [0.1, "1e-1", 1, "1.0", 1e18, 1e-18],
+    "milestones": [[], 1, "1.0", [1.0], [0.5, 1], "0.5,1", [2]],
+    "warmup": [0, "-0.0", 0.5, 1],
+    "shift": [0, 0.125, 0.25],
+    "precision": ["auto", "float32"],
+    "flip": [False, "False"],
+    "seeds": [1, 2, 3, [0], [2], [3], [0, 1], [1, 0], [0, 2], [2, 3]],
+    "architectures": ["resnet-8", ["resnet-14"], "resnet-14,resnet-8"],
+    "regimes": ["all", "batchnorm", "batchnorm,all", "all,all"],
+}
+
+
+@pytest.mark.parametrize("key", VALUES)
+@given(shared=st.fixed_dictionaries({}, optional={key: st.sampled_from(v) for key, v in VALUES.items()}))
+@settings(max_examples=4, derandomize=True, deadline=None, database=None, suppress_health_check=HEALTH)
+def test_any_two_requests_differ_in_name_or_are_equal(study, key, shared):
+    opened = [study(**shared | {key: value}) for value in VALUES[key]]
+    for one, other in combinations(opened, 2):
+        assert (one.name == other.name) == (one.definition == other.definition)
+        same = one.definition.training == other.definition.training
+        assert (one.runs_name == other.runs_name) == same
+
+
+def test_the_names_of_committed_results_stay(study):
+    committed = ROOT / "results" / "reference"
+    asked = 0
+    for folder in committed.glob("cifar10*_*"):
+        name, *parts = re.split(
+            r"_(?=(?:dataset|epochs|milestones|precision|architectures|regimes|seeds)-)", folder.name
+        )
+        given = dict(part.split("-", 1) for part in parts)
+        given = {key: "[]" if value == "none" else value for key, value in given.items()}
+        assert study(study=name, **given).name == folder.name
+        asked += 1
+    assert asked == 6
+
+
 def test_a_folders_name_stays_short(study):
     many = ",".join(str(seed) for seed in range(300))
     assert len(study(seeds=many).name) < 100
+
+
+def test_blocks_are_named_by_their_seeds(study):
+    def names(**config):
+        workflow = Workflow(study(**config))
+        return [Path(workflow.block_log(seeds)).stem for seeds in workflow.study.seed_blocks()]
+
+    assert names(seeds=5, seeds_per_job=2) == ["seeds-0-to-1", "seeds-2-to-3", "seed-4"]
+    assert names(seeds=[0, 4], seeds_per_job=2) == ["seeds-0-and-4"]
+    assert names(seeds=[0, 1, 3, 5, 6, 7], seeds_per_job=9) == ["seeds-0-to-1-and-3-and-5-to-7"]
+    assert len(names(seeds=[2**62 + 2 * n for n in range(40)], seeds_per_job=40)[0]) < 100
 
 
 def test_blocks_hold_consecutive_seeds(study):
@@ -217,7 +306,10 @@ BAD_FILES = {
     "decay": (put("training", "weight_decay", -1), "weight_decay: -1 is not a number of at least 0"),
     "precision": (put("training", "precision", "half"), "precision: 'half' is not allowed; allowed: 'fl"),
     "flip": (put("training", "flip", True), "training.flip: a flipped image of digits is not one of"),
-    "flip word": (put("training", "flip", "maybe"), "training.flip: 'maybe' is not true or false"),
+    "flip word": (
+        put("training", "flip", "maybe"),
+        "training.flip: 'maybe' is not allowed; write true or false",
+    ),
     "training list": (put("training", [1]), "training: [1] is not a mapping"),
     "experiments": (put("experiments", {}), "experiments: is empty; at least one is needed"),
     "experiment name": (
@@ -247,6 +339,47 @@ def test_every_fault_is_told_at_once(study):
         content["experiments"]["one"]["regimes"] = ["al"]
 
     assert len(faults(study, edit)) == 4
+
+
+TWO_READINGS = {
+    "010": "010 is 8 in YAML 1.1 and 10 in YAML 1.2; write 10 or 8",
+    "0500": "0500 is 320 in YAML 1.1 and 500 in YAML 1.2; write 500 or 320",
+    "08": "08 is a text in YAML 1.1 and 8 in YAML 1.2; write 8 or '08' in quotes",
+    "0o10": "0o10 is a text in YAML 1.1 and 8 in YAML 1.2; write 8 or '0o10' in quotes",
+    "1:30": "1:30 is 90 in YAML 1.1 and a text in YAML 1.2; write 90 or '1:30' in quotes",
+    "1_000": "1_000 is 1000 in YAML 1.1 and a text in YAML 1.2; write 1000 or '1_000' in quotes",
+    "0b11": "0b11 is 3 in YAML 1.1 and a text in YAML 1.2; write 3 or '0b11' in quotes",
+    "off": "off is false in YAML 1.1 and a text in YAML 1.2; write true or false or 'off' in quotes",
+    "2024-01-02": "2024-01-02 is a date in YAML 1.1 and a text in YAML 1.2; write '2024-01-02' in quotes",
+}
+
+
+@pytest.mark.parametrize("spelled", TWO_READINGS)
+def test_what_yaml_1_1_and_1_2_read_otherwise_is_refused_with_its_line(study, spelled):
+    text = STUDY.replace("epochs: 4", f"epochs: {spelled}").replace("seeds: 3", f"seeds: {spelled}")
+    lines = [line.partition("mine.yaml: ")[2] for line in faults(study, text=text)]
+    assert lines == [f"line 3: {TWO_READINGS[spelled]}", f"line 4: {TWO_READINGS[spelled]}"]
+    quoted = STUDY.replace("epochs: 4", f"epochs: '{spelled}'")
+    assert all("YAML 1.1" not in line for line in spoken(study, text=quoted))
+
+
+def test_what_yaml_1_1_and_1_2_read_alike_is_read(study):
+    text = STUDY.replace("0.1", "1e-3").replace("epochs: 4", "epochs: 0x10").replace("false", "FALSE")
+    training = study(text=text).definition.training
+    assert (training.learning_rate, training.epochs, training.flip) == (0.001, 16, False)
+
+
+def test_config_files_are_read_as_studies_are(tmp_path):
+    file = tmp_path / "config.yaml"
+    file.write_text(yaml.safe_dump(CONFIG).replace("deterministic: false", "deterministic: no"))
+    line = file.read_text().split("deterministic")[0].count("\n") + 1
+    sentence = f"{file}: line {line}: no is false in YAML 1.1 and a text in YAML 1.2; write true or false"
+    with pytest.raises(UserError) as plan:
+        configuration_with([], tmp_path)
+    assert str(plan.value).startswith(sentence)
+    with pytest.raises(SystemExit) as snakefile:
+        open_workflow(CONFIG, BUILTIN, [file])
+    assert str(snakefile.value).startswith(f"error: {sentence}")
 
 
 BAD_TEXTS = {
@@ -280,7 +413,13 @@ BAD_CONFIGS = {
         "batch_size: an epoch's last batch has 29 of 32 images, fewer than two for each process of a run;"
         " take at most 14 processes_per_run, or take another batch_size",
     ),
-    "deterministic": ({"deterministic": "maybe"}, "config: deterministic: 'maybe' is not true or false"),
+    "yes": ({"flip": "yes"}, "config: flip: 'yes' is not allowed; write true or false"),
+    "one": ({"flip": 1}, "flip: 1 is not allowed; write true or false"),
+    "on": ({"deterministic": "on"}, "config: deterministic: 'on' is not allowed; write true or false"),
+    "deterministic": (
+        {"deterministic": "maybe"},
+        "config: deterministic: 'maybe' is not allowed; write true or false",
+    ),
     "last batch": ({"batch_size": 4}, "batch_size: an epoch's last batch has 1 of 4 images, fewer than two"),
     "longest job": ({"longest_job": 0}, "longest_job: 0 is not a whole number of minutes of at least 1, or"),
     "longest day": ({"longest_job": "1d"}, "longest_job: '1d' is not a whole number of minutes"),
@@ -329,6 +468,102 @@ def test_names_that_are_taken_are_refused(study, name):
 def test_names_that_are_no_folders_are_refused(study, name):
     (fault,) = faults(study, name=name)
     assert "letters, digits and hyphens" in fault or "is not a study" in fault or "unknown study" in fault
+
+
+def test_a_path_has_one_spelling(study, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("MINE", "mine")
+    for spelled in ("results", "results/", "./results", "results//x/..", "x/../results", "results/."):
+        assert study(results_dir=spelled).results_dir == "results"
+    for spelled in ("~/results", "$HOME/results/", "${HOME}//results"):
+        opened = study(results_dir=spelled, data_dir=spelled)
+        assert opened.results_dir == opened.data_dir == str(tmp_path / "results")
+    (tmp_path / "mine.yaml").write_text(STUDY)
+    assert study(study="~/$MINE.yaml").name == "mine"
+    (tmp_path / "far" / "folder").mkdir(parents=True)
+    (tmp_path / "link").symlink_to("far/folder")
+    assert study(results_dir="link/../results").results_dir == str(tmp_path / "far" / "results")
+
+
+def test_results_may_lie_in_the_folder_itself(study, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    workflow = Workflow(study(results_dir="."))
+    patterns = [*workflow.everything, *workflow.dataset_files(), workflow.dataset_log, workflow.run_pattern]
+    assert all(path == os.path.normpath(path) for path in patterns)
+
+
+BAD_PATHS = {
+    "variable": ("$NOWHERE/x", "'$NOWHERE/x': $NOWHERE is not known here; write the path out"),
+    "user": ("~nobody-such/x", "'~nobody-such/x': ~nobody-such is not known here; write the path out"),
+    "braces": ("a{b}", "a{b} holds a brace, which Snakemake reads as a wildcard; choose a path without"),
+    "link": ("link", "link is a link to nowhere, which does not exist; make that folder, or choose"),
+    "behind a link": ("link/x", "link is a link to nowhere, which does not exist; make that folder"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_PATHS)
+def test_a_path_that_cannot_be_is_one_sentence(study, tmp_path, monkeypatch, case):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link").symlink_to("nowhere")
+    path, sentence = BAD_PATHS[case]
+    (fault,) = faults(study, results_dir=path)
+    assert fault.startswith(f"config: results_dir: {sentence}")
+
+
+def experiment(name):
+    return put("experiments", name, {"architectures": ["resnet-8"], "regimes": ["all"]})
+
+
+BAD_NAMES = {
+    "study": (
+        None,
+        "a" * 240,
+        "study: the name 'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa…' has 240 characters",
+    ),
+    "long": (experiment("ab-c" * 60), "mine", "study: the experiment 'ab-cab-cab-c"),
+    "equal": (experiment("a" * 30), "mine", "ends with 'a' 20 times or more, which Snakemake takes"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_NAMES)
+def test_a_name_that_no_file_can_have_is_one_sentence(study, case):
+    edit, name, sentence = BAD_NAMES[case]
+    fault, *_ = faults(study, edit, name=f"{name}.yaml")
+    assert sentence in fault
+
+
+def test_files_of_the_longest_names_can_be_made(study, tmp_path):
+    name = "".join(chr(97 + n % 23) + chr(97 + n % 19) for n in range(115))
+    workflow = Workflow(study(experiment(name), name=f"{name}.yaml"))
+    (run, *_) = workflow.study.runs(name)
+    logs = [f"{workflow.drawn}/logs/collect/{name}-activations.log", workflow.places(run)[0]]
+    for path in logs:
+        Path(path).parent.mkdir(parents=True)
+        Path(path).touch()
+
+
+def test_a_file_system_without_locks_is_one_sentence_before_any_job(study, monkeypatch):
+    def refuse(*_):
+        raise OSError(37, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.raises(SystemExit) as refusal:
+        Workflow(study()).start(local=True)
+    assert re.fullmatch(
+        r"error: \S+/results\S* is on a file system without locks \(flock: No locks available\), so that two"
+        r" jobs could write the same run; choose a folder on another one with --config results_dir=…",
+        str(refusal.value),
+    )
+
+
+def test_where_figures_lie_is_told_only_if_there_are_any(study, capsys):
+    workflow = Workflow(study())
+    workflow.finish()
+    assert capsys.readouterr().err == ""
+    Path(workflow.drawn, "tables").mkdir(parents=True)
+    workflow.finish()
+    assert capsys.readouterr().err == f"Figures and tables lie in {workflow.drawn}\n"
 
 
 def test_results_below_a_regular_file_are_refused(study, tmp_path):

@@ -7,29 +7,46 @@ import hashlib
 import os
 import re
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
-import yaml
 from pydantic import ValidationError
 
 from onlybn import datasets, models, own, regimes
 from onlybn.errors import UserError, choose_from
+from onlybn.strict_yaml import read_yaml, scalar
 from onlybn.study import Definition, Experiment, Study, Training, seeds_from
 
+# config.yaml's own values, for a Snakefile that imports this project's and gives fewer (a test compares them).
+DEFAULTS = {
+    "study": "digits",
+    "data_dir": "data",
+    "results_dir": "results",
+    "device": "auto",
+    "deterministic": False,
+    "seeds_per_job": 2,
+    "processes_per_run": 1,
+    "workers": 0,
+    "checkpoint_every": 0,
+    "longest_job": None,
+    "planned_on": None,
+    "gpu_as": "gpu",
+}
 # Settings that are whole numbers, and the least of each.
 NUMBERS = {"seeds_per_job": 1, "processes_per_run": 1, "workers": 0, "checkpoint_every": 0}
-CLUSTER = ("longest_job", "planned_on", "gpu_as")
-SETTINGS = ("study", "data_dir", "results_dir", "device", "deterministic", *NUMBERS, *CLUSTER)
+SETTINGS = tuple(DEFAULTS)
 PATHS = ("study", "data_dir", "results_dir")
 SELECTIONS = ("architectures", "regimes", "seeds", "variants")
 CHANGES = ("dataset", *Training.model_fields)
 DEVICES = ("auto", "cpu", "cuda")
 GPUS_AS = ("gpu", "gres")
+BOOLEAN = "write true or false"
 # Step times that were measured (onlybn.costs).
 COSTS = Path(__file__).with_name("costs.parquet")
+# Characters that names may have, where a file's name has 255 bytes. Logs' names are longer than the
+# experiments', and Slurm's hold an architecture and a regime together.
+LONGEST = {"name": 230, "experiment": 230, "dataset": 230, "architecture": 90, "regime": 90}
 # Folders of results/ that are not studies.
 TAKEN_NAMES = ("datasets", "reference")
 
@@ -42,10 +59,10 @@ def configuration_with(given: Iterable[str], folder: Path = Path()) -> dict[str,
     from snakemake.cli import parse_config
     from snakemake.utils import update_config
 
-    try:
-        config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
-    except OSError:
-        raise UserError("config.yaml is not here; start this in the folder of the Snakefile") from None
+    file = folder / "config.yaml"
+    if not file.is_file():
+        raise UserError("config.yaml is not here; start this in the folder of the Snakefile")
+    config = read_yaml(file)
     for pair in given:
         try:
             update_config(config, parse_config([pair]))
@@ -65,7 +82,7 @@ def open_study(config: Mapping[str, Any], builtin: Path) -> Study:
         for key in config
         if key not in {*SETTINGS, *SELECTIONS, *CHANGES}
     ]
-    settings = {key: config.get(key) for key in SETTINGS}
+    settings = DEFAULTS | {key: value for key, value in config.items() if key in SETTINGS}
     settings |= {key: _scalar(settings[key]) for key in SETTINGS if key not in PATHS}
     if settings["device"] not in DEVICES:
         faults.append("config: device: " + choose_from("device", settings["device"], DEVICES))
@@ -77,7 +94,7 @@ def open_study(config: Mapping[str, Any], builtin: Path) -> Study:
             f"config: longest_job: {longest!r} is not a whole number of minutes of at least 1, or null"
         )
     if not isinstance(settings["deterministic"], bool):
-        faults.append(f"config: deterministic: {settings['deterministic']!r} is not true or false")
+        faults.append(f"config: deterministic: {settings['deterministic']!r} is not allowed; {BOOLEAN}")
     faults += [
         f"config: {key}: {settings[key]!r} is not a whole number of at least {least}"
         for key, least in NUMBERS.items()
@@ -88,6 +105,12 @@ def open_study(config: Mapping[str, Any], builtin: Path) -> Study:
         for key in ("data_dir", "results_dir")
         if not isinstance(settings[key], str) or not settings[key]
     ]
+    for key in PATHS:
+        if isinstance(settings[key], str) and settings[key]:
+            try:
+                settings[key] = _one_spelling(settings[key])
+            except ValueError as error:
+                faults.append(f"config: {key}: {error}")
     if not faults:
         faults += _cannot_write(Path(settings["results_dir"]))
 
@@ -95,7 +118,7 @@ def open_study(config: Mapping[str, Any], builtin: Path) -> Study:
     file = None
     try:
         file = _study_file(settings["study"], builtin)
-        raw = _read_yaml(file)
+        raw = _read_study(file)
         own.import_from(file.resolve().parent)
     except UserError as error:
         faults.append(str(error))
@@ -103,23 +126,61 @@ def open_study(config: Mapping[str, Any], builtin: Path) -> Study:
         raise UserError("\n".join(faults))
 
     whole = _validate(raw, {}, file)
-    changes = {
-        key: value for key, value in overrides.items() if key in CHANGES and value != _current(whole, key)
-    }
-    if "epochs" in changes:  # these would move with them
-        changes |= {key: overrides[key] for key in ("milestones", "warmup") if key in overrides}
-    changed = _validate(_with_changes(raw, whole, changes), changes, file)
+    given = {key: value for key, value in overrides.items() if key in CHANGES}
+    if given.get("epochs") == whole.training.epochs:  # rescaling by 1 may still round the schedule
+        del given["epochs"]
+    changed = _validate(_with_changes(raw, whole, given), given, file)
+    # A change is named by its validated value, unless the study has it, its schedule moved with the epochs.
+    epochs = {key: value for key, value in given.items() if key == "epochs"}
+    moved = _validate(_with_changes(raw, whole, epochs), epochs, file)
+    unchanged = {key: _current(whole if key == "epochs" else moved, key) for key in given}
+    changes = {key: _current(changed, key) for key in given if _current(changed, key) != unchanged[key]}
     if examples := datasets.known(changed.dataset).examples:
         changed.training.check_last_batch(examples[0], settings["processes_per_run"])
     selected, selections = _select(changed, overrides)
     _check_planned_on(settings["planned_on"], changed.training.precision)
     runs_name = file.stem + _suffix(changes)
-    return Study(
+    study = Study(
         name=runs_name + _suffix(selections),
         runs_name=runs_name,
         definition=selected,
         **{key: settings[key] for key in SETTINGS if key != "study"},
     )
+    _check_names(study)
+    return study
+
+
+def _check_names(study: Study) -> None:
+    """Refuse names of which no file can be made, and those that Snakemake takes for an endless recursion."""
+    from snakemake.io import PeriodicityDetector
+
+    repeated = PeriodicityDetector().is_periodic
+    wildcards = {
+        "experiment": study.experiments,
+        "dataset": [study.definition.dataset],
+        "architecture": study.names("architectures"),
+        "regime": study.names("regimes"),
+    }
+    faults = [
+        f"study: the {kind} {_brief(name)} has {len(name)} characters; allowed: {LONGEST[kind]}, since files"
+        " are named by it"
+        for kind, names in {"name": [study.name], **wildcards}.items()
+        for name in names
+        if len(name) > LONGEST[kind]
+    ]
+    faults += [
+        f"study: the {kind} {_brief(name)} ends with {_brief(part)} 20 times or more, which Snakemake takes"
+        " for an endless recursion; choose another name"
+        for kind, names in wildcards.items()
+        for name in names
+        if (part := repeated(own.to_path(name)))
+    ]
+    if faults:
+        raise UserError("\n".join(faults))
+
+
+def _brief(name: str) -> str:
+    return f"'{name}'" if len(name) <= 40 else f"'{name[:40]}…'"
 
 
 def _check_planned_on(device: object, precision: str) -> None:
@@ -159,28 +220,8 @@ def _study_file(study: object, builtin: Path) -> Path:
     return file
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML's safe loader, which also refuses a key written twice."""
-
-    def construct_mapping(self, node, deep=False):
-        seen = set()
-        for key, _ in node.value:
-            if (key.tag, str(key.value)) in seen:
-                raise yaml.constructor.ConstructorError(
-                    problem=f"the key '{key.value}' stands twice", problem_mark=key.start_mark
-                )
-            seen.add((key.tag, str(key.value)))
-        return super().construct_mapping(node, deep)
-
-
-def _read_yaml(file: Path) -> dict[str, Any]:
-    try:
-        raw = yaml.load(file.read_text(encoding="utf-8"), _Loader)
-    except yaml.MarkedYAMLError as error:
-        line = f" line {error.problem_mark.line + 1}:" if error.problem_mark else ""
-        raise UserError(f"{file}:{line} not valid YAML: {error.problem}") from None
-    except (OSError, yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
-        raise UserError(f"{file}: cannot be read as YAML: {error}".splitlines()[0]) from None
+def _read_study(file: Path) -> dict[str, Any]:
+    raw = read_yaml(file)
     if not isinstance(raw, dict):
         raise UserError(f"{file}: a study is a mapping with the keys {', '.join(Definition.model_fields)}")
     return raw
@@ -217,14 +258,14 @@ def _sentences(fault: Mapping[str, Any], changes: Mapping[str, Any], file: Path)
             what = "is empty; at least one is needed"
         case "string_pattern_mismatch":
             what = f"{given!r} is not a name of small letters, digits and hyphens"
+        case "bool_type":
+            what = f"{given!r} is not allowed; {BOOLEAN}"
         case _:
             kinds = {
                 "list_type": "a list",
                 "dict_type": "a mapping",
                 "model_type": "a mapping",
                 "string_type": "a name",
-                "bool_type": "true or false",
-                "bool_parsing": "true or false",
             }
             what = f"{given!r} is not {kinds.get(fault['type'], 'allowed: ' + fault['msg'])}"
     return [f"{where}: {what}"]
@@ -250,16 +291,9 @@ def _scalar_or_list(value: object) -> object:
 
 
 def _scalar(value: object) -> object:
-    """Read a text that is a number, true, false or null as that; 2.0 is 2, and 1e18 stays so in names."""
-    words = {"true": True, "false": False, "null": None}
+    """Read a text as YAML 1.2 does; 2.0 is 2, and 1e18 stays so in names."""
     if isinstance(value, str):
-        text = value.strip()
-        if text.lower() in words:
-            return words[text.lower()]
-        for kind in (int, float):
-            with suppress(ValueError):
-                return _scalar(kind(text))
-        return text
+        value = scalar(value.strip())
     if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
         return int(value)
     return value
@@ -299,7 +333,7 @@ def _select(definition: Definition, overrides: Mapping[str, Any]) -> tuple[Defin
         if not wanted:
             faults.append(f"config: {axis}: is empty; at least one is needed")
         if set(wanted) != set(there):
-            selections[axis] = wanted
+            selections[axis] = [name for name in there if name in wanted]
         for grid in kept.values():
             grid[axis] = [name for name in grid[axis] if name in wanted]
     seeds = definition.seeds
@@ -309,7 +343,7 @@ def _select(definition: Definition, overrides: Mapping[str, Any]) -> tuple[Defin
         except ValueError as error:
             faults.append(f"config: seeds: {error}")
         if seeds != definition.seeds:
-            selections["seeds"] = overrides["seeds"]
+            selections |= _named_seeds(seeds)
     if faults:
         raise UserError("\n".join(faults))
     kept = {
@@ -341,13 +375,22 @@ def _not_there(axis: str, name: str, there: list[str]) -> str:
     return choose_from(f"{axis.removesuffix('s')} of this study", name, there)
 
 
+def _named_seeds(seeds: list[int]) -> dict[str, object]:
+    """Return how seeds stand in a study's name: the number of the first ones, one alone, or a list."""
+    if seeds == list(range(len(seeds))):
+        return {"seeds": len(seeds)}
+    return {"seed": seeds[0]} if len(seeds) == 1 else {"seeds": seeds}
+
+
 def _suffix(overrides: Mapping[str, object]) -> str:
-    """Return what the overrides add to a study's name, such as `_epochs-5_seeds-0,1`."""
+    """Return what validated overrides add to a study's name, such as `_epochs-5_seeds-0,4`."""
 
     def text(value: object) -> str:
         if isinstance(value, list):
             return ",".join(text(item) for item in value) or "none"
-        return str(value).lower() if isinstance(value, bool) else own.to_path(str(value))
+        if isinstance(value, str):
+            return own.to_path(value)
+        return str(_scalar(value)).lower()
 
     suffix = "".join(f"_{key}-{text(value)}" for key, value in sorted(overrides.items()))
     if len(suffix) > 150:  # a folder's name has 255 bytes
@@ -355,8 +398,32 @@ def _suffix(overrides: Mapping[str, object]) -> str:
     return suffix
 
 
+def _one_spelling(path: str) -> str:
+    """Return the one spelling of a path that everything uses: `~` and variables put in, nothing redundant.
+
+    A relative path stays relative. Raises ValueError if a variable or a user does not exist.
+    """
+    whole = os.path.expandvars(os.path.expanduser(path))  # noqa: PTH111 - Path's raises
+    if unknown := re.search(r"^~[^/]*|\$(\w+|\{\w+\})", whole):
+        raise ValueError(f"'{path}': {unknown[0]} is not known here; write the path out")
+    normal = os.path.normpath(whole)
+    # Behind a symbolic link, `..` is another folder than the text says.
+    return normal if os.path.realpath(normal) == os.path.realpath(whole) else os.path.realpath(whole)
+
+
 def _cannot_write(folder: Path) -> list[str]:
     """Say why results cannot be written below `folder`, if so."""
+    if set("{}") & set(str(folder)):
+        return [
+            f"config: results_dir: {folder} holds a brace, which Snakemake reads as a wildcard; choose a path"
+            " without braces"
+        ]
+    for path in (folder, *folder.parents):
+        if path.is_symlink() and not path.exists():
+            return [
+                f"config: results_dir: {path} is a link to {path.readlink()}, which does not exist; make"
+                " that folder, or choose another one"
+            ]
     there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not there.is_dir():
         return [f"config: results_dir: {folder} cannot be made, since {there} is not a folder"]

@@ -188,6 +188,12 @@ def _try_lock(path: Path) -> int | None:
     except BlockingIOError:
         os.close(descriptor)
         return None
+    except OSError as error:
+        os.close(descriptor)
+        raise UserError(
+            f"{path.parent} is on a file system without locks (flock: {error.strerror}), so that two jobs"
+            " could write the same run; choose a folder on another one with --config results_dir=…"
+        ) from error
     return descriptor
 
 

@@ -44,7 +44,7 @@ def _number(description: str, test: Callable[[float], bool], *, whole: bool = Fa
             raise ValueError(f"{value!r} is not {description}")
         if whole and number != int(number):
             raise ValueError(f"{value!r} is not {description}")
-        return int(number) if whole else float(number)
+        return int(number) if whole else float(number) + 0.0  # -0.0 is 0.0
 
     return BeforeValidator(check)
 
@@ -119,7 +119,7 @@ class Training(_Strict):
         default=1e-4, description="on every trainable parameter, γ and β included"
     )
     shift: Share = Field(default=0.125, description="largest random shift, as a share of the image's side")
-    flip: bool = Field(default=True, description="random horizontal flips")
+    flip: bool = Field(default=True, strict=True, description="random horizontal flips")
     precision: Literal["float32", "bfloat16", "auto"] = Field(
         default="float32", description="of activations; auto is bfloat16 where the device has it"
     )

@@ -1,9 +1,11 @@
 """What the rules ask: where every file of a study lies, and which files each is made from."""
 
+import hashlib
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from onlybn.configuration import open_study
 from onlybn.errors import UserError, choose_from
 from onlybn.records import FILES
 from onlybn.report import PLACES, title
+from onlybn.strict_yaml import read_yaml
 from onlybn.study import Run, Study
 
 COLLECTED = ("runs", "metrics", "affine", *ANALYSES)
@@ -26,8 +29,8 @@ class Workflow:
     def __init__(self, study: Study):
         self.study = study
         self.results = Path(study.results_dir)
-        self.runs = f"{self.results}/{study.runs_name}"
-        self.drawn = f"{self.results}/{study.name}"
+        self.runs = str(self.results / study.runs_name)
+        self.drawn = str(self.results / study.name)
         self.run_pattern = f"{self.runs}/runs/{{architecture}}/{{regime}}/{{variant}}"
         # Beside runs/, not below it: here checkpoints wait, and finished runs until all is done.
         self.work_pattern = f"{self.runs}/work/{{architecture}}/{{regime}}/{{variant}}"
@@ -39,8 +42,13 @@ class Workflow:
     def dataset_files(self, name: str | None = None) -> list[str]:
         """Return the files of the study's dataset, `name` being it or a pattern for it."""
         dataset = self.study.definition.dataset
-        folder = f"{self.results}/datasets/{name or own.to_path(dataset)}"
-        return [f"{folder}/{file}" for file in datasets.known(dataset).files]
+        folder = self.results / "datasets" / (name or own.to_path(dataset))
+        return [str(folder / file) for file in datasets.known(dataset).files]
+
+    @property
+    def dataset_log(self) -> str:
+        """The pattern of the log of preparing a dataset."""
+        return str(self.results / "datasets" / "logs" / "{dataset}.log")
 
     @property
     def counted_on(self) -> list[str]:
@@ -371,7 +379,8 @@ class Workflow:
     def finish(self) -> None:
         """Say where results lie, and take away what jobs left for a next try, once all is there."""
         storage.clear_work(Path(f"{self.runs}/work"), Path(f"{self.runs}/runs"))
-        print(f"Figures and tables lie in {self.drawn}", file=sys.stderr)
+        if any(Path(self.drawn, kind).is_dir() for kind in ("figures", "tables")):
+            print(f"Figures and tables lie in {self.drawn}", file=sys.stderr)
 
     def explain(self, logs: list[str]) -> None:
         """Say again, after Snakemake's own messages, what made jobs fail: the last line of each's log."""
@@ -390,7 +399,13 @@ def _spelled(run: Run) -> dict[str, str]:
 
 
 def _span(seeds: list[int]) -> str:
-    return f"seed-{seeds[0]}" if len(seeds) == 1 else f"seeds-{seeds[0]}-to-{seeds[-1]}"
+    """Return how increasing seeds are named, such as `seed-3`, `seeds-0-to-4` or `seeds-0-and-4-to-6`."""
+    rows = [[seed for _, seed in row] for _, row in groupby(enumerate(seeds), lambda pair: pair[1] - pair[0])]
+    parts = [str(row[0]) if len(row) == 1 else f"{row[0]}-to-{row[-1]}" for row in rows]
+    named = "-and-".join(parts)
+    if len(named) > 150:  # a file's name has 255 bytes
+        named = hashlib.sha256(named.encode()).hexdigest()[:16]
+    return f"seed-{named}" if len(seeds) == 1 else f"seeds-{named}"
 
 
 def open_workflow(config: Mapping[str, Any], builtin: Path) -> Workflow:
@@ -399,3 +414,22 @@ def open_workflow(config: Mapping[str, Any], builtin: Path) -> Workflow:
         return Workflow(open_study(config, builtin))
     except UserError as error:
         sys.exit(error.shown())
+
+
+def open_snakefile(snakemake: Any, config: Mapping[str, Any]) -> Workflow:
+    """Open the study for the Snakefile that Snakemake reads now, its own or a module of another Snakefile.
+
+    `snakemake` is Snakemake's `workflow`. On faults, prints them and leaves.
+    """
+    main = snakemake.modifier.is_main_snakefile()
+    try:
+        for file in snakemake.configfiles if main else ():  # a module is given its configuration
+            read_yaml(Path(file))  # Snakemake has read it, and refuses nothing that may be read in two ways
+        if snakemake.modifier.modify_path("results") != "results":
+            raise UserError(
+                "module: prefix and replace_prefix are not supported, since jobs find a study's other files by"
+                " their paths; give results_dir in the module's config instead"
+            )
+    except UserError as error:
+        sys.exit(error.shown())
+    return open_workflow(config, Path(str(snakemake.current_basedir.get_path_or_uri(secret_free=True))) / "workflow" / "studies")

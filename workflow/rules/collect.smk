@@ -5,6 +5,7 @@ rule collect:
         STUDY.experiment_pattern,
     log:
         f"{STUDY.drawn}/logs/collect/{{experiment}}-{{collected}}.log",
+    localrule: True
     conda:
         "../../environment.yml"
     script:

@@ -5,6 +5,7 @@ rule draw_figure:
         STUDY.figure_files("{figure}"),
     log:
         f"{STUDY.drawn}/logs/draw/{{figure}}.log",
+    localrule: True
     conda:
         "../../environment.yml"
     script:
@@ -18,6 +19,7 @@ rule make_table:
         STUDY.table_files("{table}"),
     log:
         f"{STUDY.drawn}/logs/draw/{{table}}.log",
+    localrule: True
     conda:
         "../../environment.yml"
     script:
@@ -31,6 +33,7 @@ rule draw_sheet:
         STUDY.sheet,
     log:
         f"{STUDY.drawn}/logs/draw/sheet.log",
+    localrule: True
     conda:
         "../../environment.yml"
     script:

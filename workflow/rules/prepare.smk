@@ -2,7 +2,8 @@ rule prepare:
     output:
         STUDY.dataset_files("{dataset}"),
     log:
-        f"{STUDY.results}/datasets/logs/{{dataset}}.log",
+        STUDY.dataset_log,
+    localrule: True
     conda:
         "../../environment.yml"
     script:
@@ -16,6 +17,7 @@ rule count:
         STUDY.parameter_counts,
     log:
         f"{STUDY.drawn}/logs/count.log",
+    localrule: True
     conda:
         "../../environment.yml"
     params:
