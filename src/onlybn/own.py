@@ -78,10 +78,16 @@ def check(kind: str, name: str) -> None:
         )
 
 
+# What the modules' files were when this process imported them; one may be edited, or go, while it runs.
+_imported: dict[str, dict[str, str]] = {}
+
+
 def call(name: str, *arguments: Any, **keywords: Any) -> Any:
     """Import the module and call the function; whatever they raise is told in one UserError."""
     module, function = name.split(":")
     with blaming(name):
+        if module not in sys.modules and (spec := _find(module)) and spec.has_location:
+            _imported[module] = _source(module)
         return getattr(importlib.import_module(module), function)(*arguments, **keywords)
 
 
@@ -102,8 +108,15 @@ def blaming(name: str) -> Iterator[None]:
 
 
 def source(name: str) -> dict[str, str]:
-    """Return the folder that a name's module is imported from, and the SHA-256 of its file."""
+    """Return the folder that a name's module is imported from, and the SHA-256 of its file.
+
+    Of a module that this process has called, it is what was imported, whatever the file is by now.
+    """
     module = name.split(":")[0]
+    return _imported[module] if module in _imported and module in sys.modules else _source(module)
+
+
+def _source(module: str) -> dict[str, str]:
     top, spec = _find(module.split(".")[0]), _find(module)
     inside = top.submodule_search_locations
     folder = Path(inside[0] if inside else top.origin).resolve().parent

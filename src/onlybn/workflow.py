@@ -328,6 +328,7 @@ class Workflow:
                 " folder with --config results_dir=…",
                 patience=1,  # `make status` looks at the lock for a moment
             )
+            datasets.check_loader(Path(self.dataset_files()[0]).parent, Path(self.study.data_dir))
             if not local and self.study.device == "auto":
                 raise UserError(
                     "config: device: auto is for jobs that run here; on a cluster, say what its jobs take:"

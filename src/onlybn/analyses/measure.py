@@ -9,7 +9,7 @@ from onlybn import datasets, storage
 from onlybn.devices import take_devices
 from onlybn.errors import UserError
 from onlybn.files import write_table
-from onlybn.jobs import keep_freed_memory
+from onlybn.jobs import Terminal, keep_freed_memory
 from onlybn.schemas import SCHEMAS
 
 
@@ -23,16 +23,18 @@ def measure(
     device: str,
     threads: int,
     workers: int,
+    terminal: Terminal,
 ) -> None:
     """Write an analysis of the run in `folder` to `target`; an empty table if the run diverged.
 
     The network is tested in the precision that it was trained in. Raises UserError if the run is
-    damaged, or was trained on other data than `dataset` holds.
+    damaged, or was trained on other data than `dataset` holds, or if others prepared that.
     """
     torch.set_num_threads(threads)
     keep_freed_memory()
     (place,) = take_devices(device)
     record = storage.read_record(folder)
+    datasets.check_loader(dataset, data_dir, print, terminal.say)
     images = datasets.read(dataset, place, data_dir=data_dir, workers=workers)
     if record["dataset_checksum"] != images.checksum:
         raise UserError(f"{folder} was trained on other data than {dataset} holds")

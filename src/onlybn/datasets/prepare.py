@@ -10,7 +10,7 @@ import numpy as np
 from safetensors.numpy import save
 
 from onlybn import own
-from onlybn.datasets import DATASETS, SPLITS, Dataset, image_folder, known
+from onlybn.datasets import DATASETS, SPLITS, Dataset, image_folder, known, loader
 from onlybn.errors import UserError
 from onlybn.files import write_json, write_table, written_whole
 
@@ -34,9 +34,10 @@ def _prepare_small(name: str, data_dir: Path, folder: Path) -> tuple[Dataset, di
     """Write each split's `images`, uint8 (examples, height, width, channels), and `labels`, int64."""
     found = {}
     if own.is_own(name):
+        found["loader"] = loader(name, folder, data_dir)
         splits = _own_splits(name, own.call(name, data_dir))
         dataset = _look(name, splits)
-        found = {"channels": dataset.channels, "size": dataset.size}
+        found |= {"channels": dataset.channels, "size": dataset.size}
     else:
         dataset = DATASETS[name]
         module, function = dataset.source.split(":")
