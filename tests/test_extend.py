@@ -109,7 +109,7 @@ def test_loading_elsewhere_finds_the_users_module_and_gives_the_tested_network_b
         from onlybn.training import evaluate
         images = read(Path({str(prepared)!r}), torch.device("cpu"), data_dir=Path())
         torch.set_num_threads(1)
-        print(evaluate(onlybn.load({str(folder)!r}), images)["top_1"])
+        print(evaluate(onlybn.load({str(folder)!r}, trust=True), images)["top_1"])
     """
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(code)], cwd=tmp_path, capture_output=True, text=True
@@ -614,25 +614,28 @@ def test_a_changed_module_is_told_of_and_a_lost_one_too_when_a_run_is_loaded(
     module(NETWORKS)
     run = replace(make_run(epochs=1, batch_size=500), architecture="mine:Plain")
     (folder,) = train_block([run], digits_folder)
-    assert isinstance(onlybn.load(folder).network.batchnorm, nn.BatchNorm2d)
+    assert isinstance(onlybn.load(folder, trust=True).network.batchnorm, nn.BatchNorm2d)
     module(NETWORKS + "\n    # changed\n")
-    with pytest.warns(UserWarning, match=r"mine.py has changed since \S+seed-0 was trained"):
-        onlybn.load(folder)
+    with pytest.warns(UserWarning, match=r"the file of mine has changed since \S+seed-0 was trained"):
+        onlybn.load(folder, trust=True)
     module(NETWORKS.replace("Conv2d(channels, 4, 3)", "Conv2d(channels, 4, 5)"))
     with (
         pytest.warns(UserWarning),
         pytest.raises(UserError, match="frozen weights drawn from seed 0 are not"),
     ):
-        onlybn.load(folder)
+        onlybn.load(folder, trust=True)
     (tmp_path / "mine.py").unlink()
     sys.modules.pop("mine")
-    with pytest.raises(UserError, match=r"^mine:Plain failed: ModuleNotFoundError: No module named 'mine'$"):
-        onlybn.load(folder)
+    with pytest.raises(
+        UserError,
+        match=r"^\S+run.json describes no network to draw here \('mine:Plain': there is no module mine",
+    ):
+        onlybn.load(folder, trust=True)
     told = json.loads((folder / "run.json").read_text())
     del told["own"]["size"]
     (folder / "run.json").write_text(json.dumps(told))
     with pytest.raises(UserError, match=r"run.json is damaged \(it tells no own.size\)"):
-        onlybn.load(folder)
+        onlybn.load(folder, trust=True)
 
 
 def test_a_family_of_one_depth_has_its_panel_by_width():
