@@ -417,6 +417,12 @@ SPLITS = {
     "unseen": BOTH | {"test": (IMAGES, np.array([0, 1, 2, 3, 1, 2]))},
     "larger": BOTH | {"test": (IMAGES.repeat(2, 1).repeat(2, 2), LABELS)},
     "black": BOTH | {"train": (0 * IMAGES, LABELS)},
+    "one": dict.fromkeys(BOTH, (IMAGES, 0 * LABELS)),
+    "huge": dict.fromkeys(BOTH, (IMAGES, 10**12 * LABELS)),
+    "wrapped": {split: (IMAGES, LABELS.astype(np.uint64) + np.uint64(2**64 - 2)) for split in BOTH},
+    "untrained": BOTH | {"train": (IMAGES, LABELS % 2)},
+    "untested": BOTH | {"test": (IMAGES, LABELS % 2)},
+    "empty": BOTH | {"test": (IMAGES[:0], LABELS[:0])},
 }
 WRONG = {
     "list": "mine:list did not return a dictionary of train and test",
@@ -430,6 +436,12 @@ WRONG = {
     "unseen": "the test labels run from 0 to 3 in 4 classes, expected every class from 0 to 2",
     "larger": r"the test images are uint8 of shape \(6, 8, 8, 1\), expected uint8 of shape \(6, 4, 4, 1\)",
     "black": "every training pixel of channel 0 is the same",
+    "one": "all train images are of one class, expected at least two classes",
+    "huge": "the train labels run from 0 to 2000000000000 in 3 classes, expected every class from 0 to 20000",
+    "wrapped": "the train labels run from -2 to 0 in 3 classes, expected every class from 0 to 0",
+    "untrained": "the test labels run from 0 to 2 in 3 classes, expected every class from 0 to 1",
+    "untested": "the test labels run from 0 to 1 in 2 classes, expected every class from 0 to 2",
+    "empty": r"the test images are uint8 of shape \(0, 4, 4, 1\), expected uint8 of shape \(examples,",
     "missing": r"mine:missing failed: FileNotFoundError: .* \(mine.py line \d+\)",
 }
 

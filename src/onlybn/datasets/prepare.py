@@ -138,8 +138,12 @@ def _check(
         )
     if labels.shape != (examples,):
         raise UserError(f"{name}: there are {labels.size} {split} labels for {examples} images")
-    if set(np.unique(labels)) != set(range(dataset.classes)):
+    there = np.unique(labels)
+    # By their number first: of labels such as identifiers of photographs, a set of all would fill the memory.
+    if len(there) != dataset.classes or there.tolist() != list(range(dataset.classes)):
         raise UserError(
-            f"{name}: the {split} labels run from {labels.min()} to {labels.max()}"
-            f" in {len(np.unique(labels))} classes, expected every class from 0 to {dataset.classes - 1}"
+            f"{name}: the {split} labels run from {there[0]} to {there[-1]} in {len(there)} classes,"
+            f" expected every class from 0 to {dataset.classes - 1}"
         )
+    if len(there) < 2:
+        raise UserError(f"{name}: all {split} images are of one class, expected at least two classes")
