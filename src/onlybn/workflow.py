@@ -11,6 +11,7 @@ from onlybn import datasets, demands, figures, jobs, own, storage, tables
 from onlybn.analyses import ANALYSES
 from onlybn.configuration import open_study
 from onlybn.errors import UserError, choose_from
+from onlybn.files import refuse_future
 from onlybn.report import PLACES, title
 from onlybn.study import Run, Study
 
@@ -328,7 +329,9 @@ class Workflow:
                 " folder with --config results_dir=…",
                 patience=1,  # `make status` looks at the lock for a moment
             )
-            datasets.check_loader(Path(self.dataset_files()[0]).parent, Path(self.study.data_dir))
+            images = [Path(file) for file in self.dataset_files()]
+            datasets.check_loader(images[0].parent, Path(self.study.data_dir))
+            refuse_future(images, self.results)
             if not local and self.study.device == "auto":
                 raise UserError(
                     "config: device: auto is for jobs that run here; on a cluster, say what its jobs take:"
