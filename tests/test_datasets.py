@@ -4,8 +4,11 @@ import functools
 import hashlib
 import http.server
 import io
+import os
 import pickle
+import re
 import shutil
+import subprocess
 import tarfile
 import threading
 from pathlib import Path
@@ -22,7 +25,7 @@ from onlybn.datasets import DATASETS, cifar10
 from onlybn.datasets.prepare import _check
 from onlybn.datasets.small import augment, read
 from onlybn.errors import UserError
-from onlybn.files import sha256
+from onlybn.files import refuse_future, sha256
 
 
 def test_digits_are_a_fixed_stratified_split(digits):
@@ -128,6 +131,35 @@ def test_a_prepared_dataset_that_is_damaged_is_refused_in_one_sentence(digits_fo
         read(folder, torch.device("cpu"))
     assert str(raised.value).startswith(f"{folder} {sentence}")
     assert "\n" not in str(raised.value)
+
+
+def test_prepared_files_from_the_future_are_refused_at_the_start_with_what_mends_them(tmp_path):
+    from conftest import BUILTIN, CONFIG
+
+    from onlybn.configuration import open_study
+    from onlybn.workflow import Workflow
+
+    results = tmp_path / "my results"
+    workflow = Workflow(open_study(CONFIG | {"results_dir": str(results)}, BUILTIN))
+    files = [Path(file) for file in workflow.dataset_files()]
+    files[0].parent.mkdir(parents=True)
+    for file in files[1:]:
+        file.touch()
+    now = files[1].stat().st_mtime
+    os.utime(files[1], (now, now + 3))  # as coarse or hasty clocks may have it
+    refuse_future(files, results)
+    for file in files[1:]:
+        os.utime(file, (now, now + 3600))
+    with pytest.raises(SystemExit) as left:
+        workflow.start(local=True)
+    sentence, _, command = str(left.value).partition(" current time: ")
+    assert re.fullmatch(
+        rf"error: {files[1]} and 1 more: stamped in the future \(\d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d\), and"
+        r" nothing made from it could be newer; if this machine's clock is right, give such files the",
+        sentence,
+    )
+    subprocess.run(command, shell=True, check=True)
+    refuse_future(files, results)
 
 
 @pytest.mark.parametrize(

@@ -19,8 +19,10 @@ from torch import nn
 import onlybn
 from onlybn import own
 from onlybn.configuration import open_study
+from onlybn.datasets import check_loader
 from onlybn.datasets.prepare import prepare
 from onlybn.errors import UserError
+from onlybn.files import sha256
 from onlybn.models import build
 from onlybn.regimes import apply
 from onlybn.variants import DEFAULT, initialise
@@ -107,7 +109,7 @@ def test_loading_elsewhere_finds_the_users_module_and_gives_the_tested_network_b
         from onlybn.training import evaluate
         images = read(Path({str(prepared)!r}), torch.device("cpu"), data_dir=Path())
         torch.set_num_threads(1)
-        print(evaluate(onlybn.load({str(folder)!r}), images)["top_1"])
+        print(evaluate(onlybn.load({str(folder)!r}, trust=True), images)["top_1"])
     """
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(code)], cwd=tmp_path, capture_output=True, text=True
@@ -415,6 +417,12 @@ SPLITS = {
     "unseen": BOTH | {"test": (IMAGES, np.array([0, 1, 2, 3, 1, 2]))},
     "larger": BOTH | {"test": (IMAGES.repeat(2, 1).repeat(2, 2), LABELS)},
     "black": BOTH | {"train": (0 * IMAGES, LABELS)},
+    "one": dict.fromkeys(BOTH, (IMAGES, 0 * LABELS)),
+    "huge": dict.fromkeys(BOTH, (IMAGES, 10**12 * LABELS)),
+    "wrapped": {split: (IMAGES, LABELS.astype(np.uint64) + np.uint64(2**64 - 2)) for split in BOTH},
+    "untrained": BOTH | {"train": (IMAGES, LABELS % 2)},
+    "untested": BOTH | {"test": (IMAGES, LABELS % 2)},
+    "empty": BOTH | {"test": (IMAGES[:0], LABELS[:0])},
 }
 WRONG = {
     "list": "mine:list did not return a dictionary of train and test",
@@ -428,6 +436,12 @@ WRONG = {
     "unseen": "the test labels run from 0 to 3 in 4 classes, expected every class from 0 to 2",
     "larger": r"the test images are uint8 of shape \(6, 8, 8, 1\), expected uint8 of shape \(6, 4, 4, 1\)",
     "black": "every training pixel of channel 0 is the same",
+    "one": "all train images are of one class, expected at least two classes",
+    "huge": "the train labels run from 0 to 2000000000000 in 3 classes, expected every class from 0 to 20000",
+    "wrapped": "the train labels run from -2 to 0 in 3 classes, expected every class from 0 to 0",
+    "untrained": "the test labels run from 0 to 2 in 3 classes, expected every class from 0 to 1",
+    "untested": "the test labels run from 0 to 1 in 2 classes, expected every class from 0 to 2",
+    "empty": r"the test images are uint8 of shape \(0, 4, 4, 1\), expected uint8 of shape \(examples,",
     "missing": r"mine:missing failed: FileNotFoundError: .* \(mine.py line \d+\)",
 }
 
@@ -462,6 +476,124 @@ def test_what_is_known_of_own_images_is_what_preparing_found(images, tmp_path):
     assert (found.size, found.classes, len(found.test)) == (4, 3, 6)
 
 
+IMAGES_CODE = """
+    import numpy as np
+
+    def load(data_dir):
+        images = np.random.default_rng(0).integers(0, 256, (6, 4, 4, 1), dtype=np.uint8)
+        return {split: (images, np.array([0, 1, 2] * 2)) for split in ("train", "test")}
+"""
+
+
+@pytest.fixture
+def prepared_by(tmp_path, monkeypatch, module):
+    """Prepare by the module pictures of a project, and check as the module of another folder would be."""
+    before, project = [*sys.path], tmp_path / "project"
+    (project / "data").mkdir(parents=True)
+    folder = project / "results" / "datasets" / "pictures.load"
+
+    def study_in(place, source=IMAGES_CODE):
+        place.mkdir(exist_ok=True)
+        (place / "pictures.py").write_text(textwrap.dedent(source))
+        monkeypatch.setattr(sys, "path", [*before, str(place)])
+        sys.modules.pop("pictures", None)
+
+    study_in(project / "study")
+    prepare("pictures:load", project / "data", folder)
+    sys.modules.pop("pictures")
+
+    def check(data_dir=project / "data", folder=folder):
+        lines = []
+        check_loader(folder, data_dir, lines.append)
+        return lines
+
+    return project, folder, study_in, check
+
+
+def test_images_that_other_code_or_another_data_dir_gave_are_refused(prepared_by):
+    project, folder, study_in, check = prepared_by
+    assert check() == []
+    told = json.loads((folder / "dataset.json").read_text())["loader"]
+    assert told["sha256"] == sha256(project / "study" / "pictures.py")
+    with pytest.raises(UserError) as raised:
+        check(data_dir=project / "more")
+    otherwise = f"set another results_dir, rename the function, or delete {folder} to prepare it again"
+    assert str(raised.value) == (
+        f"{folder} holds what pictures:load prepared from data_dir {project / 'data'}, and data_dir is now"
+        f" {project / 'more'}; {otherwise}"
+    )
+    study_in(project / "second", IMAGES_CODE.replace("rng(0)", "rng(1)"))
+    with pytest.raises(UserError) as raised:
+        check()
+    assert str(raised.value) == (
+        f"{folder} holds what pictures:load in {project / 'study'} prepared, and pictures:load in"
+        f" {project / 'second'} is other code; {otherwise}"
+    )
+    for loader in ([], {}, told | {"data_dir": 3}):
+        facts = json.loads((folder / "dataset.json").read_text()) | {"loader": loader}
+        (folder / "dataset.json").write_text(json.dumps(facts))
+        with pytest.raises(UserError, match=r"pictures.load is damaged \(dataset.json: loader\); delete it"):
+            check()
+
+
+def test_edited_code_a_copy_of_it_and_a_project_that_moved_keep_their_images(prepared_by, tmp_path):
+    project, folder, study_in, check = prepared_by
+    study_in(project / "copy")
+    copied = f"{folder} was prepared by pictures:load in {project / 'study'}, of which this study has a copy"
+    assert check() == [copied]
+    study_in(project / "study", IMAGES_CODE + "\n    # edited\n")
+    edited = "the file of pictures:load has changed since it prepared {}, which is used as it is; to prepare"
+    edited += " it again, delete it"
+    assert check() == [edited.format(folder)]
+    moved = project.rename(tmp_path / "moved")
+    study_in(moved / "study", IMAGES_CODE + "\n    # edited\n")
+    folder = moved / "results" / "datasets" / "pictures.load"
+    assert check(moved / "data", folder) == [edited.format(folder)]
+    study_in(moved / "study")
+    assert check(moved / "data", folder) == []
+    facts = json.loads((folder / "dataset.json").read_text())
+    del facts["loader"]  # as an older version prepared it
+    (folder / "dataset.json").write_text(json.dumps(facts))
+    assert check(moved / "nowhere", folder) == []
+
+
+def test_jobs_and_the_start_refuse_images_that_others_prepared(
+    prepared_by, tmp_path, train_block, make_run, capsys
+):
+    from dataclasses import replace
+
+    from onlybn.workflow import Workflow
+
+    project, folder, study_in, _ = prepared_by
+    run = replace(make_run(epochs=1, batch_size=3), dataset="pictures:load")
+    refused = r"pictures:load prepared from data_dir \S+project/data, and data_dir is now"
+    with pytest.raises(UserError, match=refused):
+        train_block([run], folder)  # whose data_dir is tmp_path
+    (tmp_path / "results").symlink_to(project / "results")
+    study = opened(tmp_path, dataset="pictures:load")
+    with pytest.raises(SystemExit, match=rf"^error: [^\n]*{refused}"):
+        Workflow(study).start(local=True)
+    prepare("pictures:load", tmp_path, folder)
+    study_in(project / "study", IMAGES_CODE + "\n    # edited\n")
+    train_block([run], folder)
+    assert "the file of pictures:load has changed since it prepared" in capsys.readouterr().out
+
+
+def test_what_code_was_run_is_what_it_was_when_it_was_imported(prepared_by):
+    project, _, _, _ = prepared_by
+    own.call("pictures:load", project)
+    file = project / "study" / "pictures.py"
+    before = sha256(file)
+    file.write_text("# edited while it runs")
+    assert own.source("pictures:load")["sha256"] == before
+    file.unlink()
+    assert own.source("pictures:load") == {
+        "module": "pictures",
+        "folder": str(file.parent),
+        "sha256": before,
+    }
+
+
 def test_memory_is_asked_for_before_anything_is_known_of_own_images_too(images, tmp_path):
     from onlybn import demands
 
@@ -494,25 +626,28 @@ def test_a_changed_module_is_told_of_and_a_lost_one_too_when_a_run_is_loaded(
     module(NETWORKS)
     run = replace(make_run(epochs=1, batch_size=500), architecture="mine:Plain")
     (folder,) = train_block([run], digits_folder)
-    assert isinstance(onlybn.load(folder).network.batchnorm, nn.BatchNorm2d)
+    assert isinstance(onlybn.load(folder, trust=True).network.batchnorm, nn.BatchNorm2d)
     module(NETWORKS + "\n    # changed\n")
-    with pytest.warns(UserWarning, match=r"mine.py has changed since \S+seed-0 was trained"):
-        onlybn.load(folder)
+    with pytest.warns(UserWarning, match=r"the file of mine has changed since \S+seed-0 was trained"):
+        onlybn.load(folder, trust=True)
     module(NETWORKS.replace("Conv2d(channels, 4, 3)", "Conv2d(channels, 4, 5)"))
     with (
         pytest.warns(UserWarning),
         pytest.raises(UserError, match="frozen weights drawn from seed 0 are not"),
     ):
-        onlybn.load(folder)
+        onlybn.load(folder, trust=True)
     (tmp_path / "mine.py").unlink()
     sys.modules.pop("mine")
-    with pytest.raises(UserError, match=r"^mine:Plain failed: ModuleNotFoundError: No module named 'mine'$"):
-        onlybn.load(folder)
+    with pytest.raises(
+        UserError,
+        match=r"^\S+run.json describes no network to draw here \('mine:Plain': there is no module mine",
+    ):
+        onlybn.load(folder, trust=True)
     told = json.loads((folder / "run.json").read_text())
     del told["own"]["size"]
     (folder / "run.json").write_text(json.dumps(told))
     with pytest.raises(UserError, match=r"run.json is damaged \(it tells no own.size\)"):
-        onlybn.load(folder)
+        onlybn.load(folder, trust=True)
 
 
 def test_a_family_of_one_depth_has_its_panel_by_width():

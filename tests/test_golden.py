@@ -51,7 +51,7 @@ class LaterTraining(Training):
 
 
 def test_a_training_key_added_later_is_specified_only_where_it_is_not_neutral(make_run, monkeypatch):
-    monkeypatch.setattr("onlybn.storage.Training", LaterTraining)
+    monkeypatch.setattr("onlybn.records.Training", LaterTraining)
     today = make_run()
     given = today.training.model_dump()
     neutral, changed = (

@@ -2,6 +2,7 @@
 
 import json
 import struct
+import sys
 import warnings
 from contextlib import suppress
 
@@ -16,6 +17,7 @@ import onlybn
 from onlybn import records, storage
 from onlybn.configuration import open_study
 from onlybn.errors import UserError
+from onlybn.files import write_json
 from onlybn.study import Study
 from onlybn.training import train
 
@@ -127,10 +129,14 @@ def whole(tmp_path_factory, few_digits):
     training = Training(epochs=1, batch_size=50, learning_rate=0.1, flip=False)
     run = Run("test", "digits", training, "resnet-8", "batchnorm", "kaiming-normal_gamma-uniform", 0)
     storage.save(folder, run, train(run, few_digits), few_digits, {"precision": "float32", "processes": 1})
+    # As an earlier version wrote it: with its seal any change is refused before anything else is looked at.
+    record = records.read_record(folder)
+    del record["files"], record["seal"]
+    write_json(folder / "run.json", record)
     return folder, {name: (folder / name).read_bytes() for name in records.FILES}
 
 
-def loaded(whole, **changes):
+def loaded(whole, trust=False, **changes):
     """Load the run with some of its files changed: a network, or one clear error."""
     folder, files = whole
     for name, content in files.items():
@@ -138,7 +144,7 @@ def loaded(whole, **changes):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            return onlybn.load(folder)
+            return onlybn.load(folder, trust=trust)
         except UserError as error:
             assert "\n" not in str(error)
             return None
@@ -169,3 +175,50 @@ def test_a_record_with_anything_anywhere_is_a_network_or_an_error(whole, data, v
     record = json.loads(whole[1]["run.json"])
     place = data.draw(st.sampled_from(list(places(record))))
     loaded(whole, run=json.dumps(put(record, place, value)).encode())
+
+
+NAMES = ["resnet-9", "wrn-14-9999", "..", "../../x", "os:system", "..x:y", "a:b\nc", "a_b_c", "random-99999"]
+NUMBERS = [-1, 0, True, 10**12, 10**30]
+OWN = [None, {}, {"sources": 3}, {"sources": [3], "size": 8}, {"sources": [], "size": 8}]
+forged = st.fixed_dictionaries(
+    {"own": st.sampled_from([{"family": "f", "depth": 1, "width": 1} | (own or {}) for own in OWN])},
+    optional={
+        **dict.fromkeys(("architecture", "regime", "variant"), st.sampled_from(NAMES)),
+        **dict.fromkeys(("channels", "classes", "seed"), st.sampled_from(NUMBERS)),
+        "dataset": st.sampled_from(["x:y", "imagenet"]),
+    },
+)
+
+
+@given(changes=forged, trust=st.booleans())
+@settings(max_examples=120)
+def test_a_record_that_is_forged_to_its_digest_is_a_network_or_an_error(whole, changes, trust):
+    record = json.loads(whole[1]["run.json"]) | changes
+    record["digest"] = storage.run_of(record).digest
+    loaded(whole, trust, run=json.dumps(record).encode())
+
+
+def test_nothing_runs_because_a_record_names_it_unless_it_is_trusted(whole, tmp_path):
+    (tmp_path / "evil.py").write_text(
+        f"import pathlib\npathlib.Path({str(tmp_path / 'ran')!r}).touch()\ndef network(**images): ...\n"
+    )
+    source = {"module": "evil", "folder": str(tmp_path), "sha256": "0"}
+    record = json.loads(whole[1]["run.json"])
+    record["own"] = {"sources": [source], "size": 8, "family": "f", "depth": 1, "width": 1}
+    before = [*sys.path]
+    assert loaded(whole, run=json.dumps(record).encode())  # which names nothing of that folder
+    record["architecture"] = "evil:network"
+    record["digest"] = storage.run_of(record).digest
+    refused = (
+        rf"^{whole[0] / 'run.json'} names code that is not part of this package \('evil:network'\), and"
+        r" loading runs it; onlybn.load\(folder, trust=True\) does so, for a run whose author you trust$"
+    )
+    (whole[0] / "run.json").write_text(json.dumps(record))
+    with pytest.raises(UserError, match=refused):
+        onlybn.load(whole[0])
+    assert sys.path == before
+    assert not (tmp_path / "ran").exists()
+    with pytest.warns(UserWarning, match="the file of evil has changed since"), pytest.raises(UserError):
+        onlybn.load(whole[0], trust=True)
+    assert (tmp_path / "ran").exists()
+    sys.path[:] = before

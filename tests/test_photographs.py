@@ -14,7 +14,7 @@ from PIL import Image
 from torchvision.transforms import v2
 
 from onlybn import datasets
-from onlybn.datasets import DATASETS
+from onlybn.datasets import DATASETS, image_folder
 from onlybn.datasets.photographs import AREA, RATIO, centre_crop, random_crop
 from onlybn.datasets.prepare import prepare
 from onlybn.distributed import Group
@@ -213,6 +213,22 @@ def truncate(path):
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
 
 
+def cut_behind_the_thumbnail(path):
+    """A photograph whose Exif data hold a whole small JPEG, and behind them nothing."""
+    thumbnail = path.read_bytes()
+    exif = b"Exif\0\0" + thumbnail
+    path.write_bytes(b"\xff\xd8\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif + thumbnail[2:])
+    whole = Image.open(path)
+    whole.load()
+    path.write_bytes(path.read_bytes()[: 6 + len(exif)])
+
+
+def lose_the_tables(path):
+    """Keep the start and the scan alone, which ends as it should."""
+    content = path.read_bytes()
+    path.write_bytes(content[:2] + content[content.rfind(b"\xff\xda") :])
+
+
 def remove(folder):
     for path in folder.iterdir():
         path.unlink()
@@ -247,6 +263,14 @@ DAMAGES = {
     "cut short": (
         lambda t: truncate(t / "tree/train/n02102040/n02102040_0.JPEG"),
         "1 of 10 files are not whole images: .*n02102040_0.JPEG$",
+    ),
+    "cut behind its thumbnail": (
+        lambda t: cut_behind_the_thumbnail(t / "tree/train/n02102040/n02102040_0.JPEG"),
+        "1 of 10 files are not whole images: .*n02102040_0.JPEG$",
+    ),
+    "without tables": (
+        lambda t: lose_the_tables(t / "tree/val/n02102040/n02102040_0.JPEG"),
+        "1 of 4 files are not whole images: .*n02102040_0.JPEG$",
     ),
     "empty": (
         lambda t: (t / "tree/val/n02102040/n02102040_0.JPEG").write_bytes(b""),
@@ -300,11 +324,11 @@ def test_a_photograph_damaged_after_it_was_prepared_ends_in_one_sentence(prepare
     assert "\n" not in str(raised.value)
 
 
-def test_damage_inside_the_scan_is_found_when_it_is_decoded(tree):
-    path = tree / "tree/train/n01440764/n01440764_0.JPEG"
-    content = path.read_bytes()
-    path.write_bytes(content[:2] + content[content.rfind(b"\xff\xda") :])  # no tables, but whole to a look
-    prepare("tree", tree, tree / "results" / "tree")
+def test_what_was_prepared_without_decoding_it_is_one_sentence_when_it_is_decoded(tree, monkeypatch):
+    lose_the_tables(tree / "tree/train/n01440764/n01440764_0.JPEG")
+    with monkeypatch.context() as older:
+        older.setattr(image_folder, "decode", lambda content: None)
+        prepare("tree", tree, tree / "results" / "tree")
     images = datasets.read(tree / "results/tree", torch.device("cpu"), data_dir=tree)
     with pytest.raises(UserError, match=r"n01440764_0.JPEG is not a whole image"):
         epoch(images)

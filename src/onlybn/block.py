@@ -97,6 +97,8 @@ def train_block(
             else:
                 left.append((run, place))
             sources[folder] = source or place
+        if left:
+            datasets.check_loader(dataset, data_dir, print, terminal.say)
         targets = take_devices(device, processes) if left else []
         # Small images do not fill a GPU alone; on the CPU each run ends sooner alone, and is then safe.
         small = not datasets.known(runs[0].dataset).photographs

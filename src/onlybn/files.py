@@ -3,9 +3,12 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+import shlex
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import pyarrow as pa
@@ -68,3 +71,21 @@ def sha256(path: Path) -> str:
     """Return a file's SHA-256 in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def refuse_future(paths: Iterable[Path], folder: Path) -> None:
+    """Raise UserError if a file is stamped more than 5 s in the future, by the clock of the folder's disk.
+
+    Snakemake fails every job that reads such a file, once it is done: its outputs would be older.
+    """
+    with TemporaryFile(dir=folder) as probe:
+        now = os.fstat(probe.fileno()).st_mtime
+    stamps = {path: path.stat().st_mtime for path in paths if path.exists()}
+    if late := {path: stamp for path, stamp in stamps.items() if stamp > now + 5}:
+        first, stamp = next(iter(late.items()))
+        others = f" and {len(late) - 1:,} more" if len(late) > 1 else ""
+        raise UserError(
+            f"{first}{others}: stamped in the future ({datetime.fromtimestamp(stamp):%Y-%m-%d %H:%M:%S}), and"
+            " nothing made from it could be newer; if this machine's clock is right, give such files the"
+            f" current time: find {shlex.quote(str(folder))} -newermt now -exec touch {{}} +"
+        )

@@ -11,7 +11,7 @@ import re
 import symtable
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from difflib import get_close_matches
 from importlib.machinery import ModuleSpec, PathFinder
@@ -23,6 +23,8 @@ from onlybn.errors import UserError, choose_from
 from onlybn.files import sha256
 
 _WORD = r"[A-Za-z_][A-Za-z0-9_]*"
+# What `source` tells of a module.
+SOURCE = ("module", "folder", "sha256")
 _NAME = rf"{_WORD}(\.{_WORD})*:{_WORD}"
 
 
@@ -78,10 +80,16 @@ def check(kind: str, name: str) -> None:
         )
 
 
+# What the modules' files were when this process imported them; one may be edited, or go, while it runs.
+_imported: dict[str, dict[str, str]] = {}
+
+
 def call(name: str, *arguments: Any, **keywords: Any) -> Any:
     """Import the module and call the function; whatever they raise is told in one UserError."""
     module, function = name.split(":")
     with blaming(name):
+        if module not in sys.modules and (spec := _find(module)) and spec.has_location:
+            _imported[module] = _source(module)
         return getattr(importlib.import_module(module), function)(*arguments, **keywords)
 
 
@@ -102,22 +110,43 @@ def blaming(name: str) -> Iterator[None]:
 
 
 def source(name: str) -> dict[str, str]:
-    """Return the folder that a name's module is imported from, and the SHA-256 of its file."""
+    """Return the folder that a name's module is imported from, and the SHA-256 of its file.
+
+    Of a module that this process has called, it is what was imported, whatever the file is by now.
+    """
     module = name.split(":")[0]
+    return _imported[module] if module in _imported and module in sys.modules else _source(module)
+
+
+def _source(module: str) -> dict[str, str]:
     top, spec = _find(module.split(".")[0]), _find(module)
     inside = top.submodule_search_locations
     folder = Path(inside[0] if inside else top.origin).resolve().parent
-    return {"module": module, "folder": str(folder), "sha256": sha256(Path(spec.origin))}
+    return dict(zip(SOURCE, (module, str(folder), sha256(Path(spec.origin))), strict=True))
+
+
+def since(told: Mapping[str, str]) -> str:
+    """Say what a module that `source` told of is by now; runs nothing of it.
+
+    `same`: its file is as it was, wherever it lies; `edited`: it is not; `other`: another folder has a
+    module of that name, with another file; `gone`: there is none.
+    """
+    spec = _find(told["module"])
+    if spec is None or not spec.has_location:
+        return "gone"
+    now = _source(told["module"])
+    if now["sha256"] == told["sha256"]:
+        return "same"
+    return "edited" if now["folder"] == told["folder"] else "other"
 
 
 def find_again(sources: list[dict[str, str]]) -> Iterator[str]:
-    """Let this process import what `source` told of, and yield the files that have changed since."""
+    """Let this process import what `source` told of, and yield the modules whose files are others by now."""
     for told in sources:
-        if _find(told["module"]) is None:
+        if since(told) == "gone":
             import_from(told["folder"])
-        spec = _find(told["module"])
-        if spec and spec.has_location and sha256(Path(spec.origin)) != told["sha256"]:
-            yield spec.origin
+        if since(told) in ("edited", "other"):
+            yield told["module"]
 
 
 def _find(module: str) -> ModuleSpec | None:

@@ -8,7 +8,7 @@ import hashlib
 import json
 import shutil
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from onlybn import own
-from onlybn.errors import UserError
+from onlybn import models, own, regimes, variants
+from onlybn.errors import UserError, choose_from
 from onlybn.files import sha256, write_json, write_table, written_whole
 from onlybn.machine import commit, machine, versions
 from onlybn.records import RECORD, WRITTEN, check_files, described, read_record, run_of, sealed
@@ -107,26 +107,28 @@ def clear_work(work: Path, runs: Path) -> None:
                     above = above.parent
 
 
-def load(folder: str | Path) -> "Network":
+def load(folder: str | Path, *, trust: bool = False) -> "Network":
     """Give back a finished run's trained network, on the CPU and in evaluation mode.
+
+    Only with `trust` is a custom architecture or regime imported, and so run, from where `run.json` says;
+    without it such a run raises UserError. A changed file warns.
 
     Frozen weights are drawn again from the seed. If they are not the ones trained with, bit for bit, this
     warns when every tensor's sum agrees to 1e-5 (another processor or library may round a draw
     differently) and otherwise raises UserError; so it does for a folder that holds no whole run, or the
     state of another.
     """
-    from onlybn.training import draw, frozen, learned
+    from onlybn.training import frozen, learned
 
     folder = Path(folder)
     record = read_record(folder)
     run = _recorded_run(folder, record)
     check_files(folder, record, ["state.safetensors"])
     state, facts = _read_state(folder)
-    its_own = record.get("own", {"sources": [], "size": None})
-    for changed in own.find_again(its_own["sources"]):
-        warnings.warn(f"{changed} has changed since {folder} was trained", stacklevel=2)
-    size = its_own["size"]
-    network, _ = draw(run, channels=record["channels"], classes=record["classes"], size=size)
+    if names := [name for name in (run.architecture, run.regime) if own.is_own(name)]:
+        for changed in _find_code_again(folder, record, names, trust):
+            warnings.warn(f"the file of {changed} has changed since {folder} was trained", stacklevel=2)
+    network = _drawn(folder, record, run, record["own"]["size"] if names else None)
     path = folder / "state.safetensors"
     wanted = learned(network)
     if (facts["digest"], facts["seed"]) != (run.digest, run.seed) or {
@@ -145,7 +147,7 @@ def load(folder: str | Path) -> "Network":
         near = len(sums) == len(drawn["sums"]) and all(
             abs(a - b) <= 1e-5 * s for a, b, s in zip(sums, drawn["sums"], scale, strict=True)
         )
-        machines = f"trained on {record['machine']}, loaded on {machine()}"
+        machines = f"trained on {record.get('machine')}, loaded on {machine()}"
         if not near:
             raise UserError(
                 f"{folder}: the frozen weights drawn from seed {run.seed} are not those of training"
@@ -174,6 +176,42 @@ def _recorded_run(folder: Path, record: Mapping[str, Any]) -> Run:
     if not right:
         raise UserError(f"{path} was altered: its specification is not that of its digest")
     return run
+
+
+def _find_code_again(
+    folder: Path, record: Mapping[str, Any], names: Sequence[str], trust: bool
+) -> Iterator[str]:
+    """Let this process import the custom code that a record names; yield its modules that have changed."""
+    path = folder / "run.json"
+    if not trust:
+        raise UserError(
+            f"{path} names code that is not part of this package ({', '.join(map(repr, names))}), and loading"
+            " runs it; onlybn.load(folder, trust=True) does so, for a run whose author you trust"
+        )
+    sources, size = record["own"]["sources"], record["own"]["size"]
+    right = isinstance(sources, list) and type(size) is int and size > 0
+    if not right or not all(
+        isinstance(told, dict) and all(isinstance(told.get(key), str) for key in own.SOURCE)
+        for told in sources
+    ):
+        raise UserError(f"{path} is damaged (own); delete {folder} to train the run again")
+    yield from own.find_again(sources)
+
+
+def _drawn(folder: Path, record: Mapping[str, Any], run: Run, size: int | None) -> "Network":
+    """Return the network of a recorded run as training found it."""
+    from onlybn.training import draw
+
+    try:
+        models.check(run.architecture)
+        regimes.check(run.regime)
+        if run.variant not in variants.NAMES:
+            raise ValueError(choose_from("variant", run.variant, variants.NAMES))
+        return draw(run, channels=record["channels"], classes=record["classes"], size=size)[0]
+    # What torch and NumPy raise for numbers that no tensor, or no memory, has room for.
+    except (ValueError, TypeError, RuntimeError, MemoryError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{folder / 'run.json'} describes no network to draw here ({reason})") from error
 
 
 def _read_state(folder: Path) -> tuple[dict[str, "torch.Tensor"], dict[str, Any]]:

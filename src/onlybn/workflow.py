@@ -13,6 +13,7 @@ from onlybn import datasets, demands, figures, jobs, own, storage, tables
 from onlybn.analyses import ANALYSES
 from onlybn.configuration import open_study
 from onlybn.errors import UserError, choose_from
+from onlybn.files import refuse_future
 from onlybn.records import FILES
 from onlybn.report import PLACES, title
 from onlybn.strict_yaml import read_yaml
@@ -364,6 +365,9 @@ class Workflow:
                 " --config results_dir=…",
                 patience=1,  # `make status` looks at the lock for a moment
             )
+            images = [Path(file) for file in self.dataset_files()]
+            datasets.check_loader(images[0].parent, Path(self.study.data_dir))
+            refuse_future(images, self.results)
             if not local and self.study.device == "auto":
                 raise UserError(
                     "config: device: auto is for jobs that run here; on a cluster, say what its jobs take:"
@@ -427,9 +431,12 @@ def open_snakefile(snakemake: Any, config: Mapping[str, Any]) -> Workflow:
             read_yaml(Path(file))  # Snakemake has read it, and refuses nothing that may be read in two ways
         if snakemake.modifier.modify_path("results") != "results":
             raise UserError(
-                "module: prefix and replace_prefix are not supported, since jobs find a study's other files by"
-                " their paths; give results_dir in the module's config instead"
+                "module: prefix and replace_prefix are not supported, since jobs find a study's other files"
+                " by their paths; give results_dir in the module's config instead"
             )
     except UserError as error:
         sys.exit(error.shown())
-    return open_workflow(config, Path(str(snakemake.current_basedir.get_path_or_uri(secret_free=True))) / "workflow" / "studies")
+    return open_workflow(
+        config,
+        Path(str(snakemake.current_basedir.get_path_or_uri(secret_free=True))) / "workflow" / "studies",
+    )

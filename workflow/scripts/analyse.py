@@ -2,7 +2,7 @@ from pathlib import Path
 
 from onlybn.jobs import job
 
-with job(Path(snakemake.log[0])):
+with job(Path(snakemake.log[0])) as terminal:
     from onlybn.analyses.measure import measure
     from onlybn.workflow import open_workflow
 
@@ -18,4 +18,5 @@ with job(Path(snakemake.log[0])):
         device=workflow.study.device,
         threads=max(1, snakemake.threads - workflow.workers),
         workers=workflow.workers,
+        terminal=terminal,
     )

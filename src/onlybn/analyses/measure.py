@@ -7,7 +7,7 @@ import torch
 
 from onlybn import datasets, storage
 from onlybn.devices import take_devices
-from onlybn.jobs import keep_freed_memory
+from onlybn.jobs import Terminal, keep_freed_memory
 from onlybn.records import expect, write_measured
 from onlybn.schemas import SCHEMAS
 from onlybn.study import Run
@@ -24,21 +24,24 @@ def measure(
     device: str,
     threads: int,
     workers: int,
+    terminal: Terminal,
 ) -> None:
     """Write an analysis of the run in `folder` to `target`; an empty table if the run diverged.
 
     The network is tested in the precision that it was trained in. Raises UserError if the folder holds
-    another run, or a damaged one, or one that was trained on other data than `dataset` holds.
+    another run, or a damaged one, or one that was trained on other data than `dataset` holds, or if others
+    prepared that.
     """
     torch.set_num_threads(threads)
     keep_freed_memory()
     (place,) = take_devices(device)
+    datasets.check_loader(dataset, data_dir, print, terminal.say)
     images = datasets.read(dataset, place, data_dir=data_dir, workers=workers)
     record = expect(folder, run, images.checksum)
     table = SCHEMAS[analysis].empty_table()
     if record["status"] == "finished":
         table = getattr(import_module(f"onlybn.analyses.{analysis}"), analysis)(
-            storage.load(folder).to(place, memory_format=torch.channels_last),
+            storage.load(folder, trust=True).to(place, memory_format=torch.channels_last),
             images,
             precision=getattr(torch, record["computed"]["precision"]),
         )

@@ -1,6 +1,8 @@
 """Datasets by name. What is known of them is so without torch; preparing and reading imports more."""
 
 import json
+import os
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -85,6 +87,56 @@ def prepared(name: str, folder: Path) -> Dataset:
     return replace(known(name), **found | {"examples": tuple(found["examples"][split] for split in SPLITS)})
 
 
+def loader(name: str, folder: Path, data_dir: Path) -> dict[str, str]:
+    """Return which code of the user's own prepares the named dataset into `folder`, and from what."""
+    return own.source(name) | {"data_dir": str(data_dir.resolve()), "prepared_in": str(folder.resolve())}
+
+
+def check_loader(folder: Path, data_dir: Path, *say: Callable[[str], None]) -> None:
+    """Raise UserError if other code, or another `data_dir`, gave the images that lie in `folder`.
+
+    Only a dataset of the user's own is known by its name alone; what others read is checked by its content.
+    Code that was edited in its place is none other, and neither is a copy of it, but each `say` is called
+    with a line about it. Nothing of the user's code runs. Preparations of older versions tell no code.
+    """
+    name = own.from_path(folder.name)
+    if not own.is_own(name) or not (folder / "dataset.json").exists():
+        return
+    told = _read_json(folder, (), optional=("loader",))["loader"]
+    if told is None:
+        return
+    now = loader(name, folder, data_dir)
+    if not isinstance(told, dict) or not all(isinstance(told.get(key), str) for key in now):
+        raise UserError(f"{folder} is damaged (dataset.json: loader); delete it to prepare it again")
+
+    def at_one_place(key: str) -> bool:
+        # A project that was moved as a whole has its code and data where they were, seen from its results.
+        return told[key] == now[key] or (
+            os.path.relpath(told[key], told["prepared_in"]) == os.path.relpath(now[key], now["prepared_in"])
+        )
+
+    otherwise = f"set another results_dir, rename the function, or delete {folder} to prepare it again"
+    same_code, same_place = told["sha256"] == now["sha256"], at_one_place("folder")
+    if not same_code and not same_place:
+        raise UserError(
+            f"{folder} holds what {name} in {told['folder']} prepared, and {name} in {now['folder']} is other"
+            f" code; {otherwise}"
+        )
+    if not at_one_place("data_dir"):
+        raise UserError(
+            f"{folder} holds what {name} prepared from data_dir {told['data_dir']}, and data_dir is now"
+            f" {now['data_dir']}; {otherwise}"
+        )
+    line = None
+    if not same_code:
+        line = f"the file of {name} has changed since it prepared {folder}, which is used as it is; to"
+        line += " prepare it again, delete it"
+    elif not same_place:
+        line = f"{folder} was prepared by {name} in {told['folder']}, of which this study has a copy"
+    for tell in say if line else ():
+        tell(line)
+
+
 def read(folder: Path, device: "torch.device", *, data_dir: Path, workers: int = 0) -> "Images":
     """Read what the prepare stage wrote into `folder`, for training on `device`.
 
@@ -105,12 +157,12 @@ def read_facts(folder: Path) -> dict[str, Any]:
     return _read_json(folder, ("classes", "mean", "std", "checksum"))
 
 
-def _read_json(folder: Path, names: tuple[str, ...]) -> dict[str, Any]:
+def _read_json(folder: Path, names: tuple[str, ...], optional: tuple[str, ...] = ()) -> dict[str, Any]:
     path = folder / "dataset.json"
     try:
         facts = json.loads(path.read_text(encoding="utf-8"))
-        return {name: facts[name] for name in names}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        return {name: facts[name] for name in names} | {name: facts.get(name) for name in optional}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(
             f"{folder} is damaged ({path.name}: {error}); delete it to prepare it again"
         ) from None

@@ -29,8 +29,9 @@ INDEX = pa.schema(
 def index(name: str, data_dir: Path) -> tuple[dict[str, pa.Table], list[str]]:
     """Return the index of each split of the named dataset, a row per file, and its classes by label.
 
-    `path` is relative to the dataset's folder. Every file is read once, for its checksum, and looked at
-    without decoding it. Raises UserError naming what is missing, too much, or not a whole image.
+    `path` is relative to the dataset's folder. Every file is read once, for its checksum, and decoded as in
+    training, which costs what one epoch's decoding does: no look at markers alone tells a whole image.
+    Raises UserError naming what is missing, too much, or not a whole image.
     """
     dataset = DATASETS[name]
     folder = data_dir / dataset.source
@@ -92,17 +93,15 @@ def _look(path: Path) -> tuple[int, bytes] | None:
     """Return a file's size and SHA-256, or None if it is not a whole image."""
     try:
         content = path.read_bytes()
-        if not _ends(content):
-            Image.open(io.BytesIO(content)).load()
+        decode(content)
     except UNREADABLE:
         return None
     return len(content), hashlib.sha256(content).digest()
 
 
-def _ends(content: bytes) -> bool:
-    """Say whether this is a JPEG whose last scan ends as it should; what is not is decoded to be sure."""
-    start = content.rfind(b"\xff\xda")
-    return content[:2] == b"\xff\xd8" and 0 < start < content.rfind(b"\xff\xd9")
+def decode(content: bytes) -> Image.Image:
+    """Return the image of a file's content, in RGB; raise one of `UNREADABLE` if it is not a whole image."""
+    return Image.open(io.BytesIO(content)).convert("RGB")
 
 
 def _some(names: Sequence[str]) -> str:

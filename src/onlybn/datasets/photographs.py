@@ -5,7 +5,6 @@ centre, after the shorter side was resized. Both resize bilinearly with antialia
 """
 
 import hashlib
-import io
 import math
 import os
 import signal
@@ -24,7 +23,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from onlybn.datasets import DATASETS, SPLITS, read_facts
-from onlybn.datasets.image_folder import INDEX, UNREADABLE, digest
+from onlybn.datasets.image_folder import INDEX, UNREADABLE, decode, digest
 from onlybn.datasets.images import Images
 from onlybn.distributed import ALONE, Group
 from onlybn.errors import UserError
@@ -59,7 +58,7 @@ class Split:
         if hashlib.sha256(content).digest() != self.checksums[example].as_py():
             raise UserError(f"{path} was altered since it was prepared; mend it, or prepare all again")
         try:
-            return Image.open(io.BytesIO(content)).convert("RGB")
+            return decode(content)
         except UNREADABLE as error:
             raise UserError(f"{path} is not a whole image ({error})") from None
 

@@ -10,7 +10,7 @@ import numpy as np
 from safetensors.numpy import save
 
 from onlybn import own
-from onlybn.datasets import DATASETS, SPLITS, Dataset, image_folder, known
+from onlybn.datasets import DATASETS, SPLITS, Dataset, image_folder, known, loader
 from onlybn.errors import UserError
 from onlybn.files import write_json, write_table, written_whole
 
@@ -34,9 +34,10 @@ def _prepare_small(name: str, data_dir: Path, folder: Path) -> tuple[Dataset, di
     """Write each split's `images`, uint8 (examples, height, width, channels), and `labels`, int64."""
     found = {}
     if own.is_own(name):
+        found["loader"] = loader(name, folder, data_dir)
         splits = _own_splits(name, own.call(name, data_dir))
         dataset = _look(name, splits)
-        found = {"channels": dataset.channels, "size": dataset.size}
+        found |= {"channels": dataset.channels, "size": dataset.size}
     else:
         dataset = DATASETS[name]
         module, function = dataset.source.split(":")
@@ -137,8 +138,12 @@ def _check(
         )
     if labels.shape != (examples,):
         raise UserError(f"{name}: there are {labels.size} {split} labels for {examples} images")
-    if set(np.unique(labels)) != set(range(dataset.classes)):
+    there = np.unique(labels)
+    # By their number first: of labels such as identifiers of photographs, a set of all would fill the memory.
+    if len(there) != dataset.classes or there.tolist() != list(range(dataset.classes)):
         raise UserError(
-            f"{name}: the {split} labels run from {labels.min()} to {labels.max()}"
-            f" in {len(np.unique(labels))} classes, expected every class from 0 to {dataset.classes - 1}"
+            f"{name}: the {split} labels run from {there[0]} to {there[-1]} in {len(there)} classes,"
+            f" expected every class from 0 to {dataset.classes - 1}"
         )
+    if len(there) < 2:
+        raise UserError(f"{name}: all {split} images are of one class, expected at least two classes")
