@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from conftest import Silent
 
-from onlybn import block, records, storage
+from onlybn import block, jobs, records, storage
 from onlybn.jobs import lock
 
 
@@ -91,7 +91,7 @@ def test_files_of_two_runs_are_never_taken_for_one(job, tmp_path):
 
 
 def test_a_second_job_on_a_run_waits_for_the_first_and_says_so(job, tmp_path, monkeypatch):
-    monkeypatch.setattr(block, "PATIENCE", 0.1)
+    monkeypatch.setattr(jobs, "PATIENCE", 0.1)
     held = tmp_path / "work" / "seed-1" / ".lock"
     code = (
         "import sys; from pathlib import Path; from onlybn.jobs import lock;"

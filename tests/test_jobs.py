@@ -1,10 +1,14 @@
 """What surrounds a job's work."""
 
+import fcntl
 import os
 import subprocess
 import sys
 
-from onlybn.jobs import Terminal, last_lines
+import pytest
+
+from onlybn.errors import UserError
+from onlybn.jobs import Terminal, last_lines, lock
 
 
 def test_the_reason_is_the_last_line_of_a_failed_jobs_own_log_here_and_on_a_cluster(tmp_path):
@@ -38,3 +42,20 @@ def test_a_terminal_that_is_gone_stops_nothing():
     os.close(reading)
     Terminal(writing).say("not heard")
     os.close(writing)
+
+
+def test_a_lock_on_a_file_that_was_deleted_meanwhile_is_none(tmp_path, monkeypatch):
+    path, flock, taken = tmp_path / ".lock", fcntl.flock, []
+
+    def deleted_before(descriptor, operation):
+        if not taken:
+            path.unlink()
+        taken.append(descriptor)
+        flock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", deleted_before)
+    held = lock(path, "taken")
+    assert len(taken) == 2
+    with pytest.raises(UserError, match="^taken$"):
+        lock(path, "taken")
+    os.close(held)

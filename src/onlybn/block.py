@@ -1,7 +1,6 @@
 """One training job: the runs of a block of seeds, those that are finished already skipped."""
 
 import json
-import math
 import os
 import shutil
 import sys
@@ -19,7 +18,16 @@ from onlybn.datasets.images import Images
 from onlybn.devices import choose_precision, name_of, name_of_precision, take_devices
 from onlybn.distributed import ALONE, Group, join, launch
 from onlybn.errors import UserError
-from onlybn.jobs import PATIENCE, Terminal, die_with_parent, duration, keep_freed_memory, lock, stoppable
+from onlybn.jobs import (
+    PATIENCE,
+    Terminal,
+    die_with_parent,
+    duration,
+    keep_freed_memory,
+    lock,
+    stoppable,
+    wait_for_lock,
+)
 from onlybn.study import Run
 from onlybn.training import Observer, Progress, train_replicates
 
@@ -87,7 +95,8 @@ def train_block(
     data = datasets.read_facts(dataset)["checksum"]
     with ExitStack() as held:
         for run, place in zip(runs, waiting, strict=True):
-            held.callback(os.close, _hold(place / ".lock", run, terminal))
+            told = f"{run}: another job trains it; this one waits for its end"
+            held.callback(os.close, wait_for_lock(place / ".lock", told, terminal))
         left, sources = [], {}
         for run, place, folder in zip(runs, waiting, folders, strict=True):
             kept = sorted((replaced / place.name).glob("*"))
@@ -128,17 +137,6 @@ def train_block(
         size = sum(map(records.size_of, places)) / 1e6
         told = ", ".join(map(str, places))
         terminal.say(f"{runs[0].study}: what new runs replace is kept ({size:,.1f} MB): {told}")
-
-
-def _hold(path: Path, run: Run, terminal: Terminal) -> int:
-    """Take a run's lock, however long another job holds it; return its descriptor."""
-    told = f"{run}: another job trains it; this one waits for its end"
-    try:
-        return lock(path, told, patience=PATIENCE)
-    except UserError:
-        print(told, flush=True)
-        terminal.say(told)
-        return lock(path, told, patience=math.inf)
 
 
 def _set_up(threads: int, deterministic: bool) -> None:

@@ -2,6 +2,7 @@
 
 import ctypes
 import fcntl
+import math
 import os
 import signal
 import sys
@@ -146,6 +147,18 @@ def lock(path: Path, refusal: str, *, patience: float = 0.0) -> int:
     return descriptor
 
 
+def wait_for_lock(path: Path, told: str, terminal: "Terminal") -> int:
+    """Take the lock file at `path`, however long another process holds it, which `told` then says."""
+    try:
+        return lock(path, told, patience=PATIENCE)
+    except UserError as error:
+        if str(error) != told:
+            raise
+    print(told, flush=True)
+    terminal.say(told)
+    return lock(path, told, patience=math.inf)
+
+
 def is_locked(path: Path) -> bool:
     """Say whether a process holds the lock file at `path`."""
     with suppress(FileNotFoundError), path.open() as file:
@@ -180,21 +193,28 @@ def claim(names: Sequence[str], count: int, folder: Path, kind: str) -> list[int
 
 
 def _try_lock(path: Path) -> int | None:
-    """Take the lock file at `path` and return its descriptor, or None if another process holds it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    """Take the lock file at `path` and return its descriptor, or None if another process holds it.
+
+    A lock on a file that was deleted or replaced meanwhile locks nobody out: then it is taken anew.
+    """
+    while True:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(descriptor), path.stat()):
+                    return descriptor
+        except BlockingIOError:
+            os.close(descriptor)
+            return None
+        except OSError as error:
+            os.close(descriptor)
+            raise UserError(
+                f"{path.parent} is on a file system without locks (flock: {error.strerror}), so that two jobs"
+                " could write the same run; choose a folder on another one with --config results_dir=…"
+            ) from error
         os.close(descriptor)
-        return None
-    except OSError as error:
-        os.close(descriptor)
-        raise UserError(
-            f"{path.parent} is on a file system without locks (flock: {error.strerror}), so that two jobs"
-            " could write the same run; choose a folder on another one with --config results_dir=…"
-        ) from error
-    return descriptor
 
 
 def last_lines(snakemake_log: Path) -> list[str]:

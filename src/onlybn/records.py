@@ -137,6 +137,9 @@ def find(folder: Path, run: Run, data: str | None = None) -> Found:
     ]
     if not differ and record["digest"] != run.digest:
         differ = [f"digest {record['digest']}, not {run.digest}"]
+    for told in record.get("own", {}).get("sources", []):
+        if own.since(told) == "other":
+            differ.append(f"{told['module']} of {told['folder']}, which is other code")
     if data is not None and record["dataset_checksum"] != data:
         differ.append("other images of the dataset's name")
     if differ:

@@ -6,6 +6,7 @@ is written last, with the SHA-256 of the others, and so marks a run as finished.
 
 import hashlib
 import json
+import os
 import shutil
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,6 +20,7 @@ import pyarrow as pa
 from onlybn import models, own, regimes, variants
 from onlybn.errors import UserError, choose_from
 from onlybn.files import sha256, write_json, write_table, written_whole
+from onlybn.jobs import lock
 from onlybn.machine import commit, machine, versions
 from onlybn.records import RECORD, WRITTEN, check_files, described, read_record, run_of, sealed
 from onlybn.schemas import SCHEMAS
@@ -94,17 +96,34 @@ def _own_facts(run: Run, network: "Network", size: int) -> dict[str, Any]:
 
 
 def clear_work(work: Path, runs: Path) -> None:
-    """Take away what waits in `work` of runs that are whole in `runs`, which has the same folders."""
+    """Take away what waits in `work` of runs that are whole in `runs`, which has the same folders.
+
+    What a job holds locked is left. A folder is renamed before its files go, its lock with it, so that a job
+    that comes meanwhile makes a folder and a lock of its own.
+    """
     for place in sorted(work.rglob("seed-*")):
-        record, waits = runs / place.relative_to(work) / RECORD, place / RECORD
-        with suppress(OSError):
-            published = not waits.exists() or waits.read_bytes() == record.read_bytes()
-            if published and record.exists() and not any(place.glob("*checkpoint*")):
-                shutil.rmtree(place)
-                above = place.parent
-                while above != work.parent:
-                    above.rmdir()  # which raises OSError where something is left
-                    above = above.parent
+        gone = place.with_name(f".{place.name}.gone")
+        with suppress(OSError, UserError):
+            held = lock(place / ".lock", f"a job trains in {place}")
+            try:
+                if not _waits(place, runs / place.relative_to(work)):
+                    shutil.rmtree(gone, ignore_errors=True)
+                    place.rename(gone)
+                    shutil.rmtree(gone)
+            finally:
+                os.close(held)
+            above = place.parent
+            while above != work.parent:
+                above.rmdir()  # which raises OSError where something is left
+                above = above.parent
+
+
+def _waits(place: Path, folder: Path) -> bool:
+    """Say whether a work folder holds a checkpoint, or a run that is not in its own folder yet."""
+    if any(place.glob("*checkpoint*")) or not (folder / RECORD).exists():
+        return True
+    record = place / RECORD
+    return record.exists() and record.read_bytes() != (folder / RECORD).read_bytes()
 
 
 def load(folder: str | Path, *, trust: bool = False) -> "Network":

@@ -367,7 +367,9 @@ class Workflow:
             )
             images = [Path(file) for file in self.dataset_files()]
             datasets.check_loader(images[0].parent, Path(self.study.data_dir))
-            refuse_future(images, self.results)
+            runs = {str(run): run for name in self.study.experiments for run in self.study.runs(name)}
+            made = [self.places(run)[0] / file for run in runs.values() for file in FILES]
+            refuse_future([*images, *made], self.results)
             if not local and self.study.device == "auto":
                 raise UserError(
                     "config: device: auto is for jobs that run here; on a cluster, say what its jobs take:"

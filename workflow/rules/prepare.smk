@@ -1,6 +1,7 @@
+# Other studies may read a dataset, or prepare it, at this moment: what is there stays.
 rule prepare:
     output:
-        STUDY.dataset_files("{dataset}"),
+        update(STUDY.dataset_files("{dataset}")),
     log:
         STUDY.dataset_log,
     localrule: True
