@@ -56,6 +56,6 @@ def test_a_lock_on_a_file_that_was_deleted_meanwhile_is_none(tmp_path, monkeypat
     monkeypatch.setattr(fcntl, "flock", deleted_before)
     held = lock(path, "taken")
     assert len(taken) == 2
-    with pytest.raises(UserError, match="^taken$"):
+    with pytest.raises(UserError, match=r"^taken$"):
         lock(path, "taken")
     os.close(held)

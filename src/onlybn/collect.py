@@ -21,7 +21,8 @@ from onlybn.study import Run
 def collect(experiment: str, table: str, runs: Mapping[Path, Run], data: str | None = None) -> pa.Table:
     """Stack `{table}.parquet` of the runs, by their folders, in order, behind the columns of each run.
 
-    The table `runs` is stacked from their `run.json`: a row per run of where it comes from.
+    The table `runs` is stacked from their `run.json`: a row per run of where it comes from, once all its
+    files are seen to be those of the record.
 
     A run whose table is empty, since it diverged, has one row of missing values, so that it is counted.
     The table tells, in its metadata, which runs it holds. Raises UserError if a folder holds another run, or
@@ -58,6 +59,10 @@ def collect(experiment: str, table: str, runs: Mapping[Path, Run], data: str | N
         }
         if own.is_own(record["dataset"]):  # of others it is known
             columns["classes"] = record["classes"]
+        # The table of runs is read for all of a run, so each study looks at every file once.
+        check_files(
+            folder, record, WRITTEN if table == "runs" else {f"{table}.parquet"}.intersection(WRITTEN)
+        )
         rows = _recorded(record, folder) if table == "runs" else _measured(table, folder, record)
         named = {name: _constant(value, rows.num_rows) for name, value in columns.items()}
         parts.append(pa.table({**named, **{name: rows[name] for name in rows.column_names}}))
@@ -90,7 +95,6 @@ def _recorded(record: Mapping[str, Any], folder: Path) -> pa.Table:
 def _measured(table: str, folder: Path, record: Mapping[str, Any]) -> pa.Table:
     path = folder / f"{table}.parquet"
     again = f"delete {path} to measure" if table in ANALYSES else f"delete {folder} to train"
-    check_files(folder, record, {path.name}.intersection(WRITTEN))
     try:
         rows = pq.read_table(path)
     except (OSError, pa.ArrowException) as error:
