@@ -4,7 +4,7 @@ CORES ?= all
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install reproduce report plan status test torture cluster load format docs lock
+.PHONY: help install reproduce report plan status test torture tamper cluster load format docs lock
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -44,6 +44,9 @@ test: install ## format and lint checks, the tests, and a tiny real workflow
 
 torture: install ## kill real training at random moments, and compare what comes out (KILLS=50)
 	$(BIN)/python tests/torture.py --kills $(or $(KILLS),50)
+
+tamper: install ## spoil files of finished runs at random, and see that nothing comes of it unsaid (STRIKES=20)
+	$(BIN)/python tests/tamper.py --strikes $(or $(STRIKES),20)
 
 cluster: install ## a real Slurm of one node, whose jobs, node and Snakemake are disturbed (Debian, root)
 	$(BIN)/python tests/cluster/run.py

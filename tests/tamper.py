@@ -5,10 +5,10 @@ python tests/tamper.py [--strikes 20] [--seed 0]
 Real training: digits, ResNet-8, two regimes, two seeds, with their analyses. Each strike spoils a copy of
 the study's results in one way: two runs' folders are swapped, or one is copied over another; a file is cut
 short, one bit of it is flipped, it is copied from another run, or one of its values is edited. Then the
-study is started again as a user would, without anything that Snakemake remembers, its collected tables (all
-that figures are made from) gone. A strike is `told` if that ends in one sentence, `mended` if every table and state comes out as
-it was before, `harmless` if the file says the same as before, and a silent difference otherwise. The last
-line counts strikes by kind, and silent differences.
+study is started again as a user would, without anything that Snakemake remembers and without its collected
+tables, which all figures are made from. A strike is `told` if that ends in one sentence, `mended` if every
+table and state comes out as it was before, `harmless` if the file says the same as before, and a silent
+difference otherwise. The last line counts strikes by kind, and silent differences.
 """
 
 import argparse

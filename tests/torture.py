@@ -4,13 +4,17 @@ python tests/torture.py [--kills 50] [--seed 0]
 
 Real training: digits, ResNet-14 and ResNet-32, `batchnorm` and `random-2`, two seeds. Each kill is a SIGKILL
 of one training job, of Snakemake alone (whose jobs live on), or of Snakemake and all its jobs; the same
-command is then started again. In the end every table and state file is compared with those of a study that
-nothing disturbed. The last line counts kills, resumes, epochs trained to their end twice, and differences.
+command is then started again. Between starts the study is now and then edited in place, to another learning
+rate or back, and what Snakemake remembers is now and then deleted; the last start is of the study as it was
+at first. In the end every table and state file is compared with those of a study that nothing disturbed. The
+last line counts kills, edits, resumes, and differences. (An epoch that is trained to its end twice without
+an edit between is counted too.)
 """
 
 import argparse
 import random
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -31,6 +35,7 @@ experiments:
 figures: {}
 tables: {accuracy: [killed]}
 """
+EDITED = STUDY.replace("learning_rate: 0.1", "learning_rate: 0.2")
 TARGET = ("accuracy", "--config", "seeds_per_job=2", "checkpoint_every=3")
 
 
@@ -88,11 +93,30 @@ def kill(snakemake: psutil.Process, rng: random.Random) -> str | None:
     return None
 
 
-def disturb(checkout: Checkout, kills: int, rng: random.Random, done: Counter[str]) -> Logs:
-    """Start the study again and again until it is complete, with up to that many kills; return its logs."""
-    logs = Logs(checkout.folder / "results")
+def edit(checkout: Checkout, rng: random.Random) -> int:
+    """Edit the study in place, or back, and delete what Snakemake remembers, each now and then."""
+    file = checkout.folder / "tiny.yaml"
+    before = file.read_text()
+    if rng.random() < 0.3:
+        file.write_text(STUDY if before == EDITED else EDITED)
+    if rng.random() < 0.3:
+        shutil.rmtree(checkout.folder / ".snakemake", ignore_errors=True)
+    return file.read_text() != before
+
+
+def disturb(checkout: Checkout, kills: int, rng: random.Random, done: Counter[str]) -> tuple[Logs, int]:
+    """Start the study again and again until it is complete, with up to that many kills and some edits.
+
+    Returns its logs, and how often it was edited.
+    """
+    logs, edits = Logs(checkout.folder / "results"), 0
     status, left = None, 10  # starts that nothing kills; the study must end in fewer
     while status != 0:
+        if status is not None and done.total() < kills:
+            edits += edit(checkout, rng)
+        elif (checkout.folder / "tiny.yaml").read_text() == EDITED:
+            (checkout.folder / "tiny.yaml").write_text(STUDY)
+            edits += 1
         left -= done.total() >= kills
         if not left:
             sys.exit("error: the study does not end though nothing disturbs it")
@@ -112,7 +136,9 @@ def disturb(checkout: Checkout, kills: int, rng: random.Random, done: Counter[st
                 moment = now + rng.uniform(3, 14)
             time.sleep(0.05)
         logs.look()
-    return logs
+        if status == 0 and (checkout.folder / "tiny.yaml").read_text() == EDITED:
+            status = 1  # complete, but not the study that was begun
+    return logs, edits
 
 
 def main() -> None:
@@ -122,7 +148,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
     rng, done = random.Random(asked.seed), Counter()
-    studies = resumes = repeated = differences = 0
+    studies = resumes = repeated = differences = edits = 0
     with TemporaryDirectory() as folder:
         undisturbed = Checkout(Path(folder), STUDY)
         undisturbed.ok(*TARGET)
@@ -131,17 +157,20 @@ def main() -> None:
     while done.total() < asked.kills:
         with TemporaryDirectory(ignore_cleanup_errors=True) as folder:
             checkout = Checkout(Path(folder), STUDY)
-            logs = disturb(checkout, asked.kills, rng, done)
-            found = checkout.digests()
+            logs, edited = disturb(checkout, asked.kills, rng, done)
+            found = {k: v for k, v in checkout.digests().items() if not k.startswith("replaced")}
         studies += 1
+        edits += edited
         resumes += logs.counted("(.+): going on after").total()
-        repeated += sum(count - 1 for count in logs.counted(r"(.+: epoch \d+)/").values())
+        again = logs.counted(r"(.+: epoch \d+)/").values()
+        repeated += sum(count - 1 for count in again) if not edited else 0
         wrong = [name for name in {*expected, *found} if expected.get(name) != found.get(name)]
         differences += len(wrong)
         kinds = ", ".join(f"{count} of {what}" for what, count in done.items())
         print(f"study {studies}: complete; kills so far: {kinds}", *wrong, sep="\n  ", flush=True)
     print(
-        f"{done.total()} kills, {resumes} resumes, {repeated} epochs repeated, {differences} differences"
+        f"{done.total()} kills, {edits} edits, {resumes} resumes, {repeated} epochs repeated in studies"
+        f" without an edit, {differences} differences"
         f" (in {studies} studies of {len(expected)} files)"
     )
     sys.exit(differences > 0)
