@@ -6,7 +6,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from onlybn.figures import style
-from onlybn.figures.distribution import COMPARED
 from onlybn.summaries import POINT, by_panel, over_seeds
 
 SHOWN = (0.01, 0.05, 0.1)
@@ -18,7 +17,6 @@ def numbers(clamping: pd.DataFrame) -> pd.DataFrame:
 
     `clamped_percent` is the share of γ set to 0.
     """
-    clamping = clamping[clamping["regime"].isin(COMPARED)]
     # A run that diverged has one row without a threshold: it counts at every one.
     diverged = clamping[clamping["threshold"].isna()]
     clamping = clamping[clamping["beta_too"].eq(False)]
