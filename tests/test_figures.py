@@ -1,6 +1,7 @@
 """Figures and tables from collected tables with known answers, diverged runs among them."""
 
 import importlib
+import json
 import math
 import subprocess
 import sys
@@ -165,6 +166,46 @@ def test_diverged_runs_enter_no_mean_and_are_counted_and_so_are_runs_at_chance()
     points = over_seeds(finals(metrics)).set_index("regime")
     assert points.loc["all", ["top_1", "n", "diverged"]].tolist() == [50.5, 2, 1]
     assert points.loc["output", ["n", "at_chance"]].tolist() == [2, 1]
+
+
+@pytest.mark.parametrize("kind", ["metrics", "affine", "clamping", "activations"])
+def test_runs_of_two_trainings_never_share_a_mean(kind):
+    rates = [json.dumps({"epochs": 2, "learning_rate": rate}) for rate in (0.1, 0.3)]
+    value = {"metrics": (50.0, 60.0), "affine": (10, 30), "clamping": (10.0, 30.0), "activations": (10, 30)}
+    make_table = TABLES_OF[kind]
+    one, other = (
+        make_table({("resnet-14", "batchnorm"): value}).assign(training=rate)
+        for value, rate in zip(value[kind], rates, strict=True)
+    )
+    drawn = {
+        figure: importlib.import_module(f"onlybn.figures.{name}")
+        for figure, (name, of) in FIGURES.items()
+        if of == kind
+    }
+    made = {
+        name: importlib.import_module(f"onlybn.tables.{module}")
+        for name, (module, *kinds) in TABLES.items()
+        if kinds == [kind]
+    }
+    for name, module in (drawn | made).items():
+        alone = module.numbers(one)
+        assert "training" not in alone
+        both = module.numbers(pd.concat([one, other], ignore_index=True))
+        assert set(both["training"]) == set(rates), name
+        assert (both["n"] == 2).all()
+        same = [c for c in alone.columns if c not in ("left", "right", "share", "slope", "intercept")]
+        first = both.loc[both["training"] == rates[0], same].reset_index(drop=True)
+        if len(first) == len(alone):
+            pd.testing.assert_frame_equal(first, alone[same], check_dtype=False)
+
+
+def test_the_accuracy_table_names_what_two_trainings_differ_in():
+    metrics = collected({("resnet-14", "all"): 50.0})
+    other = collected({("resnet-14", "all"): 60.0}).assign(
+        training=json.dumps({"epochs": 2, "learning_rate": 0.3})
+    )
+    shown = accuracy.shown(accuracy.numbers(pd.concat([metrics, other])))
+    assert shown["network"].tolist() == ["resnet-14", "resnet-14 learning_rate 0.3"]
 
 
 def test_figure_2_places_resnet_14_in_both_panels():

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from onlybn.figures import style
-from onlybn.summaries import over_seeds, per_run
+from onlybn.summaries import over_seeds, per_run, point
 
 
 def numbers(table: pd.DataFrame, column: str, edges: Sequence[float] | None = None) -> pd.DataFrame:
@@ -72,7 +72,8 @@ def moments(numbers: pd.DataFrame, symbol: str) -> str:
     """Say each regime's mean, deviation and negative share, of one network or averaged over several."""
     phrases = []
     for regime in style.regimes_of(numbers):
-        points = numbers[numbers["regime"] == regime].drop_duplicates("architecture")
+        points = numbers[numbers["regime"] == regime]
+        points = points.drop_duplicates(point(points))
         points = points.dropna(subset="mean")
         if len(points):
             mean, deviation, negative = points[["mean", "deviation", "negative"]].mean()
