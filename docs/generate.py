@@ -16,7 +16,7 @@ from tabulate import tabulate
 from onlybn.study import Definition, Experiment, Training
 
 ROOT = Path(__file__).parents[1]
-PAGES = ("README.md", "docs/studies.md")
+PAGES = ("README.md", "docs/studies.md", "docs/results.md")
 
 
 def keys(model: type[BaseModel]) -> str:
@@ -62,7 +62,37 @@ def claims() -> str:
     return tabulate(rows, ["claim", "published", *CIFAR10.values()], tablefmt="pipe")
 
 
+def parity() -> str:
+    """Return how many parameters `batchnorm` and `random-2` train in each layer of ResNet-14."""
+    from onlybn import regimes
+    from onlybn.models import build
+
+    network = build("resnet-14", channels=3, classes=10)
+    convolutions, batchnorms = network.convolutions(), network.batchnorms()
+    places = network.batchnorm_places()
+    fan_ins = [layer.weight[0].numel() for layer in convolutions]  # before some of them are chosen
+    chosen = [p.numel() for p in regimes.apply(network, "random-2", 0).values()]
+    layers = pd.DataFrame(
+        {
+            "channels": [norm.num_features for norm in batchnorms],
+            "weights of a channel": fan_ins,
+            "γ and β": [norm.weight.numel() + norm.bias.numel() for norm in batchnorms],
+            "chosen weights": chosen,
+        }
+    )
+    place = [f"{places[norm].stage}, {places[norm].position}" for norm in batchnorms]
+    counted = layers.assign(**{"stage, position": place}).value_counts(sort=False).reset_index(name="layers")
+    counted = counted.sort_values("stage, position")[["stage, position", "layers", *layers]]
+    total = {"stage, position": "all"} | {
+        name: (counted[name] * (1 if name == "layers" else counted["layers"])).sum()
+        for name in ("layers", "γ and β", "chosen weights")
+    }
+    rows = [*counted.to_dict("records"), total]
+    return tabulate(rows, "keys", tablefmt="pipe", intfmt=",")
+
+
 TABLES = {
+    "the parameters of random-2, layer by layer": parity,
     "the claims on CIFAR-10": claims,
     "the keys of a study": lambda: keys(Definition),
     "the keys of training": lambda: keys(Training),

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -19,6 +20,8 @@ from torch.nn import BatchNorm2d
 import onlybn
 from onlybn.files import write_table
 from onlybn.schemas import SCHEMAS
+from onlybn.summaries import finals
+from onlybn.tables.claims import Estimate
 
 REFERENCE = ROOT / "results" / "reference" / "digits"
 ONE_NETWORK = "cifar10-resnet-14_regimes-batchnorm,random-2_seeds-4"
@@ -88,6 +91,82 @@ def test_a_committed_network_is_given_back_on_this_machine_too(seed):
         assert layer.weight.tolist() == row["gamma"].tolist()
         assert layer.bias.tolist() == row["beta"].tolist()
     assert len(collected) == sum(layer.num_features for layer in layers) == 560
+
+
+def words(page):
+    return " ".join((ROOT / page).read_text().split())
+
+
+def signed(value, digits=1):
+    return f"{value:+.{digits}f}".replace("-", "−")
+
+
+def example(name):
+    found = importlib.util.spec_from_file_location(name, ROOT / "examples" / f"{name}.py")
+    module = importlib.util.module_from_spec(found)
+    found.loader.exec_module(module)
+    return module
+
+
+def difference(one, other, regime):
+    """The row of examples/compare.py for two committed studies: how far the other is above the one."""
+    rows = example("compare").compare(*(ROOT / "results/reference" / study for study in (one, other)))
+    return rows[rows["regime"] == regime]
+
+
+PRECISIONS = (
+    "cifar10_dataset-cifar10-jpeg_epochs-5_precision-{}_architectures-resnet-14_regimes-all,batchnorm_seeds-3"
+)
+
+
+def test_numbers_in_the_text_are_rounded_from_the_committed_tables():
+    readme, training = words("README.md"), words("docs/training.md")
+    metrics = pd.read_parquet(
+        ROOT / "results/reference" / ONE_NETWORK / "experiments/regimes/metrics.parquet"
+    )
+    top_1 = finals(metrics).query("regime == 'batchnorm'")["top_1"].tolist()
+    all_four, first_two = Estimate("", top_1, (46, 50)), Estimate("", top_1[:2], (46, 50))
+    low, high = all_four.interval
+    ends = f"{min(top_1):.1f} to {max(top_1):.1f}"
+    assert f"{np.mean(top_1):.1f} ± {np.std(top_1, ddof=1):.1f} % (four seeds, {ends})" in readme
+    assert f"{low:.2f} to {high:.2f}, lies in the range allowed, 46 to 50, by {low - 46:.2f} points" in readme
+    assert first_two.judged((46, 50)) is None
+    coded = pd.read_parquet(ROOT / "results/reference/jpeg/coded_again.parquet").query("quality == 75")
+    float32 = coded.loc[coded["run"].str.contains("batchnorm", na=False), "before"].tolist()
+    for page, values in (("README.md", (float32, top_1)), ("docs/results.md", (float32[2:], top_1[2:]))):
+        for some in values:
+            *others, last = (f"{value:.2f}" for value in some)
+            assert f"{', '.join(others)} and {last}" in words(page)
+
+    for one, other in (
+        (PRECISIONS.format("float32"), PRECISIONS.format("bfloat16")),
+        ("coded_precision-float32", "coded"),
+    ):
+        (row,) = difference(one, other, "batchnorm").to_dict("records")
+        mean, low, high = (signed(row[name], 2) for name in ("difference", "low", "high"))
+        interval = f"[{low.removeprefix('+')}, {high.removeprefix('+')}]"
+        assert re.search(rf"{re.escape(mean)}( points)? {re.escape(interval)}", readme)
+        mean, low, high = (signed(row[name]) for name in ("difference", "low", "high"))
+        assert f"| {mean} [{low.removeprefix('+')}, {high.removeprefix('+')}] |" in training
+
+    again = ROOT / "results/reference/cifar10-short_architectures-resnet-14,resnet-32_regimes-all"
+    first, second = (
+        finals(pd.read_parquet(folder / "experiments/regimes/metrics.parquet")).set_index(
+            ["architecture", "regime", "seed"]
+        )["top_1"]
+        for folder in (SHORT, again)
+    )
+    apart = (second - first).dropna()
+    low, high = Estimate("", apart.tolist(), ()).interval
+    pair = apart.loc["resnet-32"].tolist()
+    said = f"{pair[0]:.1f} and {pair[1]:.1f} points higher (ResNet-32): on average {apart.mean():.1f}"
+    assert f"{said} [{signed(low)}, {high:.1f}]" in readme
+
+    slopes = (
+        pd.read_parquet(SHORT / "tables/claims.parquet").set_index("id").loc["depth-beats-width", "measured"]
+    )
+    mean, low, high = map(float, re.search(r"(\S+) \[(.+), (.+)\]$", slopes).groups())
+    assert f"the difference of {mean:.1f} is barely off 0: {low:.2f} to {high:.1f}" in readme
 
 
 def test_links_between_pages_lead_to_files():

@@ -1,5 +1,7 @@
 """Figures and tables from collected tables with known answers, diverged runs among them."""
 
+import importlib
+import json
 import math
 import subprocess
 import sys
@@ -8,11 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import run_columns
+from matplotlib import pyplot as plt
 
 from onlybn.errors import UserError
 from onlybn.figures import (
     FIGURES,
-    figure_1,
     figure_2,
     figure_3,
     figure_5,
@@ -23,7 +25,7 @@ from onlybn.figures import (
     gamma,
     gamma_layers,
 )
-from onlybn.figures.draw import draw
+from onlybn.figures.draw import draw, left_out
 from onlybn.models import build
 from onlybn.schemas import missing
 from onlybn.summaries import RUN, finals, over_seeds, read
@@ -166,6 +168,46 @@ def test_diverged_runs_enter_no_mean_and_are_counted_and_so_are_runs_at_chance()
     assert points.loc["output", ["n", "at_chance"]].tolist() == [2, 1]
 
 
+@pytest.mark.parametrize("kind", ["metrics", "affine", "clamping", "activations"])
+def test_runs_of_two_trainings_never_share_a_mean(kind):
+    rates = [json.dumps({"epochs": 2, "learning_rate": rate}) for rate in (0.1, 0.3)]
+    value = {"metrics": (50.0, 60.0), "affine": (10, 30), "clamping": (10.0, 30.0), "activations": (10, 30)}
+    make_table = TABLES_OF[kind]
+    one, other = (
+        make_table({("resnet-14", "batchnorm"): value}).assign(training=rate)
+        for value, rate in zip(value[kind], rates, strict=True)
+    )
+    drawn = {
+        figure: importlib.import_module(f"onlybn.figures.{name}")
+        for figure, (name, of) in FIGURES.items()
+        if of == kind
+    }
+    made = {
+        name: importlib.import_module(f"onlybn.tables.{module}")
+        for name, (module, *kinds) in TABLES.items()
+        if kinds == [kind]
+    }
+    for name, module in (drawn | made).items():
+        alone = module.numbers(one)
+        assert "training" not in alone
+        both = module.numbers(pd.concat([one, other], ignore_index=True))
+        assert set(both["training"]) == set(rates), name
+        assert (both["n"] == 2).all()
+        same = [c for c in alone.columns if c not in ("left", "right", "share", "slope", "intercept")]
+        first = both.loc[both["training"] == rates[0], same].reset_index(drop=True)
+        if len(first) == len(alone):
+            pd.testing.assert_frame_equal(first, alone[same], check_dtype=False)
+
+
+def test_the_accuracy_table_names_what_two_trainings_differ_in():
+    metrics = collected({("resnet-14", "all"): 50.0})
+    other = collected({("resnet-14", "all"): 60.0}).assign(
+        training=json.dumps({"epochs": 2, "learning_rate": 0.3})
+    )
+    shown = accuracy.shown(accuracy.numbers(pd.concat([metrics, other])))
+    assert shown["network"].tolist() == ["resnet-14", "resnet-14 learning_rate 0.3"]
+
+
 def test_figure_2_places_resnet_14_in_both_panels():
     metrics = collected({(name, "batchnorm"): 50.0 for name in ("resnet-14", "resnet-32", "wrn-14-2")})
     numbers = figure_2.numbers(metrics)
@@ -192,9 +234,33 @@ def test_regimes_of_a_single_network_stand_side_by_side_and_above_each_other_oth
     assert len({round(x) for x in marks(several)}) == 2
 
 
-def test_figure_1_draws_only_its_two_regimes():
-    metrics = collected({("resnet-14", regime): 50.0 for regime in ("all", "no-affine", "output")})
-    assert set(figure_1.numbers(metrics)["regime"]) == {"all", "no-affine"}
+EVERY = ["all", "batchnorm", "gamma", "beta", "random-4", "mine:stem"]
+LEFT_OUT = {"figure-3": {*EVERY} - {"batchnorm"}, "figure-f": {*EVERY} - {"batchnorm", "random-4"}}
+
+
+@pytest.mark.parametrize("figure", FIGURES)
+def test_a_figure_draws_every_regime_or_says_what_it_leaves_out(figure):
+    name, kind = FIGURES[figure]
+    module = importlib.import_module(f"onlybn.figures.{name}")
+    table = TABLES_OF[kind]({("resnet-14", regime): 50.0 for regime in EVERY})
+    numbers = module.numbers(table)
+    left = LEFT_OUT.get(figure, set())
+    assert set(numbers["regime"]) == {*EVERY} - left
+    said = left_out(table, numbers)
+    assert said == (f" Not drawn of these runs: {', '.join(r for r in EVERY if r in left)}." if left else "")
+    labels = {label for axes in module.draw(numbers).axes for label in axes.get_legend_handles_labels()[1]}
+    titles = " ".join(axes.get_title() for axes in plt.gcf().axes)
+    if figure not in LEFT_OUT:
+        for shown in ("γ alone", "β alone", "4 random weights per channel", "stem"):
+            assert shown in labels or shown in titles
+    plt.close("all")
+
+
+def test_what_a_figure_leaves_out_stands_in_its_caption(tmp_path):
+    table = tmp_path / "metrics.parquet"
+    collected({("resnet-14", "batchnorm"): 50.0, ("resnet-14", "gamma"): 40.0}).to_parquet(table)
+    draw("figure-3", "s", [table], tmp_path / "figure-3")
+    assert " Not drawn of these runs: gamma. Study s" in (tmp_path / "figure-3.rst").read_text()
 
 
 def test_figure_3_fits_points_per_doubling_of_batchnorm_parameters():

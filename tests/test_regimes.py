@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from onlybn import regimes
+from onlybn.models import build
 from onlybn.training import draw, train
 
 
@@ -75,11 +76,17 @@ def test_random_k_moves_k_weights_of_every_output_channel_of_every_convolution(k
             assert not moved.any(), name
 
 
-def test_random_2_replaces_gamma_and_beta_one_for_one(make_run):
-    for architecture in ("resnet-14", "wrn-14-2"):
-        _, chosen = draw(make_run(architecture, "random-2"), channels=3, classes=10)
-        _, affine = draw(make_run(architecture, "batchnorm"), channels=3, classes=10)
-        assert sum(map(torch.numel, chosen.values())) == sum(map(torch.numel, affine.values()))
+PAPERS = ("resnet-14", "resnet-110", "wrn-14-2", "wrn-14-32", "vgg-11", "vgg-19")
+PAPERS += ("imagenet-resnet-18", "imagenet-resnet-50")
+
+
+@pytest.mark.parametrize("architecture", PAPERS)
+def test_random_2_replaces_gamma_and_beta_one_for_one_in_every_layer(architecture):
+    network = build(architecture, channels=3, classes=10)
+    affine = [layer.weight.numel() + layer.bias.numel() for layer in network.batchnorms()]
+    chosen = regimes.apply(network, "random-2", 0)
+    assert len(network.convolutions()) == len(affine)
+    assert [weights.numel() for weights in chosen.values()] == affine
 
 
 def test_a_larger_k_adds_to_the_choice_of_a_smaller_one(make_run):

@@ -1,5 +1,6 @@
 """What figures and tables share: values of each run, and replicates summarised over seeds."""
 
+import json
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -10,8 +11,8 @@ from onlybn.datasets import known
 from onlybn.errors import UserError
 from onlybn.schemas import SCHEMAS, missing
 
-# What names a point of a study, and what tells its replicates apart. Of a dataset of the user's own tables
-# also hold the number of `classes`.
+# What names a point of a study, and what tells its replicates apart. Besides, a point has the number of
+# `classes` of the user's own dataset, and where a table has runs of several, its `training`.
 POINT = [
     "study",
     "dataset",
@@ -29,8 +30,14 @@ RUN = [*POINT, "seed", "status"]
 
 
 def point(table: pd.DataFrame) -> list[str]:
-    """Return the columns of a table that name a point."""
-    return [*POINT, *(["classes"] if "classes" in table else [])]
+    """Return the columns of a table that name a point; runs of different points never share a mean."""
+    varies = "training" in table and table["training"].nunique() > 1
+    return [*POINT, *(["classes"] if "classes" in table else []), *(["training"] if varies else [])]
+
+
+def run(table: pd.DataFrame) -> list[str]:
+    """Return the columns of a table that name a run."""
+    return [*point(table), "seed", "status"]
 
 
 def read(paths: Iterable[Path]) -> pd.DataFrame:
@@ -63,14 +70,15 @@ def _read(path: Path) -> pd.DataFrame:
 def finals(metrics: pd.DataFrame) -> pd.DataFrame:
     """Return each run's test row after its last epoch."""
     test = metrics[metrics["split"] == "test"].reset_index(drop=True)
-    return test.loc[test.groupby(RUN)["epoch"].idxmax()].sort_index().reset_index(drop=True)
+    return test.loc[test.groupby(run(test))["epoch"].idxmax()].sort_index().reset_index(drop=True)
 
 
 def per_run(table: pd.DataFrame, measure: Callable[[pd.DataFrame], dict[str, float]]) -> pd.DataFrame:
     """Return a row per run with what `measure` makes of its rows."""
-    names = [*point(table), "seed", "status"]
+    names = run(table)
     rows = [
-        dict(zip(names, run, strict=True)) | measure(rows) for run, rows in table.groupby(names, sort=False)
+        dict(zip(names, named, strict=True)) | measure(rows)
+        for named, rows in table.groupby(names, sort=False)
     ]
     return pd.DataFrame(rows, columns=None if rows else names)
 
@@ -95,6 +103,16 @@ def over_seeds(
         rows.append(row)
     summarised = [name for value in values for name in (value, f"{value}_std")]
     return pd.DataFrame(rows, columns=[*names, *summarised, "n", "diverged", "at_chance"])
+
+
+def differing(trainings: pd.Series) -> pd.Series:
+    """Return of each training, as JSON, the keys in which some differ, with their values."""
+    told = {text: json.loads(text) for text in trainings.unique()}
+    keys = sorted({key for training in told.values() for key in training})
+    varied = [key for key in keys if len({str(training.get(key)) for training in told.values()}) > 1]
+    return trainings.map(
+        {text: ", ".join(f"{key} {one[key]}" for key in varied if key in one) for text, one in told.items()}
+    )
 
 
 def stuck(runs: pd.DataFrame) -> pd.Series:
@@ -160,7 +178,7 @@ def ranges(points: pd.DataFrame) -> str:
 
 def seeds_phrase(points: pd.DataFrame) -> str:
     """Say how many seeds the points were measured with, and what became of runs outside the means."""
-    counted = points.drop_duplicates(["architecture", "regime", "variant"])
+    counted = points.drop_duplicates(point(points))
     low, high = points["n"].min(), points["n"].max()
     phrase = f"n = {high}" if low == high else f"n = {low} to {high}"
     phrase += " seed" if (low, high) == (1, 1) else " seeds"

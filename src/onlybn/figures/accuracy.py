@@ -1,24 +1,19 @@
 """Accuracy of regimes against depth and width: what Figures 1 and 2 and Appendix D share."""
 
-from collections.abc import Sequence
-
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from onlybn import own
 from onlybn.figures import style
 from onlybn.summaries import by_panel, classes, finals, over_seeds
 
 
-def numbers(metrics: pd.DataFrame, regimes: Sequence[str], *, top_5: bool = False) -> pd.DataFrame:
+def numbers(metrics: pd.DataFrame, *, top_5: bool = False) -> pd.DataFrame:
     """Return a row per panel, regime and architecture: mean accuracy `y` in percent, `std` and n.
 
-    `measure` is top-1, and with `top_5` also top-5 where chance does not come near it (ImageNet). Of the
-    regimes, the user's own are always shown.
+    `measure` is top-1, and with `top_5` also top-5 where chance does not come near it (ImageNet).
     """
-    wanted = metrics["regime"].isin(regimes) | metrics["regime"].map(own.is_own).astype(bool)
-    shown = by_panel(over_seeds(finals(metrics[wanted])))
+    shown = by_panel(over_seeds(finals(metrics)))
     measures = {"top-1": "top_1"}
     if top_5 and len(shown) and classes(shown).iloc[0] >= 100:
         measures["top-5"] = "top_5"

@@ -8,9 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from onlybn.figures import style
-from onlybn.summaries import over_seeds, per_run
-
-COMPARED = ("all", "batchnorm")
+from onlybn.summaries import over_seeds, per_run, point
 
 
 def numbers(table: pd.DataFrame, column: str, edges: Sequence[float] | None = None) -> pd.DataFrame:
@@ -22,7 +20,6 @@ def numbers(table: pd.DataFrame, column: str, edges: Sequence[float] | None = No
     some 80 bins over the middle 99.8 % of all values, 0 in the middle of one: an edge there would halve a
     spike of values of both signs.
     """
-    table = table[table["regime"].isin(COMPARED)]
     measured = table.loc[table["status"] == "finished", column].dropna()
     if edges is None:
         low, high = measured.quantile([0.001, 0.999]) if len(measured) else (0.0, 1.0)
@@ -59,9 +56,8 @@ def draw(numbers: pd.DataFrame, label: str, *, log: bool = False) -> Figure:
     """Draw a panel per network, with a filled outline per regime."""
 
     def panel(axes: Axes, network: pd.DataFrame) -> None:
-        for regime in COMPARED:
+        for regime, (name, colour, _) in style.regimes_of(network).items():
             here = network[network["regime"] == regime]
-            name, colour, _ = style.REGIMES[regime]
             if here["share"].notna().any():
                 edges = [*here["left"], here["right"].iloc[-1]]
                 axes.stairs(here["share"], edges, color=colour, label=name, linewidth=1)
@@ -75,8 +71,9 @@ def draw(numbers: pd.DataFrame, label: str, *, log: bool = False) -> Figure:
 def moments(numbers: pd.DataFrame, symbol: str) -> str:
     """Say each regime's mean, deviation and negative share, of one network or averaged over several."""
     phrases = []
-    for regime in COMPARED:
-        points = numbers[numbers["regime"] == regime].drop_duplicates("architecture")
+    for regime in style.regimes_of(numbers):
+        points = numbers[numbers["regime"] == regime]
+        points = points.drop_duplicates(point(points))
         points = points.dropna(subset="mean")
         if len(points):
             mean, deviation, negative = points[["mean", "deviation", "negative"]].mean()

@@ -6,6 +6,7 @@ from importlib import import_module, resources
 from pathlib import Path
 
 import matplotlib as mpl
+import pandas as pd
 import pyarrow as pa
 
 from onlybn import report
@@ -36,7 +37,8 @@ def draw(figure: str, study: str, tables: Iterable[Path], target: Path) -> None:
     if numbers.empty:
         raise UserError(f"{figure}: the study {study} has no run that this figure shows")
     epochs = int(numbers["epochs"].max())
-    caption = f"{module.caption(numbers)} Study {study}, {epochs} epoch{'s' * (epochs != 1)}; "
+    caption = f"{module.caption(numbers)}{left_out(table, numbers)}"
+    caption += f" Study {study}, {epochs} epoch{'s' * (epochs != 1)}; "
     caption += "mean ± one standard deviation, " if "std" in numbers and numbers["n"].max() > 1 else ""
     caption += f"{seeds_phrase(numbers)}."
     size = known(numbers["dataset"].iloc[0]).size
@@ -66,3 +68,9 @@ def draw(figure: str, study: str, tables: Iterable[Path], target: Path) -> None:
     with written_whole(target.with_suffix(".rst")) as beside:
         claims = beside_paper(figure, kind, table)
         beside.write_text(report.description(caption, claims), encoding="utf-8")
+
+
+def left_out(table: pd.DataFrame, numbers: pd.DataFrame) -> str:
+    """Say which regimes of the collected table a figure does not draw, if any."""
+    left = [regime for regime in table["regime"].unique() if regime not in set(numbers["regime"])]
+    return f" Not drawn of these runs: {', '.join(left)}." if left else ""

@@ -10,7 +10,7 @@ __all__ = ["caption", "draw", "numbers"]
 
 def numbers(metrics: pd.DataFrame) -> pd.DataFrame:
     """Return the numbers drawn, a row per panel, regime and architecture."""
-    return accuracy.numbers(metrics, ["all", "no-affine"])
+    return accuracy.numbers(metrics)
 
 
 def caption(numbers: pd.DataFrame) -> str:

@@ -7,12 +7,10 @@ from onlybn.figures.accuracy import draw
 
 __all__ = ["caption", "draw", "numbers"]
 
-REGIMES = ["all", "batchnorm+output", "batchnorm", "output", "random-2"]
-
 
 def numbers(metrics: pd.DataFrame) -> pd.DataFrame:
     """Return the numbers drawn, a row per panel, regime and architecture."""
-    return accuracy.numbers(metrics, REGIMES, top_5=True)
+    return accuracy.numbers(metrics, top_5=True)
 
 
 def caption(numbers: pd.DataFrame) -> str:

@@ -4,7 +4,6 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from onlybn.figures import style
-from onlybn.figures.distribution import COMPARED
 from onlybn.summaries import by_panel, over_seeds, per_run, ranges
 
 THRESHOLD = 0.01
@@ -12,7 +11,6 @@ THRESHOLD = 0.01
 
 def numbers(affine: pd.DataFrame) -> pd.DataFrame:
     """Return a row per panel, regime and architecture: `y`, the percentage of γ with |γ| < 0.01."""
-    affine = affine[affine["regime"].isin(COMPARED)]
     runs = per_run(affine, lambda rows: {"y": 100 * (rows["gamma"].abs() < THRESHOLD).mean()})
     return by_panel(over_seeds(runs, values=["y"])).rename(columns={"y_std": "std"})
 

@@ -6,8 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from onlybn.figures import style
-from onlybn.figures.distribution import COMPARED
-from onlybn.summaries import POINT, by_panel, over_seeds
+from onlybn.summaries import by_panel, over_seeds, point
 
 SHOWN = (0.01, 0.05, 0.1)
 _MARKERS = ("o", "D", "v", "s")
@@ -18,7 +17,6 @@ def numbers(clamping: pd.DataFrame) -> pd.DataFrame:
 
     `clamped_percent` is the share of γ set to 0.
     """
-    clamping = clamping[clamping["regime"].isin(COMPARED)]
     # A run that diverged has one row without a threshold: it counts at every one.
     diverged = clamping[clamping["threshold"].isna()]
     clamping = clamping[clamping["beta_too"].eq(False)]
@@ -52,7 +50,8 @@ def draw(numbers: pd.DataFrame) -> Figure:
 
 def caption(numbers: pd.DataFrame) -> str:
     """Say what to see: how many γ the smallest threshold sets to 0 and what that changes, on average."""
-    points = numbers.drop_duplicates([*POINT, "threshold"]).set_index([*POINT, "threshold"])
+    named = [*point(numbers), "threshold"]
+    points = numbers.drop_duplicates(named).set_index(named)
     small = points.xs(SHOWN[0], level="threshold")
     small = small.assign(change=small["y"] - points.xs(0.0, level="threshold")["y"])
     shares = ", ".join(

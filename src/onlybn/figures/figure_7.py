@@ -4,7 +4,6 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from onlybn.figures import style
-from onlybn.figures.distribution import COMPARED
 from onlybn.summaries import by_panel, over_seeds, per_run, ranges
 
 OFTEN = 0.99
@@ -17,7 +16,6 @@ def dead_percent(rows: pd.DataFrame) -> float:
 
 def numbers(activations: pd.DataFrame) -> pd.DataFrame:
     """Return a row per panel, regime and architecture: `y`, the percentage of ReLU channels that are off."""
-    activations = activations[activations["regime"].isin(COMPARED)]
     runs = per_run(activations, lambda rows: {"y": dead_percent(rows)})
     return by_panel(over_seeds(runs, values=["y"])).rename(columns={"y_std": "std"})
 

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from onlybn.figures import accuracy, figure_2
+from onlybn.figures import accuracy
 from onlybn.figures.accuracy import draw
 
 __all__ = ["caption", "draw", "numbers"]
@@ -10,7 +10,7 @@ __all__ = ["caption", "draw", "numbers"]
 
 def numbers(metrics: pd.DataFrame) -> pd.DataFrame:
     """Return the numbers drawn, a row per panel, regime and architecture."""
-    return accuracy.numbers(metrics, [*figure_2.REGIMES, "batchnorm+output+shortcut"], top_5=True)
+    return accuracy.numbers(metrics, top_5=True)
 
 
 def caption(numbers: pd.DataFrame) -> str:

@@ -5,7 +5,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from onlybn.figures import style
-from onlybn.figures.distribution import COMPARED
 from onlybn.summaries import by_panel, finals, over_seeds, stuck
 
 _MARKERS = ("o", "s", "^", "D")
@@ -18,7 +17,7 @@ def numbers(metrics: pd.DataFrame, part: int, *, without_failed: bool = False) -
     the mean is over `all` runs or, with `without_failed`, and for an initialisation of which any run ended
     at chance, over those that `trained`.
     """
-    runs = finals(metrics[metrics["regime"].isin(COMPARED)])
+    runs = finals(metrics)
     taken = {"all": runs}
     if without_failed:
         taken["trained"] = runs[~stuck(runs) | (runs["status"] == "diverged")]

@@ -5,7 +5,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from onlybn.figures import style
-from onlybn.figures.distribution import COMPARED
 from onlybn.summaries import over_seeds, per_run, point
 
 QUANTILES = {"low": 0.1, "median": 0.5, "high": 0.9}
@@ -17,7 +16,6 @@ def numbers(table: pd.DataFrame, column: str, layer: str) -> pd.DataFrame:
     `low`, `median` and `high` are the 10, 50 and 90 % quantiles over the layer's channels of each run,
     averaged over seeds. `layer` is the table's column that numbers the layers from 0.
     """
-    table = table[table["regime"].isin(COMPARED)]
     points = over_seeds(per_run(table, lambda rows: {}), values=[])
     names = point(table)
     channels = table[table["status"] == "finished"].groupby([*names, layer, "seed"], sort=False)[column]
@@ -33,9 +31,8 @@ def draw(numbers: pd.DataFrame, label: str) -> Figure:
     """Draw a panel per network: for each regime the medians, and a band from the low to the high quantile."""
 
     def panel(axes: Axes, here: pd.DataFrame) -> None:
-        for regime in COMPARED:
+        for regime, (name, colour, _) in style.regimes_of(here).items():
             line = here[here["regime"] == regime]
-            name, colour, _ = style.REGIMES[regime]
             if line["median"].notna().any():
                 axes.plot(line["x"], line["median"], color=colour, label=name, linewidth=1)
                 axes.fill_between(line["x"], line["low"], line["high"], color=colour, alpha=0.18, linewidth=0)

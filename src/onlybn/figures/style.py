@@ -35,7 +35,7 @@ FAMILIES = {
     "VGG depth": (COLOURS[2], "^"),
     "ImageNet depth": (COLOURS[0], "o"),
 }
-# Of families and regimes of the user's own, one after the other.
+# Of the user's families and regimes, and of `random-K` for other K, one after the other.
 OWN_COLOURS = (COLOURS[8], COLOURS[4], COLOURS[5], COLOURS[1], COLOURS[6])
 OWN_MARKS = "Xphd8"
 X_LABELS = {"depth": "depth (layers)", "width": "width (factor on channels)"}
@@ -48,13 +48,23 @@ def panels_of(numbers: pd.DataFrame) -> list[str]:
 
 
 def regimes_of(numbers: pd.DataFrame) -> dict[str, tuple]:
-    """Return the regimes that there are, the user's own last, each as in `REGIMES`."""
+    """Return the regimes that there are, those of `REGIMES` first, each as there."""
     there = list(dict.fromkeys(numbers["regime"]))
-    looks = zip(cycle(OWN_COLOURS), cycle(OWN_MARKS), strict=False)
     shown = {regime: look for regime, look in REGIMES.items() if regime in there}
-    for regime, look in zip(filter(own.is_own, there), looks, strict=False):
-        shown[regime] = (regime.split(":")[1], *look)
+    others = [regime for regime in there if regime not in REGIMES]
+    for regime, *look in zip(others, cycle(OWN_COLOURS), cycle(OWN_MARKS), strict=False):
+        shown[regime] = (_called(regime), *look)
     return shown
+
+
+def _called(regime: str) -> str:
+    """Return what a reader calls a regime that is not in `REGIMES`."""
+    if own.is_own(regime):
+        return regime.split(":")[1]
+    number = regime.removeprefix("random-")
+    if number == regime:
+        return regime
+    return f"{number} random weight{'s' * (number != '1')} per channel"
 
 
 def panels(
@@ -105,7 +115,7 @@ def accuracies_by_regime(numbers: pd.DataFrame, draw: Callable[[Axes, pd.DataFra
         draw,
         y_label="test accuracy (%)",
         rows="regime",
-        row_title=lambda regime: REGIMES[regime][0],
+        row_title=lambda regime: regimes_of(numbers)[regime][0],
     )
 
 

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from onlybn.summaries import finals, over_seeds
+from onlybn.summaries import differing, finals, over_seeds
 from onlybn.variants import DEFAULT
 
 WORDS = ("network",)
@@ -18,6 +18,8 @@ def shown(numbers: pd.DataFrame) -> pd.DataFrame:
     cells = numbers.assign(cell=[_cell(row) for row in numbers.itertuples()])
     variant = numbers["variant"].ne(DEFAULT)
     cells["network"] = cells["architecture"] + (" " + cells["variant"]).where(variant, "")
+    if "training" in cells:
+        cells["network"] = (cells["network"] + " " + differing(cells["training"])).str.rstrip()
     wide = cells.pivot(index="network", columns="regime", values="cell").fillna("")
     wide = wide.reindex(index=cells["network"].unique(), columns=numbers["regime"].unique())
     return wide.reset_index()

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from onlybn.summaries import finals, over_seeds, stuck
+from onlybn.summaries import finals, over_seeds, point, stuck
 
 WORDS = ("architecture", "regime", "variant")
 
@@ -15,7 +15,7 @@ def numbers(metrics: pd.DataFrame) -> pd.DataFrame:
     """
     runs = finals(metrics)
     points = over_seeds(runs, values=["top_1"])
-    key = ["architecture", "regime", "variant"]
+    key = point(runs)
     trained = runs[(runs["status"] == "finished") & ~stuck(runs)].groupby(key)["top_1"].mean()
     points["runs"] = points["n"] + points["diverged"]
     points["failed"] = points["at_chance"] + points["diverged"]

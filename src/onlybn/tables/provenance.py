@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from onlybn.summaries import RUN, finals
+from onlybn.summaries import finals, run
 
 WORDS = (
     *("network", "regime", "variant", "status", "device", "precision"),
@@ -42,7 +42,8 @@ KEPT = [
 def numbers(runs: pd.DataFrame, metrics: pd.DataFrame) -> pd.DataFrame:
     """Return a row per run; `top_1` is its final test accuracy in percent, missing where it diverged."""
     final = finals(metrics).query("status == 'finished'")
-    return runs.merge(final[[*RUN, "top_1"]], on=RUN, how="left")[KEPT]
+    names = run(runs)
+    return runs.merge(final[[*names, "top_1"]], on=names, how="left")[KEPT]
 
 
 def shown(numbers: pd.DataFrame) -> pd.DataFrame:
