@@ -18,7 +18,7 @@ from onlybn.errors import UserError, choose_from
 from onlybn.strict_yaml import read_yaml, scalar
 from onlybn.study import Definition, Experiment, Study, Training, seeds_from
 
-# config.yaml's own values, for a Snakefile that imports this project's and gives fewer (a test compares them).
+# config.yaml's values, for a Snakefile that imports this one as a module and gives fewer.
 DEFAULTS = {
     "study": "digits",
     "data_dir": "data",
