@@ -76,8 +76,9 @@ def configuration_with(given: Iterable[str], folder: Path = Path()) -> dict[str,
 def open_study(config: Mapping[str, Any], builtin: Path) -> Study:
     """Read the study that Snakemake's `config` names, apply the overrides in it, and validate all.
 
-    `builtin` is the folder of the studies that come with the Snakefile, if it is here. This process can then import modules
-    from the folder of the study's file too. Raises UserError with every fault found, one line each.
+    `builtin` is the folder of the studies that come with the Snakefile, if it is here. This process can then
+    import modules from the folder of the study's file too. Raises UserError with every fault found, one line
+    each.
     """
     faults = [
         "config: " + choose_from("key", key, [*SETTINGS, *SELECTIONS, *CHANGES])
