@@ -15,6 +15,7 @@ install: .venv/installed ## make .venv, or bring it up to date with the pinned d
 .venv/installed: requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "error: Python 3.11 or newer is needed; name it with make PYTHON=python3.12 …"; exit 1; }
+	@PYTHONPATH=src $(PYTHON) -m onlybn.environment .venv
 	@echo "Installing the pinned dependencies into .venv: about 5 GB, a few minutes."
 	$(PYTHON) -m venv .venv || $(PYTHON) -m venv --clear --without-pip .venv
 	test -x $(BIN)/pip || $(PYTHON) -m pip --python $(BIN)/python install pip

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from itertools import combinations
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -14,11 +15,11 @@ from conftest import BUILTIN, CONFIG, ROOT
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from onlybn.configuration import configuration_with, open_study
+from onlybn.configuration import DEFAULTS, configuration_with, open_study
 from onlybn.errors import UserError
 from onlybn.tables.claims import IMAGENET_TRAINING
 from onlybn.variants import NAMES as VARIANTS
-from onlybn.workflow import Workflow, open_workflow
+from onlybn.workflow import Workflow, open_snakefile
 
 HEALTH = [HealthCheck.function_scoped_fixture]
 
@@ -377,9 +378,48 @@ def test_config_files_are_read_as_studies_are(tmp_path):
     with pytest.raises(UserError) as plan:
         configuration_with([], tmp_path)
     assert str(plan.value).startswith(sentence)
-    with pytest.raises(SystemExit) as snakefile:
-        open_workflow(CONFIG, BUILTIN, [file])
-    assert str(snakefile.value).startswith(f"error: {sentence}")
+    assert refused_as_snakefile(configfiles=[str(file)]).startswith(f"error: {sentence}")
+
+
+def refused_as_snakefile(main=True, prefix="", configfiles=()) -> str:
+    """The sentence with which the Snakefile ends, read by itself or as a module."""
+    modifier = SimpleNamespace(is_main_snakefile=lambda: main, modify_path=lambda path: prefix + path)
+    folder = SimpleNamespace(get_path_or_uri=lambda secret_free: str(ROOT))
+    snakemake = SimpleNamespace(modifier=modifier, current_basedir=folder, configfiles=configfiles)
+    with pytest.raises(SystemExit) as refusal:
+        open_snakefile(snakemake, {"device": "gpu"})
+    return str(refusal.value)
+
+
+def test_a_module_is_given_its_configuration_and_takes_the_rest_from_config_yaml(tmp_path):
+    assert DEFAULTS == CONFIG
+    (tmp_path / "importers.yaml").write_text("on: 010\n")  # none of our keys
+    for refusal in (
+        refused_as_snakefile(),
+        refused_as_snakefile(False, configfiles=[tmp_path / "importers.yaml"]),
+    ):
+        assert (
+            refusal
+            == "error: config: device: unknown device 'gpu'; did you mean 'cpu'? Allowed: auto, cpu, cuda"
+        )
+    assert refused_as_snakefile(False, prefix="x/").startswith(
+        "error: module: prefix and replace_prefix are not"
+    )
+
+
+def test_an_environment_from_which_no_job_starts_is_refused(monkeypatch):
+    check = [sys.executable, "-m", "onlybn.environment"]
+    monkeypatch.setattr(sys, "executable", "/a b/bin/python")
+    assert refused_as_snakefile() == (
+        "error: the environment's Python is /a b/bin/python, and Snakemake can start no job with ' ' in that"
+        " path; put the environment below a folder without spaces and special characters"
+    )
+    for folder, right in (("a b", False), ("a(b)", False), ("größe-1.0_x+y", True)):
+        done = subprocess.run(
+            [*check, folder], env={"PYTHONPATH": str(ROOT / "src")}, capture_output=True, text=True
+        )
+        assert (done.returncode == 0) == right
+        assert right or done.stderr.startswith("error: the environment's Python is /")
 
 
 BAD_TEXTS = {

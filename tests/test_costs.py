@@ -13,7 +13,7 @@ from onlybn.configuration import open_study
 from onlybn.costs import Times, nearest_measured, work
 from onlybn.datasets import DATASETS
 from onlybn.errors import UserError
-from onlybn.plan import markdown, plan
+from onlybn.plan import JOB_SECONDS, markdown, plan
 
 
 @pytest.fixture
@@ -159,6 +159,26 @@ def test_a_plan_counts_every_run_once_and_adds_up(study):
     text = markdown(rows, at_once=2)
     assert f"{len(unique)} runs, {len(unique) * steps:,} steps" in text
     assert "with 2 at once" in text
+
+
+def test_a_plan_counts_the_analyses_that_tables_alone_need(tmp_path):
+    def tested(drawn):
+        file = tmp_path / "mine.yaml"
+        file.write_text(
+            "{dataset: digits, training: {epochs: 1, batch_size: 32, learning_rate: 0.1, flip: false},"
+            " seeds: 1, experiments: {one: {architectures: [resnet-14], regimes: [all]}}, " + drawn + "}"
+        )
+        opened = open_study(CONFIG | {"study": str(file), "results_dir": str(tmp_path)}, BUILTIN)
+        times = Times(table(lambda done, batch: 36.0, KNOWN), "here", "float32")
+        times.test = lambda *point: 1.0
+        planned = plan(opened, times)
+        examples = DATASETS["digits"].examples[1]
+        passes = planned["testing_hours"].sum() * 3_600e3 / examples
+        return round(passes, 6), round(planned["starting_hours"].sum() * 3_600 / JOB_SECONDS, 6)
+
+    assert tested("tables: {accuracy: [one], claims: [one]}") == (1, 1)
+    assert tested("tables: {dead-relu: [one]}") == tested("figures: {figure-7: [one]}") == (2, 2)
+    assert tested("tables: {dead-relu: [one]}, figures: {figure-7: [one]}") == (2, 2)
 
 
 def test_the_command_plans_a_study_from_the_committed_times_or_says_what_is_missing():

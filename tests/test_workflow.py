@@ -6,13 +6,14 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from checkout import STUDY, Checkout
+from checkout import ROOT, STUDY, Checkout
 
 from onlybn import figures as paper
 
@@ -71,6 +72,59 @@ def test_figures_and_tables_are_redrawn_from_collected_tables_alone_without_torc
     for drawn in (fresh.folder / "results/tiny/figures").glob("*.p*"):
         before = reproduced.folder / "results/tiny/figures" / drawn.name
         assert drawn.read_bytes() == before.read_bytes(), drawn.name
+
+
+IMPORTING = """
+configfile: "mine.yaml"
+module bn:
+    snakefile: "CHECKOUT/Snakefile"
+    config: config["bn"]
+use rule * from bn as bn_*
+onstart:
+    bn.onstart()
+onsuccess:
+    bn.onsuccess()
+rule mine:
+    input: rules.bn_accuracy.input
+    output: "summary"
+    default_target: True
+    shell: "cp {input[1]} {output}"
+"""
+
+
+def test_another_snakefile_in_another_folder_imports_the_workflow_as_a_module(reproduced, fresh):
+    importing = Checkout.__new__(Checkout)
+    importing.folder = fresh.folder / "importing"
+    collected = importing.folder / "out" / "tiny" / "experiments"
+    shutil.copytree(reproduced.folder / "results/tiny/experiments", collected)
+    shutil.copy(fresh.folder / "tiny.yaml", importing.folder)
+    (importing.folder / "mine.yaml").write_text("bn: {study: tiny.yaml, device: cpu, results_dir: ./out/}")
+    (importing.folder / "Snakefile").write_text(IMPORTING.replace("CHECKOUT", str(fresh.folder)))
+    text = importing.ok("--nolock")
+    accuracy = reproduced.folder / "results/tiny/tables/accuracy.md"
+    assert (importing.folder / "summary").read_bytes() == accuracy.read_bytes()
+    assert "Figures and tables lie in out/tiny" in text
+    assert list(importing.folder.rglob("out/**/.lock"))  # which onstart takes
+
+
+def test_scripts_find_the_package_of_their_checkout_where_none_is_installed(tmp_path):
+    metrics = ROOT / "results/reference/digits/experiments/regimes/metrics.parquet"
+    code = f"""
+import runpy, sys
+from types import SimpleNamespace as Told
+sys.path.append({str(Path(pd.__file__).parents[1])!r})  # what is installed, without its editable packages
+snakemake = Told(log=["log"], input=[{str(metrics)!r}], output=["digits/tables/accuracy.csv"])
+snakemake.wildcards = Told(table="accuracy")
+runpy.run_path({str(ROOT / "workflow/scripts/make_table.py")!r}, dict(snakemake=snakemake))
+"""
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", code], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "digits/tables/accuracy.csv").read_text().startswith("study,dataset,architecture,")
+    for script in (ROOT / "workflow" / "scripts").glob("*.py"):
+        before = script.read_text().partition("from onlybn")[0]
+        assert before.endswith('sys.path.append(str(Path(__file__).parents[2] / "src"))\n\n'), script
 
 
 def test_two_processes_share_a_run_where_asked(fresh):

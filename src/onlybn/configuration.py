@@ -18,7 +18,7 @@ from onlybn.errors import UserError, choose_from
 from onlybn.strict_yaml import read_yaml, scalar
 from onlybn.study import Definition, Experiment, Study, Training, seeds_from
 
-# config.yaml's own values, for a Snakefile that imports this one and gives fewer (a test compares them).
+# config.yaml's values, for a Snakefile that imports this one as a module and gives fewer.
 DEFAULTS = {
     "study": "digits",
     "data_dir": "data",
@@ -47,6 +47,8 @@ COSTS = Path(__file__).with_name("costs.parquet")
 # Characters that names may have, where a file's name has 255 bytes. Logs' names are longer than the
 # experiments', and Slurm's hold an architecture and a regime together.
 LONGEST = {"name": 230, "experiment": 230, "dataset": 230, "architecture": 90, "regime": 90}
+# The studies of the checkout that the package is in, for a Snakefile that Snakemake takes from a server.
+STUDIES = Path(__file__).parents[2] / "workflow" / "studies"
 # Folders of results/ that are not studies.
 TAKEN_NAMES = ("datasets", "reference")
 
@@ -74,8 +76,9 @@ def configuration_with(given: Iterable[str], folder: Path = Path()) -> dict[str,
 def open_study(config: Mapping[str, Any], builtin: Path) -> Study:
     """Read the study that Snakemake's `config` names, apply the overrides in it, and validate all.
 
-    `builtin` is the folder of the studies that come with the project. This process can then import modules
-    from the folder of the study's file too. Raises UserError with every fault found, one line each.
+    `builtin` is the folder of the studies that come with the Snakefile, if it is here. This process can then
+    import modules from the folder of the study's file too. Raises UserError with every fault found, one line
+    each.
     """
     faults = [
         "config: " + choose_from("key", key, [*SETTINGS, *SELECTIONS, *CHANGES])
@@ -117,7 +120,7 @@ def open_study(config: Mapping[str, Any], builtin: Path) -> Study:
     overrides = {k: _scalar_or_list(v) for k, v in config.items() if k in (*SELECTIONS, *CHANGES)}
     file = None
     try:
-        file = _study_file(settings["study"], builtin)
+        file = _study_file(settings["study"], builtin if builtin.is_dir() else STUDIES)
         raw = _read_study(file)
         own.import_from(file.resolve().parent)
     except UserError as error:

@@ -53,12 +53,17 @@ def plan(study: Study, times: Times, *, main: bool = False) -> pd.DataFrame:
     """
     training, dataset = study.definition.training, images(study)
     kinds: dict[tuple[str, str, str], set[str]] = {}
-    drawing = {f: shown for f, shown in study.definition.figures.items() if f in figures.MAIN or not main}
-    listing = [shown for t, shown in study.definition.tables.items() if t in tables.MAIN or not main]
+    # Of the claims, a table of the whole paper, figures make what is not the metrics.
+    made_from = figures.FIGURES | tables.TABLES | {"claims": ("claims", "metrics")}
+    wanted = {
+        name: shown
+        for name, shown in (study.definition.figures | study.definition.tables).items()
+        if name in (*figures.MAIN, *tables.MAIN) or not main
+    }
     for name, grid in study.experiments.items():
-        if not any(name in shown for shown in (*drawing.values(), *listing)):
+        drawn = {kind for made, shown in wanted.items() if name in shown for kind in made_from[made][1:]}
+        if not drawn:
             continue
-        drawn = {figures.FIGURES[f][1] for f, shown in drawing.items() if name in shown}
         for architecture in grid.architectures:
             for regime in grid.regimes:
                 for variant in grid.variants:

@@ -12,6 +12,7 @@ from typing import Any
 from onlybn import datasets, demands, figures, jobs, own, storage, tables
 from onlybn.analyses import ANALYSES
 from onlybn.configuration import open_study
+from onlybn.environment import check_python
 from onlybn.errors import UserError, choose_from
 from onlybn.files import refuse_future
 from onlybn.records import FILES
@@ -423,22 +424,21 @@ def open_workflow(config: Mapping[str, Any], builtin: Path) -> Workflow:
 
 
 def open_snakefile(snakemake: Any, config: Mapping[str, Any]) -> Workflow:
-    """Open the study for the Snakefile that Snakemake reads now, its own or a module of another Snakefile.
+    """Open the study for the Snakefile that Snakemake reads now: its own, or a module of another one.
 
     `snakemake` is Snakemake's `workflow`. On faults, prints them and leaves.
     """
-    main = snakemake.modifier.is_main_snakefile()
+    module = snakemake.modifier
+    folder = Path(str(snakemake.current_basedir.get_path_or_uri(secret_free=True)))
     try:
-        for file in snakemake.configfiles if main else ():  # a module is given its configuration
-            read_yaml(Path(file))  # Snakemake has read it, and refuses nothing that may be read in two ways
-        if snakemake.modifier.modify_path("results") != "results":
+        check_python(sys.executable)
+        if module.modify_path("results") != "results":
             raise UserError(
                 "module: prefix and replace_prefix are not supported, since jobs find a study's other files"
                 " by their paths; give results_dir in the module's config instead"
             )
+        for file in snakemake.configfiles if module.is_main_snakefile() else ():
+            read_yaml(Path(file))  # Snakemake read it, and took what may be read in two ways
     except UserError as error:
         sys.exit(error.shown())
-    return open_workflow(
-        config,
-        Path(str(snakemake.current_basedir.get_path_or_uri(secret_free=True))) / "workflow" / "studies",
-    )
+    return open_workflow(config, folder / "workflow" / "studies")

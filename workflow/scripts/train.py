@@ -1,4 +1,8 @@
+import sys
 from pathlib import Path
+
+# The package, where the job's environment lacks it (--sdm conda).
+sys.path.append(str(Path(__file__).parents[2] / "src"))
 
 from onlybn.jobs import job
 
