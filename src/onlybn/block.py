@@ -19,6 +19,7 @@ from onlybn.devices import choose_precision, name_of, name_of_precision, take_de
 from onlybn.distributed import ALONE, Group, join, launch
 from onlybn.errors import UserError
 from onlybn.jobs import PATIENCE, Terminal, die_with_parent, duration, keep_freed_memory, lock, stoppable
+from onlybn.machine import commit
 from onlybn.study import Run
 from onlybn.training import Observer, Progress, train_replicates
 
@@ -127,6 +128,7 @@ def _hold(path: Path, run: Run, terminal: Terminal) -> int:
 
 def _set_up(threads: int, deterministic: bool) -> None:
     """Set what this process computes with, before anything is computed."""
+    commit()  # of the code that was imported, which may change while it trains
     torch.set_num_threads(threads)
     keep_freed_memory()
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS needs to be deterministic
