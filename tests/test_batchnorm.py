@@ -4,7 +4,9 @@ import pytest
 import torch
 from torch import nn
 
+from onlybn.models import build
 from onlybn.models.batchnorm import _is_fast, normalise
+from onlybn.variants import DEFAULT, initialise
 
 SHAPES = [(8, 16, 6, 6), (3, 16, 5, 5), (5, 3, 7, 3), (4, 32, 4, 4), (2, 64, 1, 1), (64, 48, 2, 2)]
 
@@ -107,3 +109,72 @@ def test_a_test_gives_what_float64_gives_and_tells_who_listens_to_the_relu(shape
     shown = normalise(x, layer, relu, added)
     assert heard[0] is shown
     torch.testing.assert_close(shown.double(), expected, rtol=3e-2, atol=8e-2)
+
+
+@pytest.mark.parametrize("with_added", [True, False])
+def test_a_second_derivative_is_that_of_torchs_own_layers(with_added):
+    (x, added, direction), layer = case((4, 3, 5, 5))
+    reference = nn.BatchNorm2d(3).double()
+    reference.load_state_dict(layer.state_dict())
+    layer = layer.double()
+
+    def product(function, batchnorm):
+        """The Hessian of a loss by activations, γ and β, times a direction."""
+        moved = [x.double().requires_grad_(), *batchnorm.parameters()]
+        loss = function(moved[0], added.double() if with_added else 0).sin().sum()
+        gradients = torch.autograd.grad(loss, moved, create_graph=True)
+        directions = [direction.double(), *(torch.ones(3, dtype=torch.float64) for _ in range(2))]
+        return torch.autograd.grad(
+            sum((g * d).sum() for g, d in zip(gradients, directions, strict=True)), moved
+        )
+
+    relu = nn.ReLU(inplace=True)
+    ours = product(lambda x, added: normalise(x, layer, relu, added if with_added else None), layer)
+    theirs = product(lambda x, added: (reference(x) + added).relu(), reference)
+    for one, other in zip(ours, theirs, strict=True):
+        assert other.abs().max() > 0.01
+        torch.testing.assert_close(one, other)
+
+
+def test_one_operation_refuses_a_second_derivative_even_of_a_constant_gradient():
+    (x, _, _), layer = case((4, 16, 4, 4))
+    x.requires_grad_()
+    y = normalise(x, layer, nn.ReLU())
+    with pytest.raises(RuntimeError, match="no second derivative; compute in float32, or on two threads"):
+        torch.autograd.grad(y.sum(), x, create_graph=True)
+
+
+def listen(network, kind):
+    """Note what each module of that kind gives, and of BatchNorm the gradient that comes back to it."""
+    given, came = {}, {}
+    for name, module in network.named_layers(kind):
+        module.register_forward_hook(lambda *call, name=name: given.update({name: call[2]}))
+        if kind is nn.BatchNorm2d:
+            module.register_full_backward_hook(lambda *call, name=name: came.update({name: call[2][0]}))
+    return given, came
+
+
+@pytest.mark.parametrize("kind", [nn.BatchNorm2d, nn.ReLU])
+@pytest.mark.parametrize("training", [True, False])
+def test_whoever_listens_to_a_layer_hears_of_it_wherever_it_is_computed(kind, training):
+    images = torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    found = {}
+    for precision in (torch.bfloat16, torch.float32):
+        network = build("resnet-14", channels=1, classes=10)
+        initialise(network, DEFAULT, 0)
+        network = network.to(memory_format=torch.channels_last).train(training)
+        heard, came = listen(network, kind)
+        with (
+            torch.set_grad_enabled(training),
+            torch.autocast("cpu", precision, enabled=precision == torch.bfloat16),
+        ):
+            logits = network(images)
+        if training:
+            logits.float().square().sum().backward()
+            assert came.keys() == (heard.keys() if kind is nn.BatchNorm2d else {}.keys())
+            assert all(gradient.abs().sum() > 0 for gradient in came.values())
+        assert heard.keys() == dict(network.named_layers(kind)).keys()
+        found[precision] = heard
+    for name, output in found[torch.bfloat16].items():
+        expected = found[torch.float32][name]
+        assert (output.float() - expected).norm() < 0.05 * expected.norm(), name

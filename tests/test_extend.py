@@ -529,7 +529,7 @@ def test_images_that_other_code_or_another_data_dir_gave_are_refused(prepared_by
         f"{folder} holds what pictures:load in {project / 'study'} prepared, and pictures:load in"
         f" {project / 'second'} is other code; {otherwise}"
     )
-    for loader in ([], {}, told | {"data_dir": 3}):
+    for loader in ([], {}, told | {"data_dir": 3}, [["folder"] * 9]):
         facts = json.loads((folder / "dataset.json").read_text()) | {"loader": loader}
         (folder / "dataset.json").write_text(json.dumps(facts))
         with pytest.raises(UserError, match=r"pictures.load is damaged \(dataset.json: loader\); delete it"):
@@ -539,6 +539,8 @@ def test_images_that_other_code_or_another_data_dir_gave_are_refused(prepared_by
 def test_edited_code_a_copy_of_it_and_a_project_that_moved_keep_their_images(prepared_by, tmp_path):
     project, folder, study_in, check = prepared_by
     study_in(project / "copy")
+    (tmp_path / "link").symlink_to(project / "data")
+    assert check(data_dir=tmp_path / "link") == check()
     copied = f"{folder} was prepared by pictures:load in {project / 'study'}, of which this study has a copy"
     assert check() == [copied]
     study_in(project / "study", IMAGES_CODE + "\n    # edited\n")

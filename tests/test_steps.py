@@ -7,8 +7,8 @@ import torch
 
 from onlybn import training
 from onlybn.datasets.small import Split
-from onlybn.steps import GraphSteps
-from onlybn.training import Replicate, train, train_replicates
+from onlybn.steps import EagerSteps, GraphSteps
+from onlybn.training import Observer, Replicate, train, train_replicates
 
 
 def assert_equal(one, other):
@@ -70,6 +70,32 @@ def test_recorded_steps_give_what_eager_ones_give_and_recording_moves_nothing(
         for ours, theirs in zip(one.trained.values(), other.trained.values(), strict=True):
             torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-5)
     assert calls == [2, 2]  # a graph for each size of batch, with a branch for each replicate
+
+
+def test_steps_of_a_network_that_somebody_listens_to_are_not_replayed_but_run(
+    few_digits, make_run, monkeypatch
+):
+    replayed, heard = [], []
+
+    class Replayed(EagerSteps):
+        def __call__(self, *given):
+            replayed.append(heard.copy())
+            super().__call__(*given)
+
+    class Listener(Observer):
+        def epoch_ended(self, progress):
+            if progress.epoch == 1:
+                (layer, *_) = progress.network.batchnorms()
+                self.hook = layer.register_forward_hook(lambda module, *_: heard.append(module.training))
+            else:
+                self.hook.remove()
+
+    monkeypatch.setattr(training, "_steps", lambda some, device, group: Replayed(some))
+    run = make_run(epochs=3)
+    outcome = train(run, few_digits, observers=[Listener()])
+    assert heard == [True] * 4 + [False]  # four batches are trained on, and one is tested
+    assert replayed == [[]] * 4 + [heard] * 4  # before and after
+    assert_equal(outcome, train(run, few_digits))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

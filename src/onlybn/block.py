@@ -28,6 +28,7 @@ from onlybn.jobs import (
     stoppable,
     wait_for_lock,
 )
+from onlybn.machine import commit
 from onlybn.study import Run
 from onlybn.training import Observer, Progress, train_replicates
 
@@ -141,6 +142,7 @@ def train_block(
 
 def _set_up(threads: int, deterministic: bool) -> None:
     """Set what this process computes with, before anything is computed."""
+    commit()  # of the code that was imported, which may change while it trains
     torch.set_num_threads(threads)
     keep_freed_memory()
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS needs to be deterministic

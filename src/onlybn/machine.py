@@ -33,16 +33,26 @@ def versions() -> dict[str, str]:
     return computed_by | {name: version(name) for name in packages}
 
 
-def commit() -> str | None:
-    """Return the git commit of the code, marked `+` if files differ from it; None outside a checkout."""
-    here = Path(__file__).parent
+@cache
+def commit(root: Path = Path(__file__).parents[2]) -> str | None:
+    """Return the git commit of the code as this process first asks, `+` where what computes differs from it.
+
+    None outside a checkout: a copy that lies in a repository of something else is not of its commits, and
+    neither does the environment (`GIT_DIR`) say whose they are.
+    """
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+
+    def git(*command: str) -> str:
+        done = ["git", "--no-optional-locks", "-C", str(root), *command]
+        return subprocess.run(
+            done, env=environment, capture_output=True, text=True, check=True
+        ).stdout.strip()
+
     try:
-        head, changed = (
-            subprocess.run(
-                ["git", "-C", here, *command], capture_output=True, text=True, check=True
-            ).stdout.strip()
-            for command in (["rev-parse", "HEAD"], ["status", "--porcelain", "--", "."])
+        git("ls-files", "--error-unmatch", "src/onlybn/machine.py")
+        changed = git(
+            "status", "--porcelain", "--untracked-files=normal", "--", "src", "Snakefile", "workflow"
         )
+        return git("rev-parse", "HEAD") + ("+" if changed else "")
     except (OSError, subprocess.CalledProcessError):
         return None
-    return head + ("+" if changed else "")

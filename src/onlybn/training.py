@@ -15,6 +15,7 @@ from onlybn.checkpoints import Checkpoints
 from onlybn.datasets.images import Images
 from onlybn.devices import name_of
 from onlybn.distributed import ALONE, Group
+from onlybn.models.batchnorm import has_hooks
 from onlybn.models.network import Network
 from onlybn.sgd import SGD
 from onlybn.steps import EagerSteps, GraphSteps
@@ -266,12 +267,16 @@ def train_replicates(
     sizes = [min(training.batch_size, images.examples - start) for start in starts]
     rates = learning_rates(training, len(sizes)).reshape(training.epochs, len(sizes))
     going: list[Replicate] = []
+    heard = False
     while left := [replicate for replicate in replicates if not replicate.is_over]:
         # Those that are behind first: a kill in between two checkpoints leaves replicates apart.
         behind = min(replicate.place for replicate in left)
-        last, going = going, [replicate for replicate in left if replicate.place == behind]
-        if going != last:
-            steps = _steps(going, images.device, group)
+        last = going, heard
+        going = [replicate for replicate in left if replicate.place == behind]
+        # A recorded graph would pass over hooks, which observers may set on a network between epochs.
+        heard = any(has_hooks(module) for replicate in going for module in replicate.network.modules())
+        if (going, heard) != last:
+            steps = EagerSteps(going) if heard else _steps(going, images.device, group)
         epoch, taken = behind
         batches = zip(*(replicate.batches() for replicate in going), strict=True)
         for batch, whole, rate in zip(batches, sizes[taken:], rates[epoch][taken:], strict=True):

@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -89,7 +90,8 @@ def prepared(name: str, folder: Path) -> Dataset:
 
 def loader(name: str, folder: Path, data_dir: Path) -> dict[str, str]:
     """Return which code of the user's own prepares the named dataset into `folder`, and from what."""
-    return own.source(name) | {"data_dir": str(data_dir.resolve()), "prepared_in": str(folder.resolve())}
+    # Links stay as they are given: on a cluster's nodes they may lead elsewhere.
+    return own.source(name) | {"data_dir": str(data_dir.absolute()), "prepared_in": str(folder.absolute())}
 
 
 def check_loader(folder: Path, data_dir: Path, *say: Callable[[str], None]) -> None:
@@ -106,10 +108,13 @@ def check_loader(folder: Path, data_dir: Path, *say: Callable[[str], None]) -> N
     if told is None:
         return
     now = loader(name, folder, data_dir)
-    if not isinstance(told, dict) or not all(isinstance(told.get(key), str) for key in now):
+    if not isinstance(told, dict) or not all(told.get(key) and isinstance(told[key], str) for key in now):
         raise UserError(f"{folder} is damaged (dataset.json: loader); delete it to prepare it again")
 
     def at_one_place(key: str) -> bool:
+        with suppress(OSError, ValueError):
+            if Path(told[key]).samefile(now[key]):
+                return True
         # A project that was moved as a whole has its code and data where they were, seen from its results.
         return told[key] == now[key] or (
             os.path.relpath(told[key], told["prepared_in"]) == os.path.relpath(now[key], now["prepared_in"])

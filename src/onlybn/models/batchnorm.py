@@ -5,6 +5,7 @@ import math
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.modules import module as every_module
 
 
 def normalise(
@@ -14,17 +15,31 @@ def normalise(
 
     All are float (batch, channels, height, width).
     """
-    if _is_fast(x, added):
+    heard = has_hooks(batchnorm) or (relu is not None and has_hooks(relu))
+    if not heard and _is_fast(x, added):
         if batchnorm.training:
             return _Fused.apply(x, batchnorm.weight, batchnorm.bias, added, batchnorm, relu is not None)
-        if not torch.is_grad_enabled() and not (relu and relu._forward_hooks):
+        if not torch.is_grad_enabled():
             mean = batchnorm.running_mean.double().numpy()
             inverse = 1 / np.sqrt(batchnorm.running_var.double().numpy() + batchnorm.eps)
             return _normalised(x, batchnorm, mean, inverse, added, _low(relu is not None))
     x = batchnorm(x)
+    if heard:
+        x = x.clone()  # what a hook was given stays as it was
     if added is not None:
         x = x.add_(added)
     return x if relu is None else relu(x)
+
+
+def has_hooks(module: nn.Module) -> bool:
+    """Say whether somebody listens to calls of the module, or of every module, forward or backward."""
+    return bool(
+        module._forward_hooks
+        or module._forward_pre_hooks
+        or module._backward_hooks
+        or module._backward_pre_hooks
+        or every_module._has_any_global_hook()
+    )
 
 
 def _is_fast(x: Tensor, added: Tensor | None) -> bool:
@@ -41,7 +56,7 @@ def _is_fast(x: Tensor, added: Tensor | None) -> bool:
 
 
 class _Fused(torch.autograd.Function):
-    """Training-mode BatchNorm, addition and ReLU by `onlybn.kernels`."""
+    """Training-mode BatchNorm, addition and ReLU by `onlybn.kernels`; to be differentiated once."""
 
     @staticmethod
     def forward(ctx, x, weight, bias, added, batchnorm, with_relu):
@@ -66,6 +81,12 @@ class _Fused(torch.autograd.Function):
     def backward(ctx, dy):
         from onlybn import kernels
 
+        # torch's once_differentiable raises only where dy itself is differentiated; elsewhere it gives zeros.
+        if torch.is_grad_enabled():
+            raise RuntimeError(
+                "BatchNorm in one operation (bfloat16, one thread of a CPU) has no second derivative;"
+                " compute in float32, or on two threads"
+            )
         x, y = ctx.saved_tensors
         mean, inverse, scale, low, count = ctx.constants
         dy = dy.contiguous(memory_format=torch.channels_last)
