@@ -652,6 +652,25 @@ def test_a_changed_module_is_told_of_and_a_lost_one_too_when_a_run_is_loaded(
         onlybn.load(folder, trust=True)
 
 
+def test_a_network_that_was_edited_between_seeds_is_refused_in_one_sentence(
+    module, train_block, make_run, digits_folder
+):
+    from dataclasses import replace
+
+    from onlybn.collect import collect
+
+    found = {}
+    for seed, source in enumerate((NETWORKS, NETWORKS.replace("channels, 4, 3)", "channels, 4, 5)"))):
+        module(source)
+        run = replace(make_run(epochs=1, batch_size=500, seed=seed), architecture="mine:Plain")
+        (folder,) = train_block([run], digits_folder)
+        found[folder] = run
+    one, other = found
+    refused = rf"mixes replicates of other parameters: 98 in {one}, 162 in {other}; delete those you do not"
+    with pytest.raises(UserError, match=refused):
+        collect("e", "metrics", found)
+
+
 def test_a_family_of_one_depth_has_its_panel_by_width():
     from conftest import run_columns
 

@@ -34,28 +34,31 @@ def collect(experiment: str, table: str, runs: Mapping[Path, Run], data: str | N
     for folder, record in records.items():
         trained_on.setdefault(record["dataset_checksum"], folder)
         point = tuple(record[name] for name in ("architecture", "regime", "variant"))
-        for name in ("precision", "processes"):
-            value = record["computed"].get(name)
+        placed = record.get("own") or asdict(architecture(record["architecture"]))
+        network = {name: placed[name] for name in ("family", "depth", "width")}
+        network |= {name: record["counts"][name] for name in COUNTS}
+        # A custom network or regime may have been edited between seeds.
+        same = {name: record["computed"].get(name) for name in ("precision", "processes")} | network
+        for name, value in same.items():
             other, of = computed.setdefault((point, name), (value, folder))
             if other != value:
                 raise UserError(
                     f"experiment {experiment} mixes replicates of other {name}: {other} in {of}, {value} in"
                     f" {folder}; delete those you do not want"
                 )
-        placed = record.get("own") or asdict(architecture(record["architecture"]))
         columns = {
             "study": record["study"],
             "dataset": record["dataset"],
             "experiment": experiment,
             "architecture": record["architecture"],
-            **{name: placed[name] for name in ("family", "depth", "width")},
+            **{name: network[name] for name in ("family", "depth", "width")},
             "regime": record["regime"],
             "variant": record["variant"],
             "seed": record["seed"],
             "status": record["status"],
             "epochs": record["training"]["epochs"],
             "training": json.dumps(record["training"], sort_keys=True),
-            **{name: record["counts"][name] for name in COUNTS},
+            **{name: network[name] for name in COUNTS},
         }
         if own.is_own(record["dataset"]):  # of others it is known
             columns["classes"] = record["classes"]
