@@ -1,7 +1,7 @@
 """The collect stage: the tables of an experiment's runs, stacked, with each run's columns; no arithmetic."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,19 +17,25 @@ from onlybn.schemas import SCHEMAS, missing
 from onlybn.storage import COUNTS, read_record
 
 
-def collect(experiment: str, table: str, folders: Iterable[Path]) -> pa.Table:
-    """Stack `{table}.parquet` of the runs' folders, in their order, behind the columns of each run.
+def collect(experiment: str, table: str, folders: Iterable[Path]) -> Iterator[pa.Table]:
+    """Yield `{table}.parquet` of the runs' folders, in their order, behind the columns of each run.
 
-    The table `runs` is stacked from their `run.json`: a row per run of where it comes from.
+    Of the table `runs` that is a row of where the run comes from, as its `run.json` tells.
 
     A run whose table is empty, since it diverged, has one row of missing values, so that it is counted.
     Raises UserError if a run is damaged, if the runs were not trained on the same data, or replicates not by
     as many processes, which BatchNorm's statistics depend on.
     """
-    parts, trained_on, trained_by = [], {}, {}
+    trained_on, trained_by = {}, {}
     for folder in folders:
         record = read_record(folder)
         trained_on.setdefault(record["dataset_checksum"], folder)
+        if len(trained_on) > 1:
+            one, other = trained_on.values()
+            raise UserError(
+                f"experiment {experiment} mixes runs of different data: {one} and {other} have other dataset"
+                " checksums in run.json; delete the runs of the data you do not want"
+            )
         point = tuple(record[name] for name in ("architecture", "regime", "variant"))
         processes = record["computed"]["processes"]
         other, of = trained_by.setdefault(point, (processes, folder))
@@ -57,14 +63,7 @@ def collect(experiment: str, table: str, folders: Iterable[Path]) -> pa.Table:
             columns["classes"] = record["classes"]
         rows = _recorded(record, folder) if table == "runs" else _measured(table, folder)
         named = {name: _constant(value, rows.num_rows) for name, value in columns.items()}
-        parts.append(pa.table({**named, **{name: rows[name] for name in rows.column_names}}))
-    if len(trained_on) > 1:
-        one, other = list(trained_on.values())[:2]
-        raise UserError(
-            f"experiment {experiment} mixes runs of different data: {one} and {other} have other dataset"
-            " checksums in run.json; delete the runs of the data you do not want"
-        )
-    return pa.concat_tables(parts).unify_dictionaries().combine_chunks()
+        yield pa.table({**named, **{name: rows[name] for name in rows.column_names}})
 
 
 def _recorded(record: Mapping[str, Any], folder: Path) -> pa.Table:
@@ -92,6 +91,9 @@ def _measured(table: str, folder: Path) -> pa.Table:
         raise UserError(f"{path} is missing or damaged ({error}); {again} it again") from None
     if lacking := missing(table, rows.column_names):
         raise UserError(f"{path} lacks the columns {', '.join(lacking)}; {again} it again")
+    rows = rows.select(SCHEMAS[table].names)
+    if other := [field.name for field in SCHEMAS[table] if rows.schema.field(field.name).type != field.type]:
+        raise UserError(f"{path} holds other types in the columns {', '.join(other)}; {again} it again")
     if rows.num_rows == 0:
         return pa.table([pa.nulls(1, field.type) for field in rows.schema], rows.schema)
     return rows

@@ -4,8 +4,8 @@ from onlybn.jobs import job
 
 with job(Path(snakemake.log[0])):
     from onlybn.collect import collect
-    from onlybn.files import write_table
+    from onlybn.files import write_tables
 
     folders = dict.fromkeys(Path(file).parent for file in snakemake.input)
     wildcards = snakemake.wildcards
-    write_table(Path(snakemake.output[0]), collect(wildcards.experiment, wildcards.collected, folders))
+    write_tables(Path(snakemake.output[0]), collect(wildcards.experiment, wildcards.collected, folders))
