@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from onlybn.errors import UserError
-from onlybn.files import write_table
+from onlybn.files import write_table, write_tables
 from onlybn.summaries import read
 
 POINT = ["study", "dataset", "architecture", "regime", "variant"]
@@ -70,7 +70,8 @@ def main(out, *folders):
                 raise UserError(f"{lacks} lacks {name}, which another folder has of this experiment")
     for experiment, kinds in tables.items():
         for name, paths in kinds.items():
-            write_table(Path(out) / "experiments" / experiment / name, stack(map(pq.read_table, paths)))
+            whole = stack(map(pq.read_table, paths))
+            write_tables(Path(out) / "experiments" / experiment / name, [whole])
     counts = [path for folder in folders if (path := Path(folder) / "parameter_counts.parquet").exists()]
     if counts:
         counted = pa.concat_tables(map(pq.read_table, counts))

@@ -17,7 +17,7 @@ from safetensors import safe_open
 from torch import nn
 
 import onlybn
-from onlybn import own
+from onlybn import own, records
 from onlybn.configuration import open_study
 from onlybn.datasets import check_loader
 from onlybn.datasets.prepare import prepare
@@ -647,7 +647,7 @@ def test_a_changed_module_is_told_of_and_a_lost_one_too_when_a_run_is_loaded(
         onlybn.load(folder, trust=True)
     told = json.loads((folder / "run.json").read_text())
     del told["own"]["size"]
-    (folder / "run.json").write_text(json.dumps(told))
+    (folder / "run.json").write_text(json.dumps(records.sealed(told)))
     with pytest.raises(UserError, match=r"run.json is damaged \(it tells no own.size\)"):
         onlybn.load(folder, trust=True)
 
@@ -668,7 +668,7 @@ def test_a_network_that_was_edited_between_seeds_is_refused_in_one_sentence(
     one, other = found
     refused = rf"mixes replicates of other parameters: 98 in {one}, 162 in {other}; delete those you do not"
     with pytest.raises(UserError, match=refused):
-        collect("e", "metrics", found)
+        list(collect("e", "metrics", found))
 
 
 def test_a_family_of_one_depth_has_its_panel_by_width():

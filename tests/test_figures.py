@@ -5,6 +5,7 @@ import json
 import math
 import subprocess
 import sys
+from importlib import import_module
 
 import numpy as np
 import pandas as pd
@@ -27,7 +28,7 @@ from onlybn.figures import (
 )
 from onlybn.figures.draw import draw, left_out
 from onlybn.models import build
-from onlybn.schemas import missing
+from onlybn.schemas import DRAWN, SCHEMAS, missing
 from onlybn.summaries import RUN, finals, over_seeds, read
 from onlybn.tables import TABLES, accuracy, dead_relu, failed, near_zero, provenance, table_1
 from onlybn.tables.make import make
@@ -317,6 +318,36 @@ def test_runs_that_experiments_share_are_counted_once(tmp_path):
         metrics = collected({("resnet-14", "all"): 50.0})
         metrics.assign(experiment=name).to_parquet(tmp_path / name)
     assert over_seeds(finals(read([tmp_path / "a", tmp_path / "b"])))["n"].tolist() == [2]
+
+
+@pytest.mark.parametrize("kind", ["affine", "activations"])
+def test_tables_by_channel_are_read_as_categories_and_give_the_same_numbers(kind, tmp_path):
+    points = {("resnet-14", "batchnorm"): 27, ("resnet-8", "all"): 4, ("resnet-8", "batchnorm"): None}
+    plain = TABLES_OF[kind](points).drop(columns="experiment")
+    # One run is in both, as experiments share runs; so are their words, in another order.
+    parts = plain[plain["architecture"] == "resnet-14"], plain[plain["seed"] == 1][::-1]
+    for name, part in zip(("a", "b"), parts, strict=True):
+        (tmp_path / name).mkdir()
+        part.assign(experiment=name).reset_index(drop=True).to_parquet(tmp_path / name / f"{kind}.parquet")
+    alone = parts[1][parts[1]["architecture"] != "resnet-14"]
+    whole = pd.concat([parts[0], alone], ignore_index=True)
+    held = read(tmp_path / name / f"{kind}.parquet" for name in ("a", "b"))
+    assert list(held.columns) == [n for n in whole if n not in SCHEMAS[kind].names or n in DRAWN[kind]]
+    assert {str(held[name].dtype) for name in (*RUN, "position")} == {"category"}
+    assert len(held) == len(whole)
+    drawn = [f"onlybn.figures.{module}" for module, reads in FIGURES.values() if reads == kind]
+    drawn += [f"onlybn.tables.{module}" for module, *reads in TABLES.values() if reads == [kind]]
+    for module in map(import_module, dict.fromkeys(drawn)):
+        pd.testing.assert_frame_equal(module.numbers(held), module.numbers(whole))
+
+
+def test_a_run_of_which_two_tables_hold_other_rows_is_refused(tmp_path):
+    for name, zeros in (("a", 4), ("b", 5)):
+        (tmp_path / name).mkdir()
+        affine({("resnet-14", "all"): zeros}).to_parquet(tmp_path / name / "affine.parquet")
+    one, other = (tmp_path / name / "affine.parquet" for name in ("a", "b"))
+    with pytest.raises(UserError, match=f"{one} and {other} hold other rows of the run s digits resnet-14"):
+        read([one, other])
 
 
 def test_figure_4_counts_every_channel_once_and_averages_moments_over_runs():

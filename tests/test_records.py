@@ -17,13 +17,14 @@ from onlybn import records, storage
 from onlybn.collect import collect
 from onlybn.configuration import open_study
 from onlybn.errors import UserError
-from onlybn.files import write_table
+from onlybn.files import write_table, write_tables
 from onlybn.outdated import Forced, outdated
 from onlybn.schemas import SCHEMAS
 from onlybn.training import train
 from onlybn.workflow import Workflow
 
 SETTINGS = {"device": "cpu", "processes": 1, "threads": 1, "precision": "float32"}
+TABLES = ("metrics.parquet", "affine.parquet")
 STUDY = """
 dataset: digits
 training: {epochs: 1, batch_size: 50, learning_rate: 0.1, flip: false}
@@ -62,7 +63,7 @@ def results(trained, tmp_path):
 
 def collected(workflow: Workflow, runs: dict, kind: str) -> Path:
     path = Path(workflow.experiment_pattern.format(experiment="one", collected=kind))
-    write_table(path, collect("one", kind, runs))
+    write_tables(path, collect("one", kind, runs))
     return path
 
 
@@ -73,7 +74,7 @@ def test_one_flipped_bit_in_any_file_is_refused_by_all_that_read_it(results, nam
     whole, rng = (folder / name).read_bytes(), Random(name)
     readers = [
         lambda: records.check_files(folder, records.expect(folder, run)),
-        lambda: collect("one", name.removesuffix(".parquet") if name.endswith("parquet") else "runs", runs),
+        lambda: list(collect("one", name.removesuffix(".parquet") if name in TABLES else "runs", runs)),
     ]
     if name.endswith(("json", "safetensors")):
         readers.append(lambda: onlybn.load(folder))
@@ -100,7 +101,7 @@ def test_runs_whose_folders_are_swapped_or_copied_are_not_collected(results):
     with pytest.raises(
         UserError, match=r"seed-0 holds another run than resnet-8 batchnorm seed 0: seed 1, not 0"
     ):
-        collect("one", "metrics", runs)
+        list(collect("one", "metrics", runs))
 
 
 def test_replicates_of_different_precision_are_not_collected(results):
@@ -109,24 +110,24 @@ def test_replicates_of_different_precision_are_not_collected(results):
     record["computed"]["precision"] = "bfloat16"
     (next(iter(runs)) / "run.json").write_text(json.dumps(records.sealed(record)))
     with pytest.raises(UserError, match=r"mixes replicates of other precision: bfloat16 in .*float32 in"):
-        collect("one", "affine", runs)
+        list(collect("one", "affine", runs))
 
 
 def test_an_analysis_of_another_state_or_with_other_values_is_not_collected(results):
     _, runs = results
     one, other = (folder / "clamping.parquet" for folder in runs)
-    collect("one", "clamping", runs)
+    list(collect("one", "clamping", runs))
     told, whole = records.told_in(pq.read_schema(one)), one.read_bytes()
     edited = pa.Table.from_pylist([{"threshold": 0.2, "beta_too": False}], SCHEMAS["clamping"])
     write_table(one, records.telling(edited, **told))
     with pytest.raises(UserError, match=r"clamping.parquet was altered since it was measured"):
-        collect("one", "clamping", runs)
+        list(collect("one", "clamping", runs))
     one.write_bytes(whole)
     shutil.copy(one, other)
     with pytest.raises(
         UserError, match=r"clamping.parquet was measured on another run than the one beside it"
     ):
-        collect("one", "clamping", runs)
+        list(collect("one", "clamping", runs))
 
 
 def test_a_tables_digest_is_of_its_values_and_not_of_how_the_file_keeps_them(tmp_path):

@@ -1,7 +1,7 @@
 """The collect stage: the tables of an experiment's runs, stacked, with each run's columns; no arithmetic."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,21 +18,30 @@ from onlybn.schemas import SCHEMAS, missing
 from onlybn.study import Run
 
 
-def collect(experiment: str, table: str, runs: Mapping[Path, Run], data: str | None = None) -> pa.Table:
-    """Stack `{table}.parquet` of the runs, by their folders, in order, behind the columns of each run.
+def collect(
+    experiment: str, table: str, runs: Mapping[Path, Run], data: str | None = None
+) -> Iterator[pa.Table]:
+    """Yield `{table}.parquet` of the runs, by their folders, in order, behind the columns of each run.
 
-    The table `runs` is stacked from their `run.json`: a row per run of where it comes from, once all its
-    files are seen to be those of the record.
+    Of the table `runs` that is a row of where the run comes from, as its `run.json` tells, once all its files
+    are seen to be those of the record.
 
-    A run whose table is empty, since it diverged, has one row of missing values, so that it is counted.
-    The table tells, in its metadata, which runs it holds. Raises UserError if a folder holds another run, or
-    a damaged one, if the runs were not trained on the same data (of the checksum `data`, if given), or
+    A run whose table is empty, since it diverged, has one row of missing values, so that it is counted. Each
+    tells, in its metadata, which runs the whole holds. Raises UserError if a folder holds another run, or a
+    damaged one, if the runs were not trained on the same data (of the checksum `data`, if given), or
     replicates not in one precision and by as many processes, which BatchNorm's statistics depend on.
     """
     records = {folder: expect(folder, run, data) for folder, run in runs.items()}
-    parts, trained_on, computed = [], {}, {}
+    told = collected_from((run, records[folder]) for folder, run in runs.items())
+    trained_on, computed = {}, {}
     for folder, record in records.items():
         trained_on.setdefault(record["dataset_checksum"], folder)
+        if len(trained_on) > 1:
+            one, other = trained_on.values()
+            raise UserError(
+                f"experiment {experiment} mixes runs of different data: {one} and {other} have other dataset"
+                " checksums in run.json; delete the runs of the data you do not want"
+            )
         point = tuple(record[name] for name in ("architecture", "regime", "variant"))
         placed = record.get("own") or asdict(architecture(record["architecture"]))
         network = {name: placed[name] for name in ("family", "depth", "width")}
@@ -68,15 +77,8 @@ def collect(experiment: str, table: str, runs: Mapping[Path, Run], data: str | N
         )
         rows = _recorded(record, folder) if table == "runs" else _measured(table, folder, record)
         named = {name: _constant(value, rows.num_rows) for name, value in columns.items()}
-        parts.append(pa.table({**named, **{name: rows[name] for name in rows.column_names}}))
-    if len(trained_on) > 1:
-        one, other = list(trained_on.values())[:2]
-        raise UserError(
-            f"experiment {experiment} mixes runs of different data: {one} and {other} have other dataset"
-            " checksums in run.json; delete the runs of the data you do not want"
-        )
-    whole = pa.concat_tables(parts).unify_dictionaries().combine_chunks()
-    return telling(whole, runs=collected_from((run, records[folder]) for folder, run in runs.items()))
+        part = pa.table({**named, **{name: rows[name] for name in rows.column_names}})
+        yield telling(part, runs=told)
 
 
 def _recorded(record: Mapping[str, Any], folder: Path) -> pa.Table:
@@ -106,6 +108,9 @@ def _measured(table: str, folder: Path, record: Mapping[str, Any]) -> pa.Table:
         raise UserError(f"{path} lacks the columns {', '.join(lacking)}; {again} it again")
     if table in ANALYSES:
         check_measured(path, rows, record)
+    rows = rows.select(SCHEMAS[table].names)
+    if other := [field.name for field in SCHEMAS[table] if rows.schema.field(field.name).type != field.type]:
+        raise UserError(f"{path} holds other types in the columns {', '.join(other)}; {again} it again")
     if rows.num_rows == 0:
         return pa.table([pa.nulls(1, field.type) for field in rows.schema], rows.schema)
     return rows

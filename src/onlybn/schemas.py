@@ -82,6 +82,13 @@ SCHEMAS = {
     ),
 }
 
+# What figures and tables read of those with a row per channel, ten million in a large study, besides the
+# run's columns; of the other kinds they read all.
+DRAWN = {
+    "affine": ("layer", "position", "gamma", "beta"),
+    "activations": ("relu", "position", "off"),
+}
+
 
 def missing(kind: str, columns: Iterable[str]) -> list[str]:
     """Return the columns that a table of this kind should have and does not."""

@@ -1,15 +1,18 @@
 """What figures and tables share: values of each run, and replicates summarised over seeds."""
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
+from pandas.api.types import union_categoricals
 
 from onlybn.datasets import known
 from onlybn.errors import UserError
-from onlybn.schemas import SCHEMAS, missing
+from onlybn.schemas import DRAWN, SCHEMAS, missing
 
 # What names a point of a study, and what tells its replicates apart. Besides, a point has the number of
 # `classes` of the user's own dataset, and where a table has runs of several, its `training`.
@@ -43,28 +46,100 @@ def run(table: pd.DataFrame) -> list[str]:
 def read(paths: Iterable[Path]) -> pd.DataFrame:
     """Stack collected tables; a run that several experiments share is kept once.
 
-    Raises UserError if one is damaged, or lacks columns of its kind, which its name tells.
+    Tables with a row per channel, which may have ten million, keep the columns of `DRAWN`, and the run's as
+    categories of a byte each. Raises UserError if a table is damaged, lacks columns of its kind, which its
+    name tells, or holds other rows of a run than another table.
     """
-    tables = [_read(Path(path)) for path in paths]
-    for table in tables:
-        for name in table.columns[[isinstance(kind, pd.CategoricalDtype) for kind in table.dtypes]]:
-            table[name] = table[name].astype(str)
-    if "experiment" in tables[0].columns:
-        tables = [table.drop(columns="experiment") for table in tables]
-    return pd.concat(tables, ignore_index=True).drop_duplicates(ignore_index=True)
+    tables: list[pd.DataFrame] = []
+    seen: dict[tuple, tuple[Path, int]] = {}
+    for path in map(Path, paths):
+        table = _read(path)
+        if set(RUN) <= set(table.columns):
+            table = _unseen(path, table, seen)
+        tables.append(table)
+    whole = tables[0] if len(tables) == 1 else _stacked(tables)
+    return whole if seen else whole.drop_duplicates(ignore_index=True)
+
+
+def _stacked(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Stack tables; unlike pandas, keep categories that differ between them."""
+    columns = {}
+    for name, kind in tables[0].dtypes.items():
+        parts = [table[name] for table in tables]
+        categories = isinstance(kind, pd.CategoricalDtype)
+        columns[name] = union_categoricals(parts) if categories else pd.concat(parts, ignore_index=True)
+    return pd.DataFrame(columns, copy=False)
 
 
 def _read(path: Path) -> pd.DataFrame:
+    """Return a collected table but for its experiment, read a column at a time."""
     again = "delete it to collect it again"
+    kind = path.stem
     try:
-        table = pd.read_parquet(path)
+        with pq.ParquetFile(path) as file:
+            names = [name for name in file.schema_arrow.names if name != "experiment"]
+            lacking = [name for name in RUN if name not in names] if kind in SCHEMAS else []
+            lacking += missing(kind, names) if kind in SCHEMAS else []
+            if lacking:
+                raise UserError(f"{path} lacks the columns {', '.join(lacking)}; {again}")
+            if kind in DRAWN:
+                names = [name for name in names if name not in SCHEMAS[kind].names or name in DRAWN[kind]]
+            return pd.DataFrame({name: _column(file, name, kind) for name in names}, copy=False)
     except (OSError, pa.ArrowException) as error:
         raise UserError(f"{path} is missing or damaged ({error}); {again}") from None
-    lacking = [name for name in RUN if name not in table] if path.stem in SCHEMAS else []
-    lacking += missing(path.stem, table.columns) if path.stem in SCHEMAS else []
-    if lacking:
-        raise UserError(f"{path} lacks the columns {', '.join(lacking)}; {again}")
-    return table
+
+
+def _column(file: pq.ParquetFile, name: str, kind: str) -> pd.Series:
+    column = file.read([name]).column(name)
+    if kind in DRAWN and (
+        name not in SCHEMAS[kind].names or pa.types.is_dictionary(SCHEMAS[kind].field(name).type)
+    ):
+        column = column.dictionary_encode()  # which changes nothing where it is one
+    if not pa.types.is_dictionary(column.type):
+        return column.to_pandas()
+    words = column.unify_dictionaries().to_pandas()
+    return words if kind in DRAWN else words.astype(str)
+
+
+def _unseen(path: Path, table: pd.DataFrame, seen: dict[tuple, tuple[Path, int]]) -> pd.DataFrame:
+    """Return a table without the runs that were seen before, and note those that it has.
+
+    Raises UserError if it holds other rows of one of them.
+    """
+    names = [name for name in dict.fromkeys([*point(table), "training", "seed"]) if name in table]
+    new = np.ones(len(table), bool)
+    for named, rows in by_run(table, names):
+        told = int(pd.util.hash_pandas_object(rows, index=False).sum())
+        first, before = seen.setdefault(named, (path, told))
+        if before != told:
+            raise UserError(
+                f"{first} and {path} hold other rows of the run {' '.join(map(str, named))}; delete both to"
+                " collect them again"
+            )
+        if first != path:
+            new[rows.index] = False
+    return table if new.all() else table[new].reset_index(drop=True)
+
+
+def by_run(table: pd.DataFrame, names: Sequence[str]) -> Iterator[tuple[tuple, pd.DataFrame]]:
+    """Yield each run's values of the columns `names`, and its rows, in the order in which the runs come.
+
+    Unlike `groupby`, this takes no memory for each row and name: a run's rows lie together.
+    """
+    starts = np.zeros(len(table), bool)
+    starts[:1] = True
+    for name in names:
+        column = table[name]
+        values = column.cat.codes if isinstance(column.dtype, pd.CategoricalDtype) else column
+        values = values.to_numpy()
+        starts[1:] |= values[1:] != values[:-1]
+    places = np.flatnonzero(starts)
+    parts: dict[tuple, list[pd.DataFrame]] = {}
+    runs = table[names].iloc[places].itertuples(index=False, name=None)
+    for run, start, end in zip(runs, places, [*places[1:], len(table)], strict=True):
+        parts.setdefault(run, []).append(table.iloc[start:end])
+    for run, rows in parts.items():
+        yield run, rows[0] if len(rows) == 1 else pd.concat(rows)
 
 
 def finals(metrics: pd.DataFrame) -> pd.DataFrame:
@@ -76,10 +151,7 @@ def finals(metrics: pd.DataFrame) -> pd.DataFrame:
 def per_run(table: pd.DataFrame, measure: Callable[[pd.DataFrame], dict[str, float]]) -> pd.DataFrame:
     """Return a row per run with what `measure` makes of its rows."""
     names = run(table)
-    rows = [
-        dict(zip(names, named, strict=True)) | measure(rows)
-        for named, rows in table.groupby(names, sort=False)
-    ]
+    rows = [dict(zip(names, named, strict=True)) | measure(rows) for named, rows in by_run(table, names)]
     return pd.DataFrame(rows, columns=None if rows else names)
 
 

@@ -8,12 +8,12 @@ from onlybn.jobs import job
 
 with job(Path(snakemake.log[0])):
     from onlybn.collect import collect
-    from onlybn.files import write_table
+    from onlybn.files import write_tables
     from onlybn.outdated import checksum_of_data
     from onlybn.workflow import open_workflow
 
     workflow = open_workflow(snakemake.config, Path(snakemake.scriptdir).parent / "studies")
     wildcards = snakemake.wildcards
     runs = {workflow.places(run)[0]: run for run in workflow.study.runs(wildcards.experiment)}
-    table = collect(wildcards.experiment, wildcards.collected, runs, checksum_of_data(workflow))
-    write_table(Path(snakemake.output[0]), table)
+    tables = collect(wildcards.experiment, wildcards.collected, runs, checksum_of_data(workflow))
+    write_tables(Path(snakemake.output[0]), tables)

@@ -5,7 +5,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from onlybn.figures import style
-from onlybn.summaries import over_seeds, per_run, point
+from onlybn.summaries import by_run, over_seeds, per_run, point
 
 QUANTILES = {"low": 0.1, "median": 0.5, "high": 0.9}
 
@@ -18,9 +18,12 @@ def numbers(table: pd.DataFrame, column: str, layer: str) -> pd.DataFrame:
     """
     points = over_seeds(per_run(table, lambda rows: {}), values=[])
     names = point(table)
-    channels = table[table["status"] == "finished"].groupby([*names, layer, "seed"], sort=False)[column]
-    each = pd.DataFrame({name: channels.quantile(share) for name, share in QUANTILES.items()})
-    means = each.groupby(level=[*names, layer], sort=False).mean().reset_index().rename(columns={layer: "x"})
+    each = [points[names].head(0).assign(x=table[layer].head(0), **dict.fromkeys(QUANTILES, 0.0))]
+    for (*run, _), rows in by_run(table[table["status"] == "finished"], [*names, "seed"]):
+        found = rows.groupby(layer)[column].quantile(list(QUANTILES.values())).unstack()
+        found.columns = list(QUANTILES)
+        each.append(found.reset_index(names="x").assign(**dict(zip(names, run, strict=True))))
+    means = pd.concat(each).groupby([*names, "x"], sort=False).mean().reset_index()
     means["x"] += 1
     return points.merge(means, on=names, how="left").sort_values(
         ["family", "depth", "width", "regime", "x"], ignore_index=True
