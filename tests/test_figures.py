@@ -3,10 +3,12 @@
 import importlib
 import json
 import math
+import os
 import subprocess
 import sys
 from importlib import import_module
 
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
@@ -304,13 +306,29 @@ def test_a_caption_says_where_pooling_stops_on_small_images(tmp_path):
         assert ("On images of 8×8 VGG's pooling stops at 1×1." in caption) == said
 
 
-def test_a_figure_redrawn_is_the_same_bytes(tmp_path):
-    collected({("resnet-14", "batchnorm"): 50.0}).to_parquet(tmp_path / "metrics.parquet")
-    files = []
-    for name in ("one", "two"):
-        draw("figure-3", "s", [tmp_path / "metrics.parquet"], tmp_path / name)
-        files.append([(tmp_path / f"{name}{e}").read_bytes() for e in (".pdf", ".png", ".parquet")])
-    assert files[0] == files[1]
+DRAWS = """
+from pathlib import Path
+from onlybn.jobs import job
+with job(Path("log")):
+    from onlybn.figures.draw import draw
+    draw("figure-3", "s", [Path("metrics.parquet")], Path("elsewhere"))
+"""
+
+
+def test_a_figure_redrawn_is_the_same_bytes_whatever_the_user_has_set(tmp_path):
+    table = tmp_path / "metrics.parquet"
+    collected({("resnet-14", "batchnorm"): 50.0}).to_parquet(table)
+    draw("figure-3", "s", [table], tmp_path / "plain")
+    with mpl.rc_context({"text.usetex": True, "font.size": 30, "axes.formatter.use_locale": True}):
+        draw("figure-3", "s", [table], tmp_path / "settings")
+    (tmp_path / "rc").write_bytes(b"text.usetex: True # \xff")
+    own = {"MPLBACKEND": "module://nope", "MATPLOTLIBRC": str(tmp_path / "rc"), "SOURCE_DATE_EPOCH": "1"}
+    own |= {"PYTHONWARNINGS": "error", "PYTHONHASHSEED": "7", "TZ": "Asia/Tokyo", "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run([sys.executable, "-c", DRAWS], cwd=tmp_path, env=os.environ | own)
+    assert done.returncode == 0, (tmp_path / "log").read_text()
+    for ending in (".pdf", ".png", ".parquet", ".rst"):
+        files = [tmp_path / f"{name}{ending}" for name in ("plain", "settings", "elsewhere")]
+        assert len({file.read_bytes() for file in files}) == 1, ending
 
 
 def test_runs_that_experiments_share_are_counted_once(tmp_path):

@@ -1,10 +1,57 @@
 """Files are written whole or not at all, on every file system, and tables piece by piece."""
 
+import errno
+import os
+import stat
+from pathlib import Path
+
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
 from onlybn import files
-from onlybn.files import write_table, write_tables
+from onlybn.errors import UserError
+from onlybn.files import write_json, write_table, write_tables
+
+
+def flushing_fails(monkeypatch, folders, number):
+    """Have the flush of folders, or of files, fail with an error of that number."""
+    really = os.fsync
+
+    def fsync(descriptor):
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode) == folders:
+            raise OSError(number, os.strerror(number))
+        really(descriptor)
+
+    monkeypatch.setattr(files.os, "fsync", fsync)
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP, errno.EPERM, errno.ENOSYS])
+def test_a_file_system_that_refuses_modes_and_flushes_is_written(tmp_path, monkeypatch, number):
+    def chmod(self, mode):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(Path, "chmod", chmod)
+    for folders in (True, False):
+        flushing_fails(monkeypatch, folders, number)
+        write_json(tmp_path / "file", {"folders": folders})
+        assert str(folders).lower() in (tmp_path / "file").read_text()
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC])
+def test_data_that_cannot_be_flushed_leaves_the_old_file_and_is_one_sentence(tmp_path, monkeypatch, number):
+    write_json(tmp_path / "file", {"old": True})
+    flushing_fails(monkeypatch, False, number)
+    with pytest.raises(UserError, match=r"/file cannot be written \(.*\); what was there before is whole$"):
+        write_json(tmp_path / "file", {"old": False})
+    assert "true" in (tmp_path / "file").read_text()
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_folder_that_cannot_be_flushed_is_told_of_without_a_word_of_the_old_file(tmp_path, monkeypatch):
+    flushing_fails(monkeypatch, True, errno.EIO)
+    with pytest.raises(UserError, match=r"/file was written, but the disk does not hold it yet \(Input/out"):
+        write_json(tmp_path / "file", {"old": False})
 
 
 def test_tables_are_written_in_groups_with_the_same_bytes_however_they_are_cut(tmp_path, monkeypatch):

@@ -1,9 +1,12 @@
 """Where a study stands, told from its files alone."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-from conftest import BUILTIN, CONFIG
+from conftest import BUILTIN, CONFIG, ROOT
 
 from onlybn import records
 from onlybn.configuration import open_study
@@ -85,3 +88,12 @@ def test_a_snakemake_at_work_is_told_and_looking_makes_no_file(workflow, tmp_pat
 def test_times_are_said_as_a_person_says_them():
     said = {seconds: duration(seconds) for seconds in (0.4, 99, 100, 3_600, 7_500, 10**6)}
     assert list(said.values()) == ["0 s", "99 s", "2 min", "60 min", "2 h 5 min", "12 days"]
+
+
+def test_a_reader_that_has_enough_ends_no_command_in_a_traceback():
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "onlybn", "status"]
+    done = subprocess.run(command, cwd=ROOT, stdout=writing, stderr=subprocess.PIPE, text=True)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -78,4 +78,8 @@ def _status(config: dict[str, Any], *, verify: bool) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+        print(end="", flush=True)
+    except BrokenPipeError:  # who reads has enough, as `head`; nothing is left to be written at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

@@ -8,9 +8,11 @@ import signal
 import sys
 import time
 import traceback
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import NoReturn
 
 from onlybn.errors import UserError
 
@@ -20,25 +22,66 @@ def job(log: Path) -> Iterator["Terminal"]:
     """Send all that the job prints to its log; yield what still reaches the terminal.
 
     A user's mistake ends as one sentence, the log's last line, and exit status 1; any other fault also
-    leaves its traceback above that line.
+    leaves its traceback above that line. Where the log cannot be written, the terminal gets the sentence.
     """
-    log.parent.mkdir(parents=True, exist_ok=True)
-    terminal = Terminal(os.dup(2))
-    with log.open("w", encoding="utf-8") as file:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
+    terminal = Terminal(_send_output(log))
+    _leave_out_the_users_settings()
     # A scheduler's SIGTERM unwinds like Ctrl-C, so that files half written are taken away.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield terminal
     except UserError as error:
-        sys.exit(f"error: {error}")
+        _end(terminal, f"error: {error}")
     except KeyboardInterrupt:
-        sys.exit("interrupted; the same command goes on from here")
+        _end(terminal, "interrupted; the same command goes on from here")
     except Exception as error:
-        traceback.print_exc()
+        with suppress(OSError):
+            traceback.print_exc()
         # In one line, whatever it has: CUDA's messages end with advice for CUDA's developers.
-        sys.exit(f"error: {type(error).__name__}: {' '.join(str(error).split())}")
+        _end(terminal, f"error: {type(error).__name__}: {' '.join(str(error).split())}")
+
+
+def _send_output(log: Path) -> int:
+    """Make the log what standard output and error write to; return a descriptor of the standard error before.
+
+    Leaves with one sentence if the log cannot be written.
+    """
+    for number in range(3):  # in order, so that each closed one is opened again as itself
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    terminal = os.dup(2)
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+    except OSError as error:
+        Terminal(terminal).say(f"error: the log {log} cannot be written ({error.strerror})")
+        sys.exit(1)
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+    os.close(file)
+    # Python has none where they were closed, and another encoding where the user's language has.
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        stream = os.fdopen(number, "w", 1, encoding="utf-8", errors="backslashreplace", closefd=False)
+        setattr(sys, name, stream)
+    return terminal
+
+
+def _leave_out_the_users_settings() -> None:
+    """Have the job's libraries ignore what the user set for other work, as a notebook's plots."""
+    os.environ.update(MPLBACKEND="agg", MATPLOTLIBRC=os.devnull)
+    os.environ.pop("PYTHONWARNINGS", None)
+    warnings.filters[:] = [entry for entry in warnings.filters if entry[0] != "error"]
+
+
+def _end(terminal: "Terminal", sentence: str) -> NoReturn:
+    """Leave with a sentence, the log's last line."""
+    try:
+        print(sentence, file=sys.stderr, flush=True)
+    except OSError as error:
+        terminal.say(f"{sentence} (the log cannot be written: {error.strerror})")
+    sys.exit(1)
 
 
 class Terminal:
@@ -50,7 +93,7 @@ class Terminal:
     def say(self, line: str) -> None:
         """Write one whole line, which jobs side by side do not mix, if the terminal is still there."""
         with suppress(OSError):
-            os.write(self.descriptor, f"{line}\n".encode())
+            os.write(self.descriptor, f"{line}\n".encode(errors="backslashreplace"))
 
 
 class Stop:
@@ -159,13 +202,31 @@ def wait_for_lock(path: Path, told: str, terminal: "Terminal") -> int:
     return lock(path, told, patience=math.inf)
 
 
-def is_locked(path: Path) -> bool:
-    """Say whether a process holds the lock file at `path`."""
-    with suppress(FileNotFoundError), path.open() as file:
-        try:
+@contextmanager
+def holding(path: Path) -> Iterator[bool]:
+    """Hold the lock file at `path` in the body, and say whether it is held: not if another process has it.
+
+    Only who holds a lock file may delete it, or the folder that it lies in.
+    """
+    descriptor = _try_lock(path)
+    try:
+        yield descriptor is not None
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def is_locked(path: Path) -> bool | None:
+    """Say whether a process holds the lock file at `path`; None if this user may not look."""
+    try:
+        with path.open() as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
+    except BlockingIOError:
+        return True
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return None
     return False
 
 
@@ -193,21 +254,19 @@ def claim(names: Sequence[str], count: int, folder: Path, kind: str) -> list[int
 
 
 def _try_lock(path: Path) -> int | None:
-    """Take the lock file at `path` and return its descriptor, or None if another process holds it.
-
-    A lock on a file that was deleted or replaced meanwhile locks nobody out: then it is taken anew.
-    """
+    """Take the lock file at `path` and return its descriptor, or None if another process holds it."""
     while True:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        descriptor = _open_lock(path)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            with suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(descriptor), path.stat()):
-                    return descriptor
+            # Who held it before may have deleted it: then others lock another file of this name.
+            if os.path.samestat(os.fstat(descriptor), path.stat()):
+                return descriptor
         except BlockingIOError:
             os.close(descriptor)
             return None
+        except FileNotFoundError:
+            pass
         except OSError as error:
             os.close(descriptor)
             raise UserError(
@@ -217,17 +276,46 @@ def _try_lock(path: Path) -> int | None:
         os.close(descriptor)
 
 
+def _open_lock(path: Path) -> int:
+    """Open a lock file, which is made if it is missing; another user's for reading, where that is all."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            return os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        except PermissionError:
+            return os.open(path, os.O_RDONLY)
+    except OSError as error:
+        raise UserError(
+            f"the lock file {path} cannot be opened ({error.strerror}); all who share these results need to"
+            " read it and to write in its folder"
+        ) from error
+
+
 def last_lines(snakemake_log: Path) -> list[str]:
     """Return the last line of each failed job's log, in the order in which the jobs failed."""
-    logs = []
-    for line in snakemake_log.read_text(encoding="utf-8", errors="replace").splitlines():
+    end = " (check log file(s) for error details)"
+    found: dict[str, None] = {}
+    for line in _lines(snakemake_log, errors="surrogateescape"):
         name, _, rest = line.strip().partition(": ")
-        if name == "log" and rest.endswith("(check log file(s) for error details)"):
-            # The job's own; a cluster's, after it, says that it failed and not why.
-            own, *_ = rest.removesuffix(" (check log file(s) for error details)").split(", ")
-            logs.append(Path(own))
-    found = {}
-    for log in logs:
-        lines = log.read_text(encoding="utf-8", errors="replace").split("\n") if log.is_file() else []
-        found |= dict.fromkeys([line for line in lines if line.strip()][-1:])
+        if name == "log" and rest.endswith(end) and (log := _own_log(rest.removesuffix(end))):
+            said = [line for line in _lines(log, errors="replace") if line.strip()]
+            if said and said[-1].startswith(("error: ", "interrupted; ")):
+                found[said[-1]] = None
+            else:
+                after = f", after: {said[-1]}" if said else ""
+                found[f"{log} ends without a reason; the job was killed, perhaps for memory{after}"] = None
     return list(found)
+
+
+def _own_log(names: str) -> Path | None:
+    """Return the first of a job's logs, its own: a cluster's, after it, says that it failed and not why."""
+    parts = names.split(", ")  # which a path may hold too
+    paths = (Path(", ".join(parts[:count])) for count in range(1, len(parts) + 1))
+    return next((path for path in paths if path.is_file()), None)
+
+
+def _lines(file: Path, errors: str) -> list[str]:
+    try:
+        return file.read_text(encoding="utf-8", errors=errors).split("\n")
+    except OSError:
+        return []

@@ -6,7 +6,6 @@ is written last, with the SHA-256 of the others, and so marks a run as finished.
 
 import hashlib
 import json
-import os
 import shutil
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,7 +19,7 @@ import pyarrow as pa
 from onlybn import models, own, regimes, variants
 from onlybn.errors import UserError, choose_from
 from onlybn.files import sha256, write_json, write_table, written_whole
-from onlybn.jobs import lock
+from onlybn.jobs import holding
 from onlybn.machine import commit, machine, versions
 from onlybn.records import RECORD, WRITTEN, check_files, described, read_record, run_of, sealed
 from onlybn.schemas import SCHEMAS
@@ -104,14 +103,11 @@ def clear_work(work: Path, runs: Path) -> None:
     for place in sorted(work.rglob("seed-*")):
         gone = place.with_name(f".{place.name}.gone")
         with suppress(OSError, UserError):
-            held = lock(place / ".lock", f"a job trains in {place}")
-            try:
-                if not _waits(place, runs / place.relative_to(work)):
+            with holding(place / ".lock") as held:
+                if held and not _waits(place, runs / place.relative_to(work)):
                     shutil.rmtree(gone, ignore_errors=True)
                     place.rename(gone)
                     shutil.rmtree(gone)
-            finally:
-                os.close(held)
             above = place.parent
             while above != work.parent:
                 above.rmdir()  # which raises OSError where something is left

@@ -47,7 +47,8 @@ def draw(figure: str, study: str, tables: Iterable[Path], target: Path) -> None:
     # What is hashed or compared must not hold the moment of drawing.
     metadata = {".pdf": {"CreationDate": None}, ".png": {"Software": None}}
     style = resources.files("onlybn.figures") / "paper.mplstyle"
-    with resources.as_file(style) as path, plt.style.context(path):
+    # A user's matplotlibrc in the folder of the workflow is read before all others.
+    with resources.as_file(style) as path, plt.style.context(path, after_reset=True):
         picture = module.draw(numbers)
         picture.canvas.draw()
         low = min(0, *(legend.get_window_extent().y0 for legend in picture.legends), 0)
