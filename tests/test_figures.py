@@ -259,6 +259,18 @@ def test_a_figure_draws_every_regime_or_says_what_it_leaves_out(figure):
     plt.close("all")
 
 
+def test_a_regime_looks_alike_in_every_panel():
+    points = {("resnet-32", regime): 50.0 for regime in ("mine:a", "mine:b", "random-4")}
+    points |= {("wrn-14-2", regime): 50.0 for regime in ("random-4", "mine:b")}
+    looks = []
+    for axes in figure_2.draw(figure_2.numbers(collected(points))).axes:
+        handles, labels = axes.get_legend_handles_labels()
+        looks.append({label: h.lines[0].get_color() for label, h in zip(labels, handles, strict=True)})
+    deep, wide = looks
+    assert wide == {label: deep[label] for label in ("b", "4 random weights per channel")}
+    assert len(set(deep.values())) == 3
+
+
 def test_what_a_figure_leaves_out_stands_in_its_caption(tmp_path):
     table = tmp_path / "metrics.parquet"
     collected({("resnet-14", "batchnorm"): 50.0, ("resnet-14", "gamma"): 40.0}).to_parquet(table)

@@ -48,13 +48,23 @@ def panels_of(numbers: pd.DataFrame) -> list[str]:
 
 
 def regimes_of(numbers: pd.DataFrame) -> dict[str, tuple]:
-    """Return the regimes that there are, those of `REGIMES` first, each as there."""
-    there = list(dict.fromkeys(numbers["regime"]))
-    shown = {regime: look for regime, look in REGIMES.items() if regime in there}
-    others = [regime for regime in there if regime not in REGIMES]
-    for regime, *look in zip(others, cycle(OWN_COLOURS), cycle(OWN_MARKS), strict=False):
-        shown[regime] = (_called(regime), *look)
-    return shown
+    """Return the regimes that there are, those of `REGIMES` first, each as there.
+
+    The others look alike in every panel of a figure, since `panels` names all of its regimes to each.
+    """
+    there = set(numbers["regime"])
+    others = [regime for regime in _named(numbers).cat.categories if regime not in REGIMES]
+    looks = zip(others, cycle(OWN_COLOURS), cycle(OWN_MARKS), strict=False)
+    every = REGIMES | {regime: (_called(regime), *look) for regime, *look in looks}
+    return {regime: look for regime, look in every.items() if regime in there}
+
+
+def _named(numbers: pd.DataFrame) -> pd.Series:
+    """Return the regime of each row, which knows of all regimes of the figure, in their order."""
+    regimes = numbers["regime"]
+    if isinstance(regimes.dtype, pd.CategoricalDtype):
+        return regimes
+    return regimes.astype(pd.CategoricalDtype(list(dict.fromkeys(regimes))))
 
 
 def _called(regime: str) -> str:
@@ -80,6 +90,7 @@ def panels(
 
     `draw` is given the axes and the panel's numbers; axes and legend are added here.
     """
+    numbers = numbers.assign(regime=_named(numbers))
     shown = panels_of(numbers)
     values = list(dict.fromkeys(numbers[rows])) if rows else [""]
     figure, grid = plt.subplots(
@@ -128,6 +139,7 @@ def network_panels(
     share_x: bool,
 ) -> Figure:
     """Draw a panel for each network that there is, three or four to a row; `draw` is as in `panels`."""
+    numbers = numbers.assign(regime=_named(numbers))
     networks = (
         numbers[["architecture", "family", "depth", "width"]]
         .drop_duplicates()
