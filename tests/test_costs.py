@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -162,6 +163,8 @@ def test_a_plan_counts_every_run_once_and_adds_up(study):
 
 
 def test_a_plan_counts_the_analyses_that_tables_alone_need(tmp_path):
+    times = SimpleNamespace(step=lambda *point: 36.0, test=lambda *point: 1.0)
+
     def tested(drawn):
         file = tmp_path / "mine.yaml"
         file.write_text(
@@ -169,8 +172,6 @@ def test_a_plan_counts_the_analyses_that_tables_alone_need(tmp_path):
             " seeds: 1, experiments: {one: {architectures: [resnet-14], regimes: [all]}}, " + drawn + "}"
         )
         opened = open_study(CONFIG | {"study": str(file), "results_dir": str(tmp_path)}, BUILTIN)
-        times = Times(table(lambda done, batch: 36.0, KNOWN), "here", "float32")
-        times.test = lambda *point: 1.0
         planned = plan(opened, times)
         examples = DATASETS["digits"].examples[1]
         passes = planned["testing_hours"].sum() * 3_600e3 / examples
