@@ -14,6 +14,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from onlybn import records
 from onlybn.errors import UserError
 from onlybn.files import write_table, write_tables
 from onlybn.summaries import read
@@ -39,12 +40,22 @@ def check(runs):
 
 
 def stack(tables):
-    """Return the rows of a kind of table by run: points as they first come, the seeds of each in order."""
+    """Return the rows of a kind of table by run: points as they first come, the seeds of each in order.
+
+    The table tells which runs it holds, if all of them do, as one that was collected at once.
+    """
+    tables = list(tables)
+    told = [records.told_in(table.schema).get("runs") for table in tables]
     whole = pa.concat_tables(tables).unify_dictionaries()
     keys = whole.select([*POINT, "seed"]).to_pandas().astype(dict.fromkeys(POINT, str))
     keys["place"] = keys.groupby(POINT, sort=False).ngroup()
     order = keys.sort_values(["place", "seed"], kind="stable").index
-    return whole.take(order.to_numpy()).combine_chunks()
+    stacked = whole.take(order.to_numpy()).combine_chunks().replace_schema_metadata(None)
+    if None in told:
+        return stacked
+    runs = [run for part in told for run in part]
+    first = {digest: place for place, (digest, *_) in reversed([*enumerate(runs)])}
+    return records.telling(stacked, runs=sorted(runs, key=lambda run: (first[run[0]], run[1])))
 
 
 def main(out, *folders):
