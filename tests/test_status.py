@@ -81,7 +81,7 @@ def test_a_snakemake_at_work_is_told_and_looking_makes_no_file(workflow, tmp_pat
     assert "no Snakemake is at work" in status(workflow)
     assert not (tmp_path / "results").exists()
     lock(workflow.lock_file, "taken")
-    assert is_locked(tmp_path / "results" / "tiny" / ".lock")
+    assert is_locked(tmp_path / "results" / ".tiny.lock")
     assert "; a Snakemake is at work" in status(workflow)
 
 

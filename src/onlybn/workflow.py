@@ -351,7 +351,7 @@ class Workflow:
     @property
     def lock_file(self) -> Path:
         """What a Snakemake at work on the study's runs holds locked."""
-        return Path(f"{self.runs}/.lock")
+        return self.results / f".{self.study.runs_name}.lock"
 
     def start(self, *, local: bool) -> None:
         """Refuse to start beside another Snakemake on these runs, or for a device that is not known.
