@@ -171,7 +171,8 @@ def test_no_jobs_at_once_are_refused(monkeypatch):
 def test_the_plan_of_a_study_that_draws_nothing_says_so(study, tmp_path):
     file = tmp_path / "nothing.yaml"
     text = "dataset: digits\ntraining: {epochs: 1, batch_size: 128, learning_rate: 0.1, flip: false}\n"
-    text += "seeds: 1\nexperiments: {one: {architectures: [resnet-8], regimes: [all]}}\nfigures: {figure-g: [one]}\n"
+    text += "seeds: 1\nexperiments: {one: {architectures: [resnet-8], regimes: [all]}}\n"
+    text += "figures: {figure-g: [one]}\n"
     file.write_text(text)
     times = Times(table(lambda done, batch: 1.0, [("resnet-8", "all")]), "here", "float32")
     found = plan(study(str(file)), times, main=True)
