@@ -247,7 +247,6 @@ from pathlib import Path
 from onlybn.jobs import job
 with job(Path("log")):
     from onlybn.figures.draw import draw
-from onlybn.figures.sheet import sheet
     draw("figure-3", "s", [Path("metrics.parquet")], Path("elsewhere"))
 """
 
