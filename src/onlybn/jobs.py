@@ -31,7 +31,7 @@ def job(log: Path) -> Iterator["Terminal"]:
     try:
         yield terminal
     except UserError as error:
-        _end(terminal, f"error: {error}")
+        _end(terminal, error.shown())
     except KeyboardInterrupt:
         _end(terminal, "interrupted; the same command goes on from here")
     except Exception as error:
