@@ -182,6 +182,25 @@ def test_a_plan_counts_the_analyses_that_tables_alone_need(tmp_path):
     assert tested("tables: {dead-relu: [one]}, figures: {figure-7: [one]}") == (2, 2)
 
 
+def test_no_jobs_at_once_are_refused(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(sys, "argv", ["onlybn", "plan", "--at-once", "0", "study=digits", "device=cpu"])
+    with pytest.raises(SystemExit, match="error: plan: --at-once: 0 jobs do nothing; allowed: 1 or more"):
+        main()
+
+
+def test_the_plan_of_a_study_that_draws_nothing_says_so(study, tmp_path):
+    file = tmp_path / "nothing.yaml"
+    text = "dataset: digits\ntraining: {epochs: 1, batch_size: 128, learning_rate: 0.1, flip: false}\n"
+    text += "seeds: 1\nexperiments: {one: {architectures: [resnet-8], regimes: [all]}}\n"
+    text += "figures: {figure-g: [one]}\n"
+    file.write_text(text)
+    times = Times(table(lambda done, batch: 1.0, [("resnet-8", "all")]), "here", "float32")
+    found = plan(study(str(file)), times, main=True)
+    assert found.empty
+    assert markdown(found, 2) == "Nothing is drawn of this study, so nothing is trained for it."
+
+
 def test_the_command_plans_a_study_from_the_committed_times_or_says_what_is_missing():
     command = [sys.executable, "-m", "onlybn", "plan"]
 

@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 from conftest import run_columns
 from matplotlib import pyplot as plt
+from PIL import Image
 
 from onlybn.errors import UserError
 from onlybn.figures import (
@@ -29,6 +30,7 @@ from onlybn.figures import (
     gamma_layers,
 )
 from onlybn.figures.draw import draw, left_out
+from onlybn.figures.sheet import sheet
 from onlybn.models import build
 from onlybn.schemas import DRAWN, SCHEMAS, missing
 from onlybn.summaries import RUN, finals, over_seeds, read
@@ -341,6 +343,16 @@ def test_a_figure_redrawn_is_the_same_bytes_whatever_the_user_has_set(tmp_path):
     for ending in (".pdf", ".png", ".parquet", ".rst"):
         files = [tmp_path / f"{name}{ending}" for name in ("plain", "settings", "elsewhere")]
         assert len({file.read_bytes() for file in files}) == 1, ending
+
+
+def test_a_damaged_picture_of_a_sheet_is_one_sentence(tmp_path):
+    Image.new("RGB", (40, 40)).save(tmp_path / "whole.png")
+    sheet([tmp_path / "whole.png"], tmp_path / "sheet.png")
+    cut = tmp_path / "figure-2.png"
+    cut.write_bytes((tmp_path / "whole.png").read_bytes()[:60])
+    with pytest.raises(UserError, match=rf"{cut} is missing or damaged \(.*\); delete it to draw it again"):
+        sheet([tmp_path / "whole.png", cut], tmp_path / "other.png")
+    assert not (tmp_path / "other.png").exists()
 
 
 def test_runs_that_experiments_share_are_counted_once(tmp_path):

@@ -88,6 +88,14 @@ def failing_job(log, closed="", **environment):
     return done.stderr
 
 
+def test_a_job_computes_in_what_its_study_says_whatever_the_user_has_set(tmp_path):
+    code = FAILS.replace('"γ"', '[name for name in __import__("os").environ if name in UNSET]')
+    code = code.replace("import job", "import UNSET, job")
+    own = dict.fromkeys(jobs.UNSET, "1") | {"PYTHONWARNINGS": "error"}
+    subprocess.run([sys.executable, "-c", code, "log"], cwd=tmp_path, env=os.environ | own)
+    assert (tmp_path / "log").read_text().startswith("[]\nerror: β is wrong")
+
+
 @pytest.mark.parametrize("closed", ["2>&-", "<&- >&- 2>&-"])
 def test_a_job_whose_standard_streams_are_closed_still_writes_its_log(tmp_path, closed):
     failing_job(tmp_path / "log", closed, PYTHONIOENCODING="ascii")
@@ -148,12 +156,22 @@ def test_a_lock_that_may_not_be_read_is_one_sentence_and_no_answer(tmp_path, mon
     assert is_locked(path) is None
 
 
-def test_without_locks_on_the_file_system_the_refusal_is_one_sentence(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("number", "sentence"),
+    [
+        (errno.ENOLCK, r"is on a file system without locks \(flock: No locks available\)"),
+        (
+            errno.EBADF,
+            r"\.lock is another user's, and its file system locks only what one may write; its owner",
+        ),
+    ],
+)
+def test_a_lock_that_the_file_system_refuses_is_one_sentence(tmp_path, monkeypatch, number, sentence):
     def refuse(descriptor, operation):
-        raise OSError(errno.ENOLCK, "No locks available")
+        raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(jobs.fcntl, "flock", refuse)
-    with pytest.raises(UserError, match=r"is on a file system without locks \(flock: No locks available\)"):
+    with pytest.raises(UserError, match=sentence):
         lock(tmp_path / ".lock", "taken")
     assert is_locked(tmp_path / ".lock") is None
 

@@ -43,6 +43,8 @@ def _plan(config: dict[str, Any], device: str | None, at_once: int | None, *, ma
     from onlybn.workflow import Workflow
 
     study = open_study(config, STUDIES)
+    if at_once is not None and at_once < 1:
+        raise UserError(f"plan: --at-once: {at_once} jobs do nothing; allowed: 1 or more")
     if study.processes_per_run > 1:
         raise UserError(
             "plan: processes_per_run: a run that several processes share is not planned; allowed: 1"

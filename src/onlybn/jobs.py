@@ -1,6 +1,7 @@
 """What every job of the workflow does around its work: a log, one sentence on failure, locks."""
 
 import ctypes
+import errno
 import fcntl
 import math
 import os
@@ -31,7 +32,7 @@ def job(log: Path) -> Iterator["Terminal"]:
     try:
         yield terminal
     except UserError as error:
-        _end(terminal, f"error: {error}")
+        _end(terminal, error.shown())
     except KeyboardInterrupt:
         _end(terminal, "interrupted; the same command goes on from here")
     except Exception as error:
@@ -68,10 +69,22 @@ def _send_output(log: Path) -> int:
     return terminal
 
 
+# What changes warnings to errors, and what computes in a shorter format than the one that a study names, and
+# `run.json` records.
+UNSET = (
+    "PYTHONWARNINGS",
+    "DNNL_DEFAULT_FPMATH_MODE",
+    "ONEDNN_DEFAULT_FPMATH_MODE",
+    "NVIDIA_TF32_OVERRIDE",
+    "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE",
+)
+
+
 def _leave_out_the_users_settings() -> None:
-    """Have the job's libraries ignore what the user set for other work, as a notebook's plots."""
+    """Have the job's libraries, not imported yet, ignore what the user set for other work."""
     os.environ.update(MPLBACKEND="agg", MATPLOTLIBRC=os.devnull)
-    os.environ.pop("PYTHONWARNINGS", None)
+    for name in UNSET:
+        os.environ.pop(name, None)
     warnings.filters[:] = [entry for entry in warnings.filters if entry[0] != "error"]
 
 
@@ -269,6 +282,11 @@ def _try_lock(path: Path) -> int | None:
             pass
         except OSError as error:
             os.close(descriptor)
+            if error.errno == errno.EBADF:  # NFS locks no file that is open for reading alone
+                raise UserError(
+                    f"the lock file {path} is another user's, and its file system locks only what one may"
+                    " write; its owner can allow that with chmod g+w"
+                ) from error
             raise UserError(
                 f"{path.parent} is on a file system without locks (flock: {error.strerror}), so that two jobs"
                 " could write the same run; choose a folder on another one with --config results_dir=…"

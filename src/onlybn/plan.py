@@ -46,7 +46,7 @@ def testing_seconds(study: Study, times: Times, architecture: str, passes: int) 
 def plan(study: Study, times: Times, *, main: bool = False) -> pd.DataFrame:
     """Return a row per architecture and regime of a study: what its runs, each once, and analyses cost.
 
-    With `main`, only what Figures 1 to 7, Table 1 and the accuracies need.
+    With `main`, only what Figures 1 to 7, Table 1 and the accuracies need. Empty where nothing is drawn.
 
     Columns: runs, steps (of all of them), step_ms, training_hours, testing_hours (at the ends of epochs, and
     in analyses), starting_hours of jobs, megabytes.
@@ -92,6 +92,8 @@ def plan(study: Study, times: Times, *, main: bool = False) -> pd.DataFrame:
             }
         )
     table = pd.DataFrame(rows)
+    if table.empty:
+        return table
     summed = {name: "sum" for name in table.columns[2:] if name != "step_ms"}
     return table.groupby(["architecture", "regime"], sort=False, as_index=False).agg(
         summed | {"step_ms": "first"}
@@ -103,6 +105,8 @@ HOURS = ["training_hours", "testing_hours", "starting_hours"]
 
 def markdown(table: pd.DataFrame, at_once: int) -> str:
     """Return a table by architecture, and a sentence with the whole."""
+    if table.empty:
+        return "Nothing is drawn of this study, so nothing is trained for it."
     table = table.assign(hours=table[HOURS].sum(axis=1))
     shown = table.groupby("architecture", sort=False).agg(
         runs=("runs", "sum"),

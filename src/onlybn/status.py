@@ -1,6 +1,7 @@
 """Where a study stands: which of its runs are finished, running, diverged or missing."""
 
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 from tabulate import tabulate
@@ -37,7 +38,11 @@ def status(workflow: Workflow, *, verify: bool = False) -> str:
         rows.append([name, counts.total(), *(counts[state] for state in shown)])
     rows.append(["all, each run once", total.total(), *(total[state] for state in shown)])
     done = total["finished"] + total["diverged"]
-    at_work = "a Snakemake is at work" if is_locked(workflow.lock_file) else "no Snakemake is at work"
+    at_work = {
+        True: "a Snakemake is at work",
+        False: "no Snakemake is at work",
+        None: "whether a Snakemake is at work cannot be told, since its lock may not be read",
+    }[is_locked(workflow.lock_file)]
     parts = [
         f"{study.name}: {done:,} of {total.total():,} runs are done; {at_work}",
         tabulate(rows, ["experiment", "runs", *shown], tablefmt="pipe", intfmt=","),
@@ -77,8 +82,12 @@ def _look(workflow: Workflow, run: Run, data: str | None, verify: bool) -> tuple
 
 def _last_line(workflow: Workflow, run: Run) -> str:
     """Return the last line that a run's logs have of it."""
-    for log in sorted(workflow.run_logs(run), key=lambda log: log.stat().st_mtime, reverse=True):
-        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    logs = []
+    for log in workflow.run_logs(run):
+        with suppress(OSError):  # gone meanwhile, or another user's
+            logs.append((log.stat().st_mtime, log.read_text(encoding="utf-8", errors="replace")))
+    for _, text in sorted(logs, reverse=True):
+        lines = text.splitlines()
         if said := [line for line in lines if line.startswith(f"{run}: ")]:
             return said[-1]
     return f"{run}: no epoch yet"

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from onlybn.errors import UserError
 from onlybn.files import written_whole
 
 WIDTH, GAP = 2_000, 24  # pixels
@@ -12,9 +13,11 @@ REDUCED = 2  # times
 
 
 def sheet(pictures: Iterable[Path], target: Path) -> None:
-    """Place the pictures in rows, all at one scale and in their order; write a PNG."""
-    shown = [Image.open(path).convert("RGB") for path in pictures]
-    shown = [picture.reduce(REDUCED) for picture in shown]
+    """Place the pictures in rows, all at one scale and in their order; write a PNG.
+
+    Raises UserError if one is damaged.
+    """
+    shown = [_opened(path).reduce(REDUCED) for path in pictures]
     left, top, height = GAP, GAP, 0
     placed = []
     for picture in shown:
@@ -28,3 +31,11 @@ def sheet(pictures: Iterable[Path], target: Path) -> None:
         whole.paste(picture, place)
     with written_whole(target) as beside:
         whole.save(beside, "PNG", optimize=True)
+
+
+def _opened(path: Path) -> Image.Image:
+    try:
+        with Image.open(path) as picture:
+            return picture.convert("RGB")
+    except (OSError, SyntaxError) as error:  # so Pillow calls a damaged PNG
+        raise UserError(f"{path} is missing or damaged ({error}); delete it to draw it again") from None
