@@ -144,7 +144,7 @@ def strike(whole: Path, expected: dict[str, str], kind: str, rng: random.Random)
         done = checkout.snakemake("--cores", "2", *TARGET)
         if done.returncode:
             text = done.stdout + done.stderr
-            sentence = text.rpartition("What went wrong:")[2].strip()
+            sentence = text.rpartition("What went wrong:")[2].strip().partition("\n")[0]
             return ("told" if sentence.startswith("error: ") else "no sentence"), f"{what}: {sentence}"
         found = digests(checkout)
         wrong = [name for name in {*expected, *found} if expected.get(name) != found.get(name)]

@@ -347,3 +347,30 @@ def test_images_of_another_kind_are_refused(jpeg, table, sentence):
     data_dir, _, write = jpeg
     with pytest.raises(UserError, match=sentence):
         cifar10.load_jpeg(data_dir, write(test=table))
+
+
+def test_a_dataset_is_prepared_by_one_process_at_a_time_and_once(tmp_path, monkeypatch):
+    from conftest import Silent
+
+    from onlybn import jobs
+    from onlybn.datasets.prepare import prepare, prepare_once
+    from onlybn.jobs import lock
+
+    said, folder = [], tmp_path / "digits"
+    held = lock(tmp_path / ".digits.lock", "taken")
+
+    def end(terminal, line):  # the other process has prepared it
+        said.append(line)
+        prepare("digits", tmp_path, folder)
+        os.close(held)
+
+    monkeypatch.setattr(jobs, "PATIENCE", 0.1)
+    monkeypatch.setattr(Silent, "say", end)
+    prepare_once("digits", tmp_path, folder, Silent())
+    assert said == [f"{folder}: another Snakemake prepares it; this one waits for its end"]
+    before = (folder / "dataset.json").stat().st_mtime_ns
+    prepare_once("digits", tmp_path, folder, Silent())
+    assert (folder / "dataset.json").stat().st_mtime_ns == before
+    (folder / "test.safetensors").unlink()
+    prepare_once("digits", tmp_path, folder, Silent())
+    assert (folder / "test.safetensors").exists()

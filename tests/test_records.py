@@ -212,3 +212,15 @@ def test_a_record_of_an_earlier_version_is_taken_and_its_digest_checked(results)
     assert not records.is_finished(folder, replace(run, seed=1))
     (folder / "run.json").write_text(json.dumps(record | {"digest": "0" * 16}))
     assert not records.is_finished(folder, run)
+
+
+def test_different_studies_of_one_results_folder_work_side_by_side_and_selections_of_one_do_not(tmp_path):
+    first, other = study(tmp_path), tmp_path / "other.yaml"
+    other.write_text(STUDY)
+    first.start(local=True)
+    second = study(tmp_path, study=str(other))
+    second.start(local=True)
+    with pytest.raises(
+        SystemExit, match=r"error: another Snakemake is working in .*results/tiny; wait for it"
+    ):
+        study(tmp_path, seeds=1).start(local=True)

@@ -1,6 +1,7 @@
 """The prepare stage: small images become checked uint8 tensors with labels, photographs a checked index."""
 
 import hashlib
+import os
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -13,8 +14,22 @@ from onlybn import own
 from onlybn.datasets import DATASETS, SPLITS, Dataset, image_folder, known, loader
 from onlybn.errors import UserError
 from onlybn.files import write_json, write_table, written_whole
+from onlybn.jobs import Terminal, wait_for_lock
 
 Split = tuple[np.ndarray, np.ndarray]
+
+
+def prepare_once(name: str, data_dir: Path, folder: Path, terminal: Terminal) -> None:
+    """Prepare the named dataset into `folder` unless it is there; wait while another process prepares it."""
+    told = f"{folder}: another Snakemake prepares it; this one waits for its end"
+    held = wait_for_lock(folder.with_name(f".{folder.name}.lock"), told, terminal)
+    try:
+        if all((folder / file).exists() for file in known(name).files):
+            print("prepared meanwhile")
+        else:
+            prepare(name, data_dir, folder)
+    finally:
+        os.close(held)
 
 
 def prepare(name: str, data_dir: Path, folder: Path) -> None:
