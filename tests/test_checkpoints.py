@@ -269,7 +269,7 @@ KILLS = {
     "while a checkpoint is written": ("SIGKILL", "onlybn.files:_flush", 5, [(1, 0)], []),
     "in testing": ("SIGKILL", "onlybn.training:evaluate", 2, [(1, 3)], []),
     "before a finished run is kept": ("SIGKILL", "onlybn.storage:write_json", 1, [(2, 0)], []),
-    "while the block is published": ("SIGKILL", "pathlib:Path.hardlink_to", 3, [], []),
+    "while the block is published": ("SIGKILL", "shutil:copyfile", 3, [], []),
     "asked to stop": ("SIGTERM", "onlybn.training:Replicate.step", 6, [(1, 2)], []),
     "asked to stop in testing": ("SIGTERM", "onlybn.training:evaluate", 2, [(1, 4)], []),
     "asked to stop at the end": ("SIGTERM", "onlybn.storage:write_json", 1, [], []),

@@ -325,7 +325,7 @@ from pathlib import Path
 from onlybn.jobs import job
 with job(Path("log")):
     from onlybn.figures.draw import draw
-    draw("figure-3", "s", [Path("metrics.parquet")], Path("elsewhere"))
+    draw("figure-3", "s", [Path("metrics.parquet").absolute()], Path("elsewhere"))
 """
 
 
