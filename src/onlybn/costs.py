@@ -57,7 +57,9 @@ def work(dataset: Dataset, architecture: str, regime: str) -> Work:
     """
     from onlybn import regimes
 
-    calls, network = _calls(dataset, architecture), _built(dataset, architecture)
+    # Building a deep network takes longer than all else; regimes that only say what trains share one.
+    build = _shared if regime in regimes.REGIMES else _built
+    calls, network = _calls(dataset, architecture), build(dataset, architecture)
     parameters = regimes.apply(network, regime, 0).values()
     layers = {name: network.get_submodule(name) for name in {call.layer for call in calls}}
     trained = {n for n, layer in layers.items() if any(p.requires_grad for p in layer.parameters())}
@@ -133,6 +135,9 @@ def _built(dataset: Dataset, architecture: str) -> "Network":
 
     shape = {"channels": dataset.channels, "classes": dataset.classes, "size": dataset.size}
     return models.build(architecture, **shape)
+
+
+_shared = cache(_built)
 
 
 def measured() -> pd.DataFrame:
