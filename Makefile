@@ -41,7 +41,7 @@ test: install ## format and lint checks, the tests, and a tiny real workflow
 	$(BIN)/ruff check
 	$(BIN)/snakefmt --check Snakefile workflow
 	$(BIN)/snakemake --lint
-	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 torture: install ## kill real training at random moments, and compare what comes out (KILLS=50)
 	$(BIN)/python tests/torture.py --kills $(or $(KILLS),50)

@@ -17,8 +17,14 @@ from onlybn.study import Run, Training
 from onlybn.variants import DEFAULT
 
 BUILTIN = ROOT / "workflow" / "studies"
+# The files that take longest, so that workers that take a file at a time end at about the same time.
+LONGEST = ("test_workflow.py", "test_extend.py", "test_checkpoints.py", "test_claims.py", "test_figures.py")
 # What Snakemake's configuration is where nothing is given on the command line.
 CONFIG = yaml.safe_load((ROOT / "config.yaml").read_text())
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: (*LONGEST, item.path.name).index(item.path.name))
 
 
 @cache
