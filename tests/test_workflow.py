@@ -178,6 +178,9 @@ def test_touched_data_reformatted_code_and_another_block_size_train_nothing(repr
 
 
 def test_more_seeds_train_only_the_new_ones(reproduced):
+    jobs = reproduced.jobs("figure-1", "--config", "seeds=3")
+    trained = {name: count for name, count in jobs.items() if name.startswith("train")}
+    assert trained == {"train-seed-2": 2}
     # In one block with those that are finished, whose analyses stay too.
     jobs = reproduced.jobs("figure-6", "--config", "seeds=3", "seeds_per_job=3")
     assert jobs == {"train": 2, "analyse": 2, "collect": 1, "draw_figure": 1, "figure-6": 1}

@@ -130,13 +130,14 @@ def train_block(
         moved = []
         for folder, source in sources.items():
             if source != folder:
-                moved.append(records.keep_aside(folder, replaced / folder.name))
+                if kept_at := records.keep_aside(folder, replaced / folder.name):
+                    moved.append(kept_at)
                 records.publish(source, folder)
                 if replaced in source.parents:
                     shutil.rmtree(source)
-    if places := list(filter(None, moved)):
-        size = sum(map(records.size_of, places)) / 1e6
-        told = ", ".join(map(str, places))
+    if moved:
+        size = sum(map(records.size_of, moved)) / 1e6
+        told = ", ".join(map(str, moved))
         terminal.say(f"{runs[0].study}: what new runs replace is kept ({size:,.1f} MB): {told}")
 
 

@@ -195,24 +195,28 @@ def lock(path: Path, refusal: str, *, patience: float = 0.0) -> int:
 
     Raises UserError with the sentence `refusal` if another process still holds it after `patience` seconds.
     """
-    deadline = time.monotonic() + patience
-    while (descriptor := _try_lock(path)) is None:
-        if time.monotonic() > deadline:
-            raise UserError(refusal)
-        time.sleep(0.1)
+    if (descriptor := _lock_within(path, patience)) is None:
+        raise UserError(refusal)
     return descriptor
 
 
 def wait_for_lock(path: Path, told: str, terminal: "Terminal") -> int:
     """Take the lock file at `path`, however long another process holds it, which `told` then says."""
-    try:
-        return lock(path, told, patience=PATIENCE)
-    except UserError as error:
-        if str(error) != told:
-            raise
-    print(told, flush=True)
-    terminal.say(told)
-    return lock(path, told, patience=math.inf)
+    if (descriptor := _lock_within(path, PATIENCE)) is None:
+        print(told, flush=True)
+        terminal.say(told)
+        descriptor = _lock_within(path, math.inf)
+    return descriptor
+
+
+def _lock_within(path: Path, seconds: float) -> int | None:
+    """Take the lock file at `path` and return its descriptor, or None if another process holds it so long."""
+    deadline = time.monotonic() + seconds
+    while (descriptor := _try_lock(path)) is None:
+        if time.monotonic() > deadline:
+            return None
+        time.sleep(0.1)
+    return descriptor
 
 
 @contextmanager

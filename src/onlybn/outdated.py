@@ -5,30 +5,20 @@ results are copied, touched or shared. Reading a study's 1,390 records takes a f
 """
 
 import sys
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from onlybn import datasets, records
+from onlybn import records
 from onlybn.analyses import ANALYSES
-from onlybn.errors import UserError
-from onlybn.records import Found
+from onlybn.records import Found, told_at
 from onlybn.study import Run
 from onlybn.workflow import COLLECTED, Workflow
 
 
-def checksum_of_data(workflow: Workflow) -> str | None:
-    """Return the checksum of the study's prepared images; None where they are not prepared, or damaged."""
-    with suppress(UserError):
-        return datasets.read_facts(Path(workflow.dataset_files()[0]).parent)["checksum"]
-    return None
-
-
 def find_runs(workflow: Workflow) -> list[tuple[Run, Found]]:
     """Return every run of the study once, and what its folder holds."""
-    data = checksum_of_data(workflow)
-    runs = {str(run): run for name in workflow.study.experiments for run in workflow.study.runs(name)}
-    return [(run, records.find(workflow.places(run)[0], run, data)) for run in runs.values()]
+    data = workflow.dataset_checksum
+    return [(run, records.find(workflow.places(run)[0], run, data)) for run in workflow.study.each_run()]
 
 
 class Forced:
@@ -83,32 +73,21 @@ def outdated(workflow: Workflow) -> set[str]:
         )
     files = {workflow.places(run)[0] / file for run, _ in others for file in records.FILES}
     for run, (record, fault) in found:
-        measured = [workflow.places(run)[0] / f"{analysis}.parquet" for analysis in ANALYSES]
-        files.update(path for path in measured if path.exists() and _is_others(path, record, fault))
+        for path in (workflow.places(run)[0] / f"{analysis}.parquet" for analysis in ANALYSES):
+            if path.exists() and (fault or (record and not records.is_measured(told_at(path), record))):
+                files.add(path)
     now = {str(run): record for run, (record, _) in found}
     for name in workflow.study.experiments:
         runs = records.collected_from((run, now[str(run)]) for run in workflow.study.runs(name))
-        collected = map(Path, workflow.collected([name], COLLECTED))
-        files.update(
-            path
-            for path in collected
-            if path.exists() and not records.is_collected(records.told_at(path), runs)
-        )
-    counts, wanted = (
-        Path(workflow.parameter_counts),
-        {"dataset": workflow.study.definition.dataset, "counted": workflow.counted},
-    )
-    if counts.exists() and records.told_at(counts) not in ({}, wanted):
+        for path in map(Path, workflow.collected([name], COLLECTED)):
+            if path.exists() and not records.is_collected(told_at(path), runs):
+                files.add(path)
+    counts = Path(workflow.parameter_counts)
+    counted = {"dataset": workflow.study.definition.dataset, "counted": workflow.counted}
+    if counts.exists() and told_at(counts) not in ({}, counted):
         files.add(counts)
     for path, tables in workflow.numbers_drawn.items():
-        told = records.told_at(path).get("tables") if path.exists() else None
+        told = told_at(path).get("tables") if path.exists() else None
         if told and all(table.exists() for table in tables) and told != records.drawn_from(tables):
             files.add(path)
     return set(map(str, files))
-
-
-def _is_others(path: Path, record: dict[str, Any] | None, fault: str | None) -> bool:
-    """Say whether an analysis' table is not of the run beside it, if there is one."""
-    return fault is not None or (
-        record is not None and not records.is_measured(records.told_at(path), record)
-    )

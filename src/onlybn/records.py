@@ -8,10 +8,9 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterable, Mapping
-from functools import cache
 from itertools import count
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -20,6 +19,9 @@ from onlybn import own
 from onlybn.errors import UserError
 from onlybn.files import sha256, write_table, written_whole
 from onlybn.study import SPECIFICATION, Run, Training
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 RECORD = "run.json"
 WRITTEN = ("metrics.parquet", "affine.parquet", "state.safetensors")
@@ -149,10 +151,10 @@ def find(folder: Path, run: Run, data: str | None = None) -> Found:
 
 def expect(folder: Path, run: Run, data: str | None = None) -> dict[str, Any]:
     """Return the record of this very run; raise UserError if the folder holds none, or another's."""
-    found = find(folder, run, data)
-    if found.record is None:
-        raise UserError(found.fault or f"{folder / RECORD} is missing: {folder} holds no finished run")
-    return found.record
+    record, fault = find(folder, run, data)
+    if fault:
+        raise UserError(fault)
+    return record or read_record(folder)  # which says that it is missing
 
 
 def check_files(folder: Path, record: Mapping[str, Any], names: Iterable[str] = WRITTEN) -> None:
@@ -239,6 +241,12 @@ def drawn_from(tables: Iterable[Path]) -> str:
     return _digest_of([[path.parent.name, path.stem, told_at(path)] for path in tables])
 
 
+def write_drawn(path: Path, numbers: "pd.DataFrame", tables: Iterable[Path]) -> None:
+    """Write the numbers of a figure or table, which tell what collected tables they are made from."""
+    kept = pa.Table.from_pandas(numbers, preserve_index=False)
+    write_table(path, telling(kept, tables=drawn_from(tables)))
+
+
 def telling(table: pa.Table, **told: Any) -> pa.Table:
     """Return a table that tells, in its metadata, these things too."""
     return table.replace_schema_metadata({**(table.schema.metadata or {}), b"onlybn": json.dumps(told)})
@@ -253,9 +261,8 @@ def told_in(schema: pa.Schema) -> dict[str, Any]:
     return told if isinstance(told, dict) else {"damaged": True}
 
 
-@cache
 def told_at(path: Path) -> dict[str, Any]:
-    """Return what a Parquet file tells in its metadata, read once."""
+    """Return what a Parquet file tells in its metadata."""
     try:
         return told_in(pq.read_schema(path))
     except (OSError, pa.ArrowException):

@@ -9,7 +9,6 @@ from tabulate import tabulate
 from onlybn import records
 from onlybn.errors import UserError
 from onlybn.jobs import is_locked
-from onlybn.outdated import checksum_of_data
 from onlybn.study import Run
 from onlybn.workflow import Workflow
 
@@ -25,10 +24,9 @@ def status(workflow: Workflow, *, verify: bool = False) -> str:
     the folder holds another run than the study asks for, which the next start trains again; `damaged`, where
     `verify` asks to read every file: one is not what training wrote.
     """
-    study, data = workflow.study, checksum_of_data(workflow)
+    study, data = workflow.study, workflow.dataset_checksum
     # Experiments share runs: each is looked at once, under its name.
-    runs = {str(run): run for name in study.experiments for run in study.runs(name)}
-    looked = {name: _look(workflow, run, data, verify) for name, run in runs.items()}
+    looked = {str(run): _look(workflow, run, data, verify) for run in study.each_run()}
     states = {name: state for name, (state, _) in looked.items()}
     total = Counter(states.values())
     shown = [state for state in STATES if total[state]]
@@ -64,8 +62,9 @@ def status(workflow: Workflow, *, verify: bool = False) -> str:
 def _look(workflow: Workflow, run: Run, data: str | None, verify: bool) -> tuple[str, str]:
     """Return the state of a run, one of `STATES`, and a line on it."""
     folder, work = workflow.places(run)
-    for place in (folder, work):  # where it is once its block is finished, and where it waits for that
-        record, _ = records.find(place, run, data)
+    published = records.find(folder, run, data)
+    waiting = records.find(work, run, data)  # for the end of its block
+    for place, (record, _) in ((folder, published), (work, waiting)):
         if record:
             try:
                 records.check_files(place, record, records.WRITTEN if verify else ())
@@ -76,8 +75,7 @@ def _look(workflow: Workflow, run: Run, data: str | None, verify: bool) -> tuple
         return "running", _last_line(workflow, run)
     if any(work.glob("checkpoint*")):
         return "interrupted", _last_line(workflow, run)
-    fault = records.find(folder, run, data).fault
-    return ("outdated", fault) if fault else ("missing", str(run))
+    return ("outdated", published.fault) if published.fault else ("missing", str(run))
 
 
 def _last_line(workflow: Workflow, run: Run) -> str:

@@ -294,6 +294,10 @@ class Study:
             for seed in self.definition.seeds
         ]
 
+    def each_run(self) -> list[Run]:
+        """Return every run of the study once, though experiments share runs."""
+        return list({str(run): run for name in self.experiments for run in self.runs(name)}.values())
+
     def run(self, architecture: str, regime: str, variant: str, seed: int = 0) -> Run:
         """Return one run of the study."""
         return Run(

@@ -4,6 +4,7 @@ import hashlib
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from functools import cached_property
 from itertools import groupby
 from pathlib import Path
@@ -36,6 +37,7 @@ class Workflow:
         self.run_pattern = f"{self.runs}/runs/{{architecture}}/{{regime}}/{{variant}}"
         # Beside runs/, not below it: here checkpoints wait, and finished runs until all is done.
         self.work_pattern = f"{self.runs}/work/{{architecture}}/{{regime}}/{{variant}}"
+        self.replaced_pattern = f"{self.runs}/replaced/{{architecture}}/{{regime}}/{{variant}}"
         self.log_pattern = f"{self.runs}/logs/train/{{architecture}}/{{regime}}/{{variant}}"
         self._lock: int | None = None
 
@@ -46,6 +48,13 @@ class Workflow:
         dataset = self.study.definition.dataset
         folder = self.results / "datasets" / (name or own.to_path(dataset))
         return [str(folder / file) for file in datasets.known(dataset).files]
+
+    @property
+    def dataset_checksum(self) -> str | None:
+        """The checksum of the study's prepared images; None where they are not prepared, or damaged."""
+        with suppress(UserError):
+            return datasets.read_facts(Path(self.dataset_files()[0]).parent)["checksum"]
+        return None
 
     @property
     def dataset_log(self) -> str:
@@ -100,9 +109,7 @@ class Workflow:
 
     def replaced(self, wildcards: Any) -> Path:
         """Return where training keeps what it replaces of a point's runs: a folder for each seed."""
-        pattern = f"{self.runs}/replaced/{{architecture}}/{{regime}}/{{variant}}"
-        names = ("architecture", "regime", "variant")
-        return Path(pattern.format(**{name: getattr(wildcards, name) for name in names}))
+        return Path(self.replaced_pattern.format(**dict(wildcards.items())))
 
     def places(self, run: Run) -> tuple[Path, Path]:
         """Return a run's folder, and where its checkpoint waits."""
@@ -368,8 +375,7 @@ class Workflow:
             )
             images = [Path(file) for file in self.dataset_files()]
             datasets.check_loader(images[0].parent, Path(self.study.data_dir))
-            runs = {str(run): run for name in self.study.experiments for run in self.study.runs(name)}
-            made = [self.places(run)[0] / file for run in runs.values() for file in FILES]
+            made = [self.places(run)[0] / file for run in self.study.each_run() for file in FILES]
             refuse_future([*images, *made], self.results)
             if not local and self.study.device == "auto":
                 raise UserError(

@@ -9,11 +9,10 @@ from onlybn.jobs import job
 with job(Path(snakemake.log[0])):
     from onlybn.collect import collect
     from onlybn.files import write_tables
-    from onlybn.outdated import checksum_of_data
     from onlybn.workflow import open_workflow
 
     workflow = open_workflow(snakemake.config, Path(snakemake.scriptdir).parent / "studies")
     wildcards = snakemake.wildcards
     runs = {workflow.places(run)[0]: run for run in workflow.study.runs(wildcards.experiment)}
-    tables = collect(wildcards.experiment, wildcards.collected, runs, checksum_of_data(workflow))
+    tables = collect(wildcards.experiment, wildcards.collected, runs, workflow.dataset_checksum)
     write_tables(Path(snakemake.output[0]), tables)

@@ -7,14 +7,13 @@ from pathlib import Path
 
 import matplotlib as mpl
 import pandas as pd
-import pyarrow as pa
 
 from onlybn import report
 from onlybn.datasets import known
 from onlybn.errors import UserError
 from onlybn.figures import FIGURES, numbered
-from onlybn.files import write_table, written_whole
-from onlybn.records import drawn_from, telling
+from onlybn.files import written_whole
+from onlybn.records import write_drawn
 from onlybn.summaries import read, seeds_phrase
 from onlybn.tables.claims import beside as beside_paper
 
@@ -64,8 +63,7 @@ def draw(figure: str, study: str, tables: Iterable[Path], target: Path) -> None:
             with written_whole(target.with_suffix(ending)) as beside:
                 picture.savefig(beside, format=ending[1:], metadata=entries)
         plt.close(picture)
-    kept = telling(pa.Table.from_pandas(numbers, preserve_index=False), tables=drawn_from(files))
-    write_table(target.with_suffix(".parquet"), kept)
+    write_drawn(target.with_suffix(".parquet"), numbers, files)
     with written_whole(target.with_suffix(".rst")) as beside:
         claims = beside_paper(figure, kind, table)
         beside.write_text(report.description(caption, claims), encoding="utf-8")

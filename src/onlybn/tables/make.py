@@ -5,11 +5,10 @@ from importlib import import_module
 from pathlib import Path
 
 import pandas as pd
-import pyarrow as pa
 
 from onlybn import report
-from onlybn.files import write_table, written_whole
-from onlybn.records import drawn_from, telling
+from onlybn.files import written_whole
+from onlybn.records import write_drawn
 from onlybn.summaries import read, seeds_phrase
 from onlybn.tables import TABLES
 from onlybn.tables.claims import beside as beside_paper
@@ -39,8 +38,7 @@ def make(table: str, study: str, tables: Iterable[Path], target: Path) -> None:
         beside.write_text(
             (caption if shown.empty else _markdown(shown, module.WORDS)) + "\n", encoding="utf-8"
         )
-    kept = telling(pa.Table.from_pandas(numbers, preserve_index=False), tables=drawn_from(files))
-    write_table(target.with_suffix(".parquet"), kept)
+    write_drawn(target.with_suffix(".parquet"), numbers, files)
     with written_whole(target.with_suffix(".html")) as beside:
         text = page(report.title(table), caption, shown, module.WORDS, claims, target.with_suffix(".csv"))
         beside.write_text(text, encoding="utf-8")
