@@ -2,8 +2,8 @@
 
 from snakemake.utils import min_version
 
-from onlybn.outdated import Forced
-from onlybn.workflow import open_snakefile
+from onlybn.workflow.outdated import Forced
+from onlybn.workflow.paths import open_snakefile
 
 min_version("9.0")
 

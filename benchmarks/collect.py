@@ -19,24 +19,24 @@ import pyarrow as pa
 import report
 from torch.nn import BatchNorm2d
 
-from onlybn.analyses.affine import affine
 from onlybn.files import write_json, write_table
 from onlybn.models import build
-from onlybn.records import described
+from onlybn.networks.variants import DEFAULT
+from onlybn.runs.affine import affine
+from onlybn.runs.records import described
 from onlybn.study import Run, Training
-from onlybn.variants import DEFAULT
 
 ARCHITECTURE = "resnet-866"
 JOBS = {
     "collect": """
-from onlybn.collect import collect
+from onlybn.runs.collect import collect
 from onlybn.files import write_tables
-from onlybn.records import read_record, run_of
+from onlybn.runs.records import read_record, run_of
 runs = {folder: run_of(read_record(folder)) for folder in sorted(Path("runs").iterdir())}
 write_tables(Path("affine.parquet"), collect("features", "affine", runs))
 """,
     "draw figure-4": """
-from onlybn.figures.draw import draw
+from onlybn.drawing.draw import draw
 draw("figure-4", "benchmark", [Path("affine.parquet")], Path("figure-4"))
 """,
 }

@@ -11,7 +11,9 @@ from onlybn.devices import choose_precision
 from onlybn.distributed import ALONE
 from onlybn.jobs import keep_freed_memory
 from onlybn.study import Run
-from onlybn.training import TEST_BATCH, Replicate, _steps, evaluate
+from onlybn.training.evaluation import TEST_BATCH, evaluate
+from onlybn.training.live_run import Replicate
+from onlybn.training.loop import _steps
 
 
 def random_images(dataset: str, examples: int, test_examples: int, device: torch.device) -> SmallImages:

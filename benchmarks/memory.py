@@ -3,7 +3,7 @@
     python benchmarks/memory.py [--out results/benchmarks]
 
 Every point trains a few steps on random images, on the CPU, in a process of its own, whose largest resident
-set the table gives, beside what `onlybn.costs.memory` says of it.
+set the table gives, beside what `onlybn.workflow.costs.memory` says of it.
 """
 
 import argparse
@@ -16,8 +16,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import report
 
-from onlybn.costs import memory
 from onlybn.datasets import DATASETS
+from onlybn.workflow.costs import memory
 
 # Dataset, batch, architectures, regimes.
 GRID = [
@@ -33,7 +33,7 @@ from pathlib import Path
 sys.path.insert(0, {folder!r})
 import engine, torch
 from onlybn.study import Run, Training
-from onlybn.variants import DEFAULT
+from onlybn.networks.variants import DEFAULT
 dataset, batch, architecture, regime, precision = json.loads(sys.argv[1])
 torch.set_num_threads(1)
 engine.ROUNDS = 1

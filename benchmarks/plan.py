@@ -7,8 +7,8 @@ import pandas as pd
 from report import report
 
 from onlybn.configuration import configuration_with, open_study
-from onlybn.costs import Times, measured
-from onlybn.plan import testing_seconds, training_seconds
+from onlybn.workflow.costs import Times, measured
+from onlybn.workflow.plan import testing_seconds, training_seconds
 
 ROOT = Path(__file__).parents[1]
 

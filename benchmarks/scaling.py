@@ -3,7 +3,8 @@
     python benchmarks/scaling.py [--device cuda] [--precision auto] [--datasets cifar10,digits] [--steps 4]
 
 On the CPU as many processes as there are cores measure at once, one thread each, as jobs run; the table
-gives their means. Times go into `src/onlybn/costs.parquet`, in place of the same device's earlier ones.
+gives their means. Times go into `costs.parquet` in
+`src/onlybn/workflow`, in place of the same device's earlier ones.
 """
 
 import argparse
@@ -36,8 +37,8 @@ def measure(device: str, precision: str, datasets: list[str], steps: int) -> lis
     import torch
 
     from onlybn.devices import choose_precision, name_of, name_of_precision
+    from onlybn.networks.variants import DEFAULT
     from onlybn.study import Run, Training
-    from onlybn.variants import DEFAULT
 
     place = torch.device(device)
     torch.set_num_threads(1)

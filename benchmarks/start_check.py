@@ -3,7 +3,7 @@
     python benchmarks/start_check.py [--study cifar10] [--out results/benchmarks]
 
 Writes the records of all the study's runs (1,390 of cifar10) with their analyses and collected tables, and
-times `onlybn.outdated.outdated` on them.
+times `onlybn.workflow.outdated.outdated` on them.
 """
 
 import argparse
@@ -19,13 +19,13 @@ import pyarrow as pa
 import report
 import yaml
 
-from onlybn import records
 from onlybn.analyses import ANALYSES
 from onlybn.configuration import open_study
 from onlybn.files import write_json, write_table
-from onlybn.outdated import find_runs, outdated
-from onlybn.schemas import SCHEMAS
-from onlybn.workflow import COLLECTED, Workflow
+from onlybn.runs import records
+from onlybn.runs.schemas import SCHEMAS
+from onlybn.workflow.outdated import find_runs, outdated
+from onlybn.workflow.paths import COLLECTED, Workflow
 
 ROOT = Path(__file__).parents[1]
 

@@ -24,8 +24,8 @@ import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from onlybn.jobs import Terminal
-from onlybn.workflow import open_workflow
-from onlybn.block import train_block
+from onlybn.workflow.paths import open_workflow
+from onlybn.runs.block import train_block
 from onlybn.study import Run, Training
 training = Training(epochs=1, batch_size=1437, learning_rate=0.1, shift=0, flip=False, precision="auto")
 run = Run("s", "digits", training, "resnet-14", "batchnorm", "kaiming-normal_gamma-uniform", 0)
@@ -39,9 +39,9 @@ with TemporaryDirectory() as made:
 STAGES = {
     "interpreter": "pass",
     "import torch": "import torch",
-    "imports of a training job": "import onlybn.workflow, onlybn.block",
+    "imports of a training job": "import onlybn.workflow.paths, onlybn.runs.block",
     "a whole training job of one step (digits, ResNet-14)": JOB,
-    "imports of a drawing job": "import onlybn.figures.draw, onlybn.figures.figure_2",
+    "imports of a drawing job": "import onlybn.drawing.draw, onlybn.papers.only_batchnorm.figures.figure_2",
 }
 
 

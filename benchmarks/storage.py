@@ -18,10 +18,12 @@ import report
 import torch
 from engine import random_images
 
-from onlybn import records, storage
+from onlybn.networks.state import learned
+from onlybn.networks.variants import DEFAULT
+from onlybn.runs import records, saving
 from onlybn.study import Run, Training
-from onlybn.training import Outcome, Replicate, learned
-from onlybn.variants import DEFAULT
+from onlybn.training.live_run import Replicate
+from onlybn.training.loop import Outcome
 
 EPOCHS = 160
 POINTS = [
@@ -55,10 +57,10 @@ def measure(architecture: str, regime: str) -> dict:
     ]
     outcome = Outcome(replicate.network, replicate.trained, replicate.initial_affine, rows, None, 1.0)
     with TemporaryDirectory() as folder:
-        storage.save(Path(folder), replicate.run, outcome, images, {"processes": 1})
+        saving.save(Path(folder), replicate.run, outcome, images, {"processes": 1})
         sizes = {name: (Path(folder) / name).stat().st_size / 1e3 for name in records.FILES}
         started = time.perf_counter()
-        network = storage.load(folder)
+        network = saving.load(folder)
         seconds = time.perf_counter() - started
     with torch.no_grad():
         batch = images.normalise(images.test.images)

@@ -11,8 +11,8 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
+from onlybn.networks.draw import draw
 from onlybn.study import Run
-from onlybn.training import draw
 
 
 class Pictures(Dataset):

@@ -28,8 +28,8 @@ def measure(kind: str, architecture: str, regime: str, device: str, steps: int, 
     import textbook
     import torch
 
+    from onlybn.networks.variants import DEFAULT
     from onlybn.study import Run, Training
-    from onlybn.variants import DEFAULT
 
     torch.set_num_threads(threads)
     training = Training(epochs=1, batch_size=BATCH, learning_rate=0.1, precision="auto")

@@ -64,8 +64,8 @@ def claims() -> str:
 
 def parity() -> str:
     """Return how many parameters `batchnorm` and `random-2` train in each layer of ResNet-14."""
-    from onlybn import regimes
     from onlybn.models import build
+    from onlybn.networks import regimes
 
     network = build("resnet-14", channels=3, classes=10)
     convolutions, batchnorms = network.convolutions(), network.batchnorms()

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from onlybn.drawing.summaries import finals, read
 from onlybn.errors import UserError
-from onlybn.summaries import finals, read
-from onlybn.tables.claims import Estimate
+from onlybn.papers.only_batchnorm.tables.claims import Estimate
 
 RUN = ["architecture", "regime", "variant", "seed"]
 

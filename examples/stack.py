@@ -14,10 +14,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from onlybn import records
+from onlybn.drawing.summaries import read
 from onlybn.errors import UserError
 from onlybn.files import write_table, write_tables
-from onlybn.summaries import read
+from onlybn.runs import records
 
 POINT = ["study", "dataset", "architecture", "regime", "variant"]
 

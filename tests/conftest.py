@@ -13,8 +13,8 @@ from checkout import ROOT, STUDY, Checkout
 from onlybn.datasets.prepare import prepare
 from onlybn.datasets.small import SmallImages, Split, read
 from onlybn.models import architecture, build
+from onlybn.networks.variants import DEFAULT
 from onlybn.study import Run, Training
-from onlybn.variants import DEFAULT
 
 BUILTIN = ROOT / "workflow" / "studies"
 # The files that take longest, so that workers that take a file at a time end at about the same time.
@@ -119,7 +119,7 @@ def train_block(tmp_path):
     """Run a training job on the CPU; its runs' folders are `tmp_path/runs/seed-N`."""
 
     def train(runs, dataset, processes=1):
-        from onlybn import block
+        from onlybn.runs import block
 
         folders = [tmp_path / "runs" / f"seed-{run.seed}" for run in runs]
         block.train_block(

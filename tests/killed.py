@@ -1,7 +1,7 @@
 """A training job that kills itself: python killed.py WORK DATASET SIGNAL CALLED NTH PROCESSES RUN…
 
 On the NTH call of the function CALLED, "module:name.name", the process sends itself the signal. The runs
-are as `onlybn.records.described` writes them.
+are as `onlybn.runs.records.described` writes them.
 """
 
 import json
@@ -11,8 +11,8 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
-from onlybn import block, records
 from onlybn.jobs import Terminal, job
+from onlybn.runs import block, records
 
 
 def main(work: str, dataset: str, number: str, called: str, nth: str, processes: str, *runs: str) -> None:

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 import yaml
 from checkout import ROOT, Checkout
 
-from onlybn.workflow import open_workflow
+from onlybn.workflow.paths import open_workflow
 
 FAKES = Path(__file__).with_name("fakes")
 EPOCHS = 2

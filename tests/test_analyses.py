@@ -6,12 +6,13 @@ import pytest
 import torch
 from torch import nn
 
-from onlybn import training
 from onlybn.analyses import ANALYSES, activations, clamping
 from onlybn.datasets.small import Split
 from onlybn.models.network import Network, Place
-from onlybn.schemas import SCHEMAS
-from onlybn.training import draw, evaluate, learned
+from onlybn.networks.draw import draw
+from onlybn.networks.state import learned
+from onlybn.runs.schemas import SCHEMAS
+from onlybn.training.evaluation import TEST_BATCH, evaluate
 
 
 class HandMade(Network):
@@ -48,7 +49,7 @@ def four_pixels(digits):
 
 @pytest.mark.parametrize("batch_size", [1, 2])
 def test_activations_are_counted_exactly_over_images_and_pixels(four_pixels, batch_size, monkeypatch):
-    monkeypatch.setitem(training.TEST_BATCH, "cpu", batch_size)
+    monkeypatch.setitem(TEST_BATCH, "cpu", batch_size)
     table = activations.activations(HandMade(), four_pixels).to_pydict()
     # Channels add −0.5, 0 and 1 before the first ReLU; the second subtracts 0.6 more.
     assert table["zeros"] == [5, 5, 0, 8, 5, 0]

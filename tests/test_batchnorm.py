@@ -6,7 +6,7 @@ from torch import nn
 
 from onlybn.models import build
 from onlybn.models.batchnorm import _is_fast, normalise
-from onlybn.variants import DEFAULT, initialise
+from onlybn.networks.variants import DEFAULT, initialise
 
 SHAPES = [(8, 16, 6, 6), (3, 16, 5, 5), (5, 3, 7, 3), (4, 32, 4, 4), (2, 64, 1, 1), (64, 48, 2, 2)]
 

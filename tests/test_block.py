@@ -8,8 +8,9 @@ from dataclasses import replace
 import pytest
 from conftest import Silent
 
-from onlybn import block, jobs, records, storage
+from onlybn import jobs
 from onlybn.jobs import lock
+from onlybn.runs import block, folders, records
 
 
 @pytest.fixture
@@ -44,7 +45,7 @@ def test_finished_runs_of_an_unfinished_block_wait_and_are_not_trained_again(job
     assert not (tmp_path / "runs").exists()
     assert job() == [1]
     assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["seed-0", "seed-1"]
-    storage.clear_work(tmp_path / "work", tmp_path / "runs")
+    folders.clear_work(tmp_path / "work", tmp_path / "runs")
     assert not (tmp_path / "work").exists()
 
 

@@ -14,11 +14,13 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from onlybn import records, storage, training
-from onlybn.checkpoints import Checkpoints
 from onlybn.jobs import Stop
-from onlybn.steps import GraphSteps
-from onlybn.training import Observer, Replicate, train_replicates
+from onlybn.runs import folders, records
+from onlybn.training import loop
+from onlybn.training.checkpoints import Checkpoints
+from onlybn.training.live_run import LiveRun
+from onlybn.training.loop import Observer, train_replicates
+from onlybn.training.steps import GraphSteps
 
 TABLES = ("metrics.parquet", "affine.parquet", "state.safetensors")
 
@@ -29,7 +31,7 @@ class Killed(BaseException):
 
 def killing_after(steps, monkeypatch):
     """Have training end after so many steps, counted over replicates; checkpoints are all that stays."""
-    step, taken = Replicate.step, 0
+    step, taken = LiveRun.step, 0
 
     def counted(self, *args):
         nonlocal taken
@@ -38,7 +40,7 @@ def killing_after(steps, monkeypatch):
         taken += 1
         step(self, *args)
 
-    monkeypatch.setattr(Replicate, "step", counted)
+    monkeypatch.setattr(LiveRun, "step", counted)
 
 
 def checkpoints(tmp_path, computed=None, **options):
@@ -97,7 +99,7 @@ def test_work_that_is_to_stop_keeps_where_it_is(few_digits, make_run, tmp_path, 
     undisturbed = train_replicates(runs, few_digits)
     stop = Stop()
     name = {"step": "step", "test": "end_epoch"}[moment]
-    whole, calls = getattr(Replicate, name), 0
+    whole, calls = getattr(LiveRun, name), 0
 
     def stopping(self, *args):
         nonlocal calls
@@ -107,7 +109,7 @@ def test_work_that_is_to_stop_keeps_where_it_is(few_digits, make_run, tmp_path, 
         return whole(self, *args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Replicate, name, stopping)
+        patch.setattr(LiveRun, name, stopping)
         with pytest.raises(KeyboardInterrupt):
             train_replicates(runs, few_digits, checkpoints=checkpoints(tmp_path, stop=stop))
     places = []
@@ -132,14 +134,14 @@ def test_a_run_that_diverges_after_it_was_resumed_goes_back_to_the_epoch_before(
     few_digits, make_run, tmp_path, monkeypatch
 ):
     run = make_run(epochs=3)
-    end_epoch = Replicate.end_epoch
+    end_epoch = LiveRun.end_epoch
 
     def spoiled(self, *given):
         if self.epoch == 1:
             self.measures.sums[1] = torch.nan
         end_epoch(self, *given)
 
-    monkeypatch.setattr(Replicate, "end_epoch", spoiled)
+    monkeypatch.setattr(LiveRun, "end_epoch", spoiled)
     (diverged,) = train_replicates([run], few_digits)
     assert diverged.diverged == 2
     with monkeypatch.context() as patch:
@@ -160,7 +162,7 @@ def test_a_recorded_graph_goes_on_from_a_checkpoint(few_digits, make_run, tmp_pa
         run()
         return run
 
-    monkeypatch.setattr(training, "_steps", lambda some, device, group: GraphSteps(some, device, record))
+    monkeypatch.setattr(loop, "_steps", lambda some, device, group: GraphSteps(some, device, record))
     runs = [make_run(seed=seed, regime="all") for seed in (0, 1)]
     undisturbed = train_replicates(runs, few_digits)
     stop = Stop()
@@ -261,18 +263,18 @@ def test_a_checkpoint_of_anything_else_is_not_used_and_the_log_says_why(
 # Of a block of two runs of two epochs of 4 steps, with a checkpoint every 3 steps: a kill, and the places
 # (epochs, steps) from which each run then went on. With BATCH images to a batch, an epoch has 4 steps.
 BATCH = 400
-WRITES = "onlybn.storage:write_json"
+WRITES = "onlybn.runs.saving:write_json"
 KILLS = {
-    "before the first step": ("SIGKILL", "onlybn.training:Replicate.step", 1, [], []),
-    "within the first epoch": ("SIGKILL", "onlybn.training:Replicate.step", 4, [(0, 3)], []),
-    "within the second run": ("SIGKILL", "onlybn.training:Replicate.step", 14, [], [(1, 0)]),
+    "before the first step": ("SIGKILL", "onlybn.training.live_run:LiveRun.step", 1, [], []),
+    "within the first epoch": ("SIGKILL", "onlybn.training.live_run:LiveRun.step", 4, [(0, 3)], []),
+    "within the second run": ("SIGKILL", "onlybn.training.live_run:LiveRun.step", 14, [], [(1, 0)]),
     "while a checkpoint is written": ("SIGKILL", "onlybn.files:_flush", 5, [(1, 0)], []),
-    "in testing": ("SIGKILL", "onlybn.training:evaluate", 2, [(1, 3)], []),
-    "before a finished run is kept": ("SIGKILL", "onlybn.storage:write_json", 1, [(2, 0)], []),
+    "in testing": ("SIGKILL", "onlybn.training.live_run:evaluate", 2, [(1, 3)], []),
+    "before a finished run is kept": ("SIGKILL", "onlybn.runs.saving:write_json", 1, [(2, 0)], []),
     "while the block is published": ("SIGKILL", "shutil:copyfile", 3, [], []),
-    "asked to stop": ("SIGTERM", "onlybn.training:Replicate.step", 6, [(1, 2)], []),
-    "asked to stop in testing": ("SIGTERM", "onlybn.training:evaluate", 2, [(1, 4)], []),
-    "asked to stop at the end": ("SIGTERM", "onlybn.storage:write_json", 1, [], []),
+    "asked to stop": ("SIGTERM", "onlybn.training.live_run:LiveRun.step", 6, [(1, 2)], []),
+    "asked to stop in testing": ("SIGTERM", "onlybn.training.live_run:evaluate", 2, [(1, 4)], []),
+    "asked to stop at the end": ("SIGTERM", "onlybn.runs.saving:write_json", 1, [], []),
 }
 
 
@@ -281,7 +283,12 @@ def block(digits_folder, tmp_path_factory):
     """Run a block as a process that kills itself, if told to; return its status."""
 
     def run(
-        folder: Path, runs, number="SIGKILL", called="onlybn.training:Replicate.step", nth=-1, largest=-1
+        folder: Path,
+        runs,
+        number="SIGKILL",
+        called="onlybn.training.live_run:LiveRun.step",
+        nth=-1,
+        largest=-1,
     ):
         def limit():
             resource.setrlimit(resource.RLIMIT_FSIZE, (largest, largest))
@@ -332,7 +339,7 @@ def test_a_job_killed_anywhere_ends_in_the_same_bytes(block, undisturbed, make_r
         records.read_record(tmp_path / "runs" / f"seed-{seed}")["computed"]["resumed"] for seed in (0, 1)
     ]
     assert [[(place["epoch"], place["steps"]) for place in some] for some in resumed] == list(places)
-    storage.clear_work(tmp_path / "work", tmp_path / "runs")
+    folders.clear_work(tmp_path / "work", tmp_path / "runs")
     assert not (tmp_path / "work").exists()
     assert not list(tmp_path.rglob(".*"))
 
@@ -340,8 +347,8 @@ def test_a_job_killed_anywhere_ends_in_the_same_bytes(block, undisturbed, make_r
 @pytest.mark.parametrize(
     ("number", "called", "nth", "largest", "unwritten"),
     [
-        ("SIGKILL", "onlybn.training:Replicate.step", 12, 8_000, "seed-1/checkpoint.safetensors"),
-        ("SIGKILL", "onlybn.storage:write_json", 2, 6_000, "seed-1/affine.parquet"),
+        ("SIGKILL", "onlybn.training.live_run:LiveRun.step", 12, 8_000, "seed-1/checkpoint.safetensors"),
+        ("SIGKILL", "onlybn.runs.saving:write_json", 2, 6_000, "seed-1/affine.parquet"),
     ],
 )
 def test_a_write_that_fails_half_way_is_one_sentence_and_what_was_there_stays(
@@ -371,7 +378,7 @@ def test_two_processes_go_on_to_the_same_bytes_though_their_launcher_was_killed(
     expected = {name: (folder / name).read_bytes() for name in TABLES}
     killed = tmp_path / "killed"
     command = [sys.executable, Path(__file__).with_name("killed.py"), killed, digits_folder]
-    never = ["SIGKILL", "onlybn.training:evaluate", "-1"]
+    never = ["SIGKILL", "onlybn.training.live_run:evaluate", "-1"]
     command = [*map(str, command), *never, "2", json.dumps(records.described(run))]
     launcher = subprocess.Popen(command)
     deadline = time.monotonic() + 60

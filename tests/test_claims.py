@@ -12,7 +12,8 @@ from conftest import BUILTIN, run_columns
 from scipy import stats
 
 from onlybn.models import architecture
-from onlybn.tables.claims import (
+from onlybn.networks.variants import DEFAULT
+from onlybn.papers.only_batchnorm.tables.claims import (
     CIFAR10_TRAINING,
     CLAIMS,
     IMAGENET_TRAINING,
@@ -32,7 +33,6 @@ from onlybn.tables.claims import (
     numbers,
     shown,
 )
-from onlybn.variants import DEFAULT
 
 CIFAR_BATCHNORM = {
     "resnet-14": 48,

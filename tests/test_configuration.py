@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 
 from onlybn.configuration import DEFAULTS, configuration_with, open_study
 from onlybn.errors import UserError
-from onlybn.tables.claims import IMAGENET_TRAINING
-from onlybn.variants import NAMES as VARIANTS
-from onlybn.workflow import Workflow, open_snakefile
+from onlybn.networks.variants import NAMES as VARIANTS
+from onlybn.papers.only_batchnorm.tables.claims import IMAGENET_TRAINING
+from onlybn.workflow.paths import Workflow, open_snakefile
 
 HEALTH = [HealthCheck.function_scoped_fixture]
 
@@ -614,7 +614,7 @@ def test_results_below_a_regular_file_are_refused(study, tmp_path):
 
 def test_reading_a_study_imports_neither_torch_nor_pandas():
     code = (
-        "import sys; from onlybn.workflow import open_workflow;"
+        "import sys; from onlybn.workflow.paths import open_workflow;"
         "heavy = {'torch', 'torchvision', 'pandas', 'matplotlib', 'seaborn', 'scipy', 'sklearn'};"
         "sys.exit(' '.join(heavy & set(sys.modules)) or 0)"
     )

@@ -11,10 +11,10 @@ from conftest import BUILTIN, CONFIG, ROOT
 
 from onlybn.__main__ import main
 from onlybn.configuration import open_study
-from onlybn.costs import Times, nearest_measured, work
 from onlybn.datasets import DATASETS
 from onlybn.errors import UserError
-from onlybn.plan import JOB_SECONDS, markdown, plan
+from onlybn.workflow.costs import Times, nearest_measured, work
+from onlybn.workflow.plan import JOB_SECONDS, markdown, plan
 
 
 @pytest.fixture
@@ -51,8 +51,8 @@ def test_work_is_what_torchs_counter_counts():
     from torch import empty
     from torch.utils.flop_counter import FlopCounterMode
 
-    from onlybn import regimes
     from onlybn.models import build
+    from onlybn.networks import regimes
 
     for name in ("resnet-14", "vgg-11"):
         for regime in ("all", "batchnorm", "output"):
@@ -207,7 +207,9 @@ def test_the_command_plans_a_study_from_the_committed_times_or_says_what_is_miss
     def run(*arguments):
         return subprocess.run([*command, *arguments], cwd=ROOT, capture_output=True, text=True)
 
-    devices = pd.read_parquet(ROOT / "src/onlybn/costs.parquet")[["device", "precision"]].drop_duplicates()
+    devices = pd.read_parquet(ROOT / "src/onlybn/workflow/costs.parquet")[
+        ["device", "precision"]
+    ].drop_duplicates()
     device, precision = devices.iloc[0]
     done = run("study=cifar10", f"precision={precision}", "--device", device)
     assert done.returncode == 0, done.stderr
@@ -224,7 +226,7 @@ def test_the_command_plans_a_study_from_the_committed_times_or_says_what_is_miss
 
 def test_a_training_job_imports_nothing_that_it_does_not_use():
     code = (
-        "import json, sys, onlybn.workflow, onlybn.block; onlybn.block._set_up(1, False);"
+        "import json, sys, onlybn.workflow.paths, onlybn.runs.block; onlybn.runs.block._set_up(1, False);"
         "print(json.dumps([n for n in ('torchvision', 'pandas', 'seaborn', 'matplotlib', 'scipy', 'sklearn',"
         "'numba', 'torch._dynamo') if n in sys.modules]))"
     )

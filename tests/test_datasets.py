@@ -137,7 +137,7 @@ def test_prepared_files_from_the_future_are_refused_at_the_start_with_what_mends
     from conftest import BUILTIN, CONFIG
 
     from onlybn.configuration import open_study
-    from onlybn.workflow import Workflow
+    from onlybn.workflow.paths import Workflow
 
     results = tmp_path / "my results"
     workflow = Workflow(open_study(CONFIG | {"results_dir": str(results)}, BUILTIN))

@@ -8,13 +8,13 @@ import yaml
 from checkout import Checkout
 from conftest import BUILTIN, CONFIG, ROOT
 
-from onlybn import demands
 from onlybn.configuration import SETTINGS, open_study
-from onlybn.costs import Times, measured, memory
 from onlybn.datasets import DATASETS
-from onlybn.plan import JOB_SECONDS, plan
-from onlybn.variants import DEFAULT
-from onlybn.workflow import Workflow
+from onlybn.networks.variants import DEFAULT
+from onlybn.workflow import demands
+from onlybn.workflow.costs import Times, measured, memory
+from onlybn.workflow.paths import Workflow
+from onlybn.workflow.plan import JOB_SECONDS, plan
 
 PROFILES = ROOT / "profiles"
 MEASURED = "AMD EPYC (AVX512)"

@@ -11,14 +11,18 @@ import torch
 from safetensors.numpy import save_file
 from safetensors.torch import load_file
 
-from onlybn import records
 from onlybn.datasets import small
 from onlybn.datasets.prepare import checksum
 from onlybn.distributed import ALONE, Group, _fault
 from onlybn.errors import UserError
 from onlybn.files import write_json
-from onlybn.sgd import SGD
-from onlybn.training import draw, evaluate, learned, learning_rates, running_statistics, train
+from onlybn.networks.draw import draw
+from onlybn.networks.state import learned, running_statistics
+from onlybn.runs import records
+from onlybn.training.evaluation import evaluate
+from onlybn.training.loop import train
+from onlybn.training.optimisers import SGD
+from onlybn.training.schedules import learning_rates
 
 
 @pytest.fixture

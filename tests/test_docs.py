@@ -18,10 +18,10 @@ from conftest import ROOT, run_columns
 from torch.nn import BatchNorm2d
 
 import onlybn
+from onlybn.drawing.summaries import finals
 from onlybn.files import write_table
-from onlybn.schemas import SCHEMAS
-from onlybn.summaries import finals
-from onlybn.tables.claims import Estimate
+from onlybn.papers.only_batchnorm.tables.claims import Estimate
+from onlybn.runs.schemas import SCHEMAS
 
 REFERENCE = ROOT / "results" / "reference" / "digits"
 ONE_NETWORK = "cifar10-resnet-14_regimes-batchnorm,random-2_seeds-4"

@@ -17,15 +17,16 @@ from safetensors import safe_open
 from torch import nn
 
 import onlybn
-from onlybn import own, records
+from onlybn import custom
 from onlybn.configuration import open_study
 from onlybn.datasets import check_loader
 from onlybn.datasets.prepare import prepare
 from onlybn.errors import UserError
 from onlybn.files import sha256
 from onlybn.models import build
-from onlybn.regimes import apply
-from onlybn.variants import DEFAULT, initialise
+from onlybn.networks.regimes import apply
+from onlybn.networks.variants import DEFAULT, initialise
+from onlybn.runs import records
 
 EXAMPLE = "study=examples/densenet/densenet-textures.yaml"
 SMALL = ("architectures=densenet:densenet_10", "epochs=1", "seeds=1")
@@ -106,7 +107,7 @@ def test_loading_elsewhere_finds_the_users_module_and_gives_the_tested_network_b
         import sys, torch, onlybn
         from pathlib import Path
         from onlybn.datasets import read
-        from onlybn.training import evaluate
+        from onlybn.training.evaluation import evaluate
         images = read(Path({str(prepared)!r}), torch.device("cpu"), data_dir=Path())
         torch.set_num_threads(1)
         print(evaluate(onlybn.load({str(folder)!r}, trust=True), images)["top_1"])
@@ -130,7 +131,7 @@ def test_an_own_study_is_planned_once_its_images_are_prepared_and_its_runs_are_f
         command = [sys.executable, "-m", "onlybn", *arguments, EXAMPLE, *SMALL]
         return subprocess.run(command, cwd=example.folder, capture_output=True, text=True)
 
-    measured = pd.read_parquet(ROOT / "src/onlybn/costs.parquet")
+    measured = pd.read_parquet(ROOT / "src/onlybn/workflow/costs.parquet")
     device = measured.loc[measured["precision"] == "float32", "device"].iloc[0]
     assert "| densenet:densenet_10 |      4 |" in look("plan", "--device", device).stdout
     refused = look("plan", "--device", device, "results_dir=elsewhere").stderr
@@ -222,8 +223,8 @@ def test_an_own_dataset_has_to_be_told_whether_images_may_be_flipped(tmp_path, m
     "name", ["resnet-14", "densenet:densenet_22", "a.b_c:d", "batchnorm+output", "digits"]
 )
 def test_a_name_comes_back_from_its_spelling_in_paths(name):
-    assert ":" not in own.to_path(name)
-    assert own.from_path(own.to_path(name)) == name
+    assert ":" not in custom.to_path(name)
+    assert custom.from_path(custom.to_path(name)) == name
 
 
 NETWORKS = """
@@ -358,7 +359,7 @@ def test_every_call_of_an_own_networks_relu_is_counted(module, few_digits):
 
 REGIMES = """
     from torch import nn
-    from onlybn.regimes import batchnorm
+    from onlybn.networks.regimes import batchnorm
 
     def stem(network, seed):
         return network.convolutions()[0].parameters()
@@ -378,8 +379,8 @@ REGIMES = """
 
 
 def test_an_own_regime_trains_what_its_function_returns(module):
-    from onlybn.costs import work
     from onlybn.datasets import DATASETS
+    from onlybn.workflow.costs import work
 
     module(REGIMES)
     network = build("resnet-8", channels=1, classes=10)
@@ -564,7 +565,7 @@ def test_jobs_and_the_start_refuse_images_that_others_prepared(
 ):
     from dataclasses import replace
 
-    from onlybn.workflow import Workflow
+    from onlybn.workflow.paths import Workflow
 
     project, folder, study_in, _ = prepared_by
     run = replace(make_run(epochs=1, batch_size=3), dataset="pictures:load")
@@ -583,13 +584,13 @@ def test_jobs_and_the_start_refuse_images_that_others_prepared(
 
 def test_what_code_was_run_is_what_it_was_when_it_was_imported(prepared_by):
     project, _, _, _ = prepared_by
-    own.call("pictures:load", project)
+    custom.call("pictures:load", project)
     file = project / "study" / "pictures.py"
     before = sha256(file)
     file.write_text("# edited while it runs")
-    assert own.source("pictures:load")["sha256"] == before
+    assert custom.source("pictures:load")["sha256"] == before
     file.unlink()
-    assert own.source("pictures:load") == {
+    assert custom.source("pictures:load") == {
         "module": "pictures",
         "folder": str(file.parent),
         "sha256": before,
@@ -597,7 +598,7 @@ def test_what_code_was_run_is_what_it_was_when_it_was_imported(prepared_by):
 
 
 def test_memory_is_asked_for_before_anything_is_known_of_own_images_too(images, tmp_path):
-    from onlybn import demands
+    from onlybn.workflow import demands
 
     study = opened(tmp_path, dataset="mine:missing")
     unknown = demands.training_memory(study, "resnet-8", "all", 1, 1)
@@ -657,7 +658,7 @@ def test_a_network_that_was_edited_between_seeds_is_refused_in_one_sentence(
 ):
     from dataclasses import replace
 
-    from onlybn.collect import collect
+    from onlybn.runs.collect import collect
 
     found = {}
     for seed, source in enumerate((NETWORKS, NETWORKS.replace("channels, 4, 3)", "channels, 4, 5)"))):
@@ -674,7 +675,7 @@ def test_a_network_that_was_edited_between_seeds_is_refused_in_one_sentence(
 def test_a_family_of_one_depth_has_its_panel_by_width():
     from conftest import run_columns
 
-    from onlybn.figures import figure_2, figure_3
+    from onlybn.papers.only_batchnorm.figures import figure_2, figure_3
 
     def networks(key, values, family):
         return [

@@ -16,8 +16,13 @@ from conftest import run_columns
 from matplotlib import pyplot as plt
 from PIL import Image
 
+from onlybn.drawing.draw import draw, left_out
+from onlybn.drawing.make import make
+from onlybn.drawing.sheet import sheet
+from onlybn.drawing.summaries import RUN, finals, over_seeds, read
 from onlybn.errors import UserError
-from onlybn.figures import (
+from onlybn.models import build
+from onlybn.papers.only_batchnorm.figures import (
     FIGURES,
     figure_2,
     figure_3,
@@ -29,13 +34,16 @@ from onlybn.figures import (
     gamma,
     gamma_layers,
 )
-from onlybn.figures.draw import draw, left_out
-from onlybn.figures.sheet import sheet
-from onlybn.models import build
-from onlybn.schemas import DRAWN, SCHEMAS, missing
-from onlybn.summaries import RUN, finals, over_seeds, read
-from onlybn.tables import TABLES, accuracy, dead_relu, failed, near_zero, provenance, table_1
-from onlybn.tables.make import make
+from onlybn.papers.only_batchnorm.tables import (
+    TABLES,
+    accuracy,
+    dead_relu,
+    failed,
+    near_zero,
+    provenance,
+    table_1,
+)
+from onlybn.runs.schemas import DRAWN, SCHEMAS, missing
 
 
 def status(value) -> str:
@@ -183,12 +191,12 @@ def test_runs_of_two_trainings_never_share_a_mean(kind):
         for value, rate in zip(value[kind], rates, strict=True)
     )
     drawn = {
-        figure: importlib.import_module(f"onlybn.figures.{name}")
+        figure: importlib.import_module(f"onlybn.papers.only_batchnorm.figures.{name}")
         for figure, (name, of) in FIGURES.items()
         if of == kind
     }
     made = {
-        name: importlib.import_module(f"onlybn.tables.{module}")
+        name: importlib.import_module(f"onlybn.papers.only_batchnorm.tables.{module}")
         for name, (module, *kinds) in TABLES.items()
         if kinds == [kind]
     }
@@ -246,7 +254,7 @@ LEFT_OUT = {"figure-3": {*EVERY} - {"batchnorm"}, "figure-f": {*EVERY} - {"batch
 @pytest.mark.parametrize("figure", FIGURES)
 def test_a_figure_draws_every_regime_or_says_what_it_leaves_out(figure):
     name, kind = FIGURES[figure]
-    module = importlib.import_module(f"onlybn.figures.{name}")
+    module = importlib.import_module(f"onlybn.papers.only_batchnorm.figures.{name}")
     table = TABLES_OF[kind]({("resnet-14", regime): 50.0 for regime in EVERY})
     numbers = module.numbers(table)
     left = LEFT_OUT.get(figure, set())
@@ -324,7 +332,7 @@ DRAWS = """
 from pathlib import Path
 from onlybn.jobs import job
 with job(Path("log")):
-    from onlybn.figures.draw import draw
+    from onlybn.drawing.draw import draw
     draw("figure-3", "s", [Path("metrics.parquet").absolute()], Path("elsewhere"))
 """
 
@@ -377,8 +385,16 @@ def test_tables_by_channel_are_read_as_categories_and_give_the_same_numbers(kind
     assert list(held.columns) == [n for n in whole if n not in SCHEMAS[kind].names or n in DRAWN[kind]]
     assert {str(held[name].dtype) for name in (*RUN, "position")} == {"category"}
     assert len(held) == len(whole)
-    drawn = [f"onlybn.figures.{module}" for module, reads in FIGURES.values() if reads == kind]
-    drawn += [f"onlybn.tables.{module}" for module, *reads in TABLES.values() if reads == [kind]]
+    drawn = [
+        f"onlybn.papers.only_batchnorm.figures.{module}"
+        for module, reads in FIGURES.values()
+        if reads == kind
+    ]
+    drawn += [
+        f"onlybn.papers.only_batchnorm.tables.{module}"
+        for module, *reads in TABLES.values()
+        if reads == [kind]
+    ]
     for module in map(import_module, dict.fromkeys(drawn)):
         pd.testing.assert_frame_equal(module.numbers(held), module.numbers(whole))
 
@@ -541,11 +557,11 @@ def test_provenance_has_a_row_per_run_with_its_accuracy_but_where_it_diverged():
 
 def test_drawing_and_collecting_import_no_torch():
     code = (
-        "import sys; import onlybn.figures.draw, onlybn.tables.make, onlybn.collect;"
-        "from importlib import import_module; from onlybn.figures import FIGURES;"
-        "from onlybn.tables import TABLES;"
-        "[import_module(f'onlybn.figures.{module}') for module, _ in FIGURES.values()];"
-        "[import_module(f'onlybn.tables.{module}') for module, *_ in TABLES.values()];"
+        "import sys; import onlybn.drawing.draw, onlybn.drawing.make, onlybn.runs.collect;"
+        "from importlib import import_module; from onlybn.papers.only_batchnorm.figures import FIGURES;"
+        "from onlybn.papers.only_batchnorm.tables import TABLES;"
+        "[import_module(f'onlybn.papers.only_batchnorm.figures.{module}') for module, _ in FIGURES.values()];"
+        "[import_module(f'onlybn.papers.only_batchnorm.tables.{module}') for module, *_ in TABLES.values()];"
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

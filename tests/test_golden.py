@@ -20,7 +20,7 @@ from golden.write import (
     specifications,
 )
 
-from onlybn import storage
+from onlybn.runs import records
 from onlybn.study import SPECIFICATION, Run, Training
 
 
@@ -51,7 +51,7 @@ class LaterTraining(Training):
 
 
 def test_a_training_key_added_later_is_specified_only_where_it_is_not_neutral(make_run, monkeypatch):
-    monkeypatch.setattr("onlybn.records.Training", LaterTraining)
+    monkeypatch.setattr("onlybn.runs.records.Training", LaterTraining)
     today = make_run()
     given = today.training.model_dump()
     neutral, changed = (
@@ -62,8 +62,8 @@ def test_a_training_key_added_later_is_specified_only_where_it_is_not_neutral(ma
     assert changed.specification["training"] == {**given, "nesterov": True}
     for run, was in ((neutral, today), (changed, changed)):
         # A record of today lacks the key; it and one of later are read as the same run.
-        assert storage.run_of(json.loads(json.dumps(storage.described(was)))) == run
-    assert "nesterov" not in storage.described(neutral)["training"]
+        assert records.run_of(json.loads(json.dumps(records.described(was)))) == run
+    assert "nesterov" not in records.described(neutral)["training"]
 
 
 @pytest.mark.parametrize("drawn", [" ".join(map(str, drawn)) for drawn in DRAWN])

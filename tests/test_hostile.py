@@ -14,12 +14,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import onlybn
-from onlybn import records, storage
 from onlybn.configuration import open_study
 from onlybn.errors import UserError
 from onlybn.files import write_json
+from onlybn.runs import records, saving
 from onlybn.study import Study
-from onlybn.training import train
+from onlybn.training.loop import train
 
 # The same examples in every run: what CI finds, anyone finds.
 settings.register_profile(
@@ -128,7 +128,7 @@ def whole(tmp_path_factory, few_digits):
     folder = tmp_path_factory.mktemp("whole")
     training = Training(epochs=1, batch_size=50, learning_rate=0.1, flip=False)
     run = Run("test", "digits", training, "resnet-8", "batchnorm", "kaiming-normal_gamma-uniform", 0)
-    storage.save(folder, run, train(run, few_digits), few_digits, {"precision": "float32", "processes": 1})
+    saving.save(folder, run, train(run, few_digits), few_digits, {"precision": "float32", "processes": 1})
     # As an earlier version wrote it: with its seal any change is refused before anything else is looked at.
     record = records.read_record(folder)
     del record["files"], record["seal"]
@@ -194,7 +194,7 @@ forged = st.fixed_dictionaries(
 @settings(max_examples=120)
 def test_a_record_that_is_forged_to_its_digest_is_a_network_or_an_error(whole, changes, trust):
     record = json.loads(whole[1]["run.json"]) | changes
-    record["digest"] = storage.run_of(record).digest
+    record["digest"] = records.run_of(record).digest
     loaded(whole, trust, run=json.dumps(record).encode())
 
 
@@ -208,7 +208,7 @@ def test_nothing_runs_because_a_record_names_it_unless_it_is_trusted(whole, tmp_
     before = [*sys.path]
     assert loaded(whole, run=json.dumps(record).encode())  # which names nothing of that folder
     record["architecture"] = "evil:network"
-    record["digest"] = storage.run_of(record).digest
+    record["digest"] = records.run_of(record).digest
     refused = (
         rf"^{whole[0] / 'run.json'} names code that is not part of this package \('evil:network'\), and"
         r" loading runs it; onlybn.load\(folder, trust=True\) does so, for a run whose author you trust$"

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from onlybn.models import architecture, build
-from onlybn.regimes import apply
-from onlybn.variants import DEFAULT, initialise
+from onlybn.networks.regimes import apply
+from onlybn.networks.variants import DEFAULT, initialise
 
 # network: all, BatchNorm, output, shortcut convolutions (Table 1)
 TABLE_1 = {

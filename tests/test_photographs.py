@@ -21,7 +21,7 @@ from onlybn.distributed import Group
 from onlybn.errors import UserError
 from onlybn.randomness import generator
 from onlybn.study import Run, Training
-from onlybn.training import train
+from onlybn.training.loop import train
 
 CLASSES = ("n01440764", "n02102040")
 

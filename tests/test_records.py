@@ -13,15 +13,15 @@ import pytest
 from conftest import BUILTIN, CONFIG
 
 import onlybn
-from onlybn import records, storage
-from onlybn.collect import collect
 from onlybn.configuration import open_study
 from onlybn.errors import UserError
 from onlybn.files import write_table, write_tables
-from onlybn.outdated import Forced, outdated
-from onlybn.schemas import SCHEMAS
-from onlybn.training import train
-from onlybn.workflow import Workflow
+from onlybn.runs import records, saving
+from onlybn.runs.collect import collect
+from onlybn.runs.schemas import SCHEMAS
+from onlybn.training.loop import train
+from onlybn.workflow.outdated import Forced, outdated
+from onlybn.workflow.paths import Workflow
 
 SETTINGS = {"device": "cpu", "processes": 1, "threads": 1, "precision": "float32"}
 TABLES = ("metrics.parquet", "affine.parquet")
@@ -41,7 +41,7 @@ def trained(few_digits, tmp_path_factory):
     workflow = study(folder)
     for run in workflow.study.runs("one"):
         place = workflow.places(run)[0]
-        storage.save(place, run, train(run, few_digits), few_digits, SETTINGS)
+        saving.save(place, run, train(run, few_digits), few_digits, SETTINGS)
         table = pa.Table.from_pylist([{"threshold": 0.1, "beta_too": False}], SCHEMAS["clamping"])
         records.write_measured(place / "clamping.parquet", table, records.read_record(place))
     return folder

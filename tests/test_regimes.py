@@ -3,9 +3,10 @@
 import pytest
 import torch
 
-from onlybn import regimes
 from onlybn.models import build
-from onlybn.training import draw, train
+from onlybn.networks import regimes
+from onlybn.networks.draw import draw
+from onlybn.training.loop import train
 
 
 def weights(network) -> dict[str, torch.Tensor]:

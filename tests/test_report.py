@@ -5,9 +5,9 @@ import shutil
 import pandas as pd
 import pytest
 
-from onlybn import report
-from onlybn.figures import FIGURES
-from onlybn.tables import TABLES
+from onlybn.drawing import report
+from onlybn.papers.only_batchnorm.figures import FIGURES
+from onlybn.papers.only_batchnorm.tables import TABLES
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 SHOWN = {

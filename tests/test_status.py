@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 from conftest import BUILTIN, CONFIG, ROOT
 
-from onlybn import records
 from onlybn.configuration import open_study
 from onlybn.files import write_json
 from onlybn.jobs import duration, is_locked, lock
-from onlybn.status import status
+from onlybn.runs import records
 from onlybn.study import Run
-from onlybn.workflow import Workflow
+from onlybn.workflow.paths import Workflow
+from onlybn.workflow.status import status
 
 STUDY = """
 dataset: digits

@@ -5,10 +5,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from onlybn import training
 from onlybn.datasets.small import Split
-from onlybn.steps import EagerSteps, GraphSteps
-from onlybn.training import Observer, Replicate, train, train_replicates
+from onlybn.training import loop
+from onlybn.training.live_run import LiveRun
+from onlybn.training.loop import Observer, train, train_replicates
+from onlybn.training.steps import EagerSteps, GraphSteps
 
 
 def assert_equal(one, other):
@@ -24,14 +25,14 @@ def test_replicates_trained_together_are_those_trained_alone(few_digits, make_ru
 
 
 def test_a_replicate_that_diverges_leaves_the_others_to_go_on(few_digits, make_run, monkeypatch):
-    end_epoch = Replicate.end_epoch
+    end_epoch = LiveRun.end_epoch
 
     def spoiled(self, *given):
         if (self.run.seed, self.epoch) == (1, 1):
             self.measures.sums[1] = torch.nan
         end_epoch(self, *given)
 
-    monkeypatch.setattr(Replicate, "end_epoch", spoiled)
+    monkeypatch.setattr(LiveRun, "end_epoch", spoiled)
     runs = [make_run(seed=seed, epochs=3) for seed in (0, 1, 2)]
     outcomes = train_replicates(runs, few_digits)
     assert [outcome.diverged for outcome in outcomes] == [None, 2, None]
@@ -62,7 +63,7 @@ def test_recorded_steps_give_what_eager_ones_give_and_recording_moves_nothing(
     eager = train_replicates(runs, few_digits)
     calls = []
     monkeypatch.setattr(
-        training, "_steps", lambda some, device, group: GraphSteps(some, device, recorded_by_running(calls))
+        loop, "_steps", lambda some, device, group: GraphSteps(some, device, recorded_by_running(calls))
     )
     for one, other in zip(train_replicates(runs, few_digits), eager, strict=True):
         for ours, theirs in zip(one.rows, other.rows, strict=True):
@@ -90,7 +91,7 @@ def test_steps_of_a_network_that_somebody_listens_to_are_not_replayed_but_run(
             else:
                 self.hook.remove()
 
-    monkeypatch.setattr(training, "_steps", lambda some, device, group: Replayed(some))
+    monkeypatch.setattr(loop, "_steps", lambda some, device, group: Replayed(some))
     run = make_run(epochs=3)
     outcome = train(run, few_digits, observers=[Listener()])
     assert heard == [True] * 4 + [False]  # four batches are trained on, and one is tested

@@ -11,12 +11,12 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 import onlybn
-from onlybn import records, storage
 from onlybn.errors import UserError
 from onlybn.files import written_whole
 from onlybn.jobs import lock
-from onlybn.schemas import SCHEMAS
-from onlybn.training import train
+from onlybn.runs import folders, records, saving
+from onlybn.runs.schemas import SCHEMAS
+from onlybn.training.loop import train
 
 SETTINGS = {"device": "cpu", "processes": 1, "threads": 1, "precision": "float32"}
 
@@ -26,7 +26,7 @@ def saved(tmp_path, few_digits, make_run):
     def save(**run):
         run = make_run(**run)
         outcome = train(run, few_digits)
-        storage.save(tmp_path, run, outcome, few_digits, SETTINGS)
+        saving.save(tmp_path, run, outcome, few_digits, SETTINGS)
         return run, outcome.network.eval()
 
     return save
@@ -257,7 +257,7 @@ def test_what_waits_of_a_published_run_goes_and_nothing_else(saved, tmp_path, ma
     for name in ("a/seed-0", "a/seed-1", "b/seed-0", "b/seed-1", "c/seed-0"):
         shutil.copytree(tmp_path, work / name, ignore=lambda *_: ["work", "runs"])
         if name != "c/seed-0":  # which is not published
-            records.publish(work / name, runs / name)
+            folders.publish(work / name, runs / name)
             assert not (runs / name / "state.safetensors").samefile(work / name / "state.safetensors")
     (work / "a/seed-1/checkpoint.safetensors").touch()  # another specification, on its way
     edit_record(work / "b/seed-1", digest="another")
@@ -267,7 +267,7 @@ def test_what_waits_of_a_published_run_goes_and_nothing_else(saved, tmp_path, ma
     held = lock(work / "a/seed-0/.lock", "taken")  # by a job, which is at work there
     left = ["a/seed-0", "a/seed-1", "b/seed-1", "c/seed-0"]
     for there in (left, left[1:]):
-        storage.clear_work(work, runs)
+        folders.clear_work(work, runs)
         assert sorted(str(place.relative_to(work)) for place in work.glob("*/*")) == there
         if there == left:
             os.close(held)

@@ -7,15 +7,12 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from onlybn.networks.draw import draw
 from onlybn.randomness import generator
 from onlybn.study import Training
-from onlybn.training import (
-    Measures,
-    Observer,
-    draw,
-    learning_rates,
-    train,
-)
+from onlybn.training.evaluation import Measures
+from onlybn.training.loop import Observer, train
+from onlybn.training.schedules import learning_rates
 
 
 def textbook(run, images):

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from onlybn.models import build
+from onlybn.networks.variants import AFFINES, FEATURES, NAMES, initialise
 from onlybn.randomness import generator
-from onlybn.variants import AFFINES, FEATURES, NAMES, initialise
 
 
 def drawn(variant="kaiming-normal_gamma-uniform", seed=0, name="wrn-14-4"):
@@ -86,9 +86,10 @@ def test_every_kind_of_features_has_a_function_that_is_documented():
 
 DRAW = """
 import json, torch
-from onlybn import models, regimes
-from onlybn.storage import fingerprint
-from onlybn.variants import NAMES, initialise
+from onlybn import models
+from onlybn.networks import regimes
+from onlybn.tensors import fingerprint
+from onlybn.networks.variants import NAMES, initialise
 
 prints = {}
 for variant in NAMES:

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from checkout import ROOT, STUDY, Checkout
 
-from onlybn import figures as paper
+from onlybn import drawing
 
 CLOCK = ["seconds", "training_images_per_second", "seeds_together"]
 
@@ -213,7 +213,7 @@ def test_another_experiment_or_style_trains_only_what_is_new(reproduced):
     jobs = reproduced.jobs("figure-d")
     assert jobs == {"train": 1, "train-seed-1": 1, "collect": 1, "draw_figure": 1, "figure-d": 1}
     study.write_text(STUDY)
-    style = Path(paper.__file__).with_name("paper.mplstyle")
+    style = Path(drawing.__file__).with_name("paper.mplstyle")
     before = style.stat()
     os.utime(style)
     assert reproduced.jobs() == {}
@@ -313,9 +313,9 @@ def test_cuda_without_a_device_is_refused_before_any_job(fresh):
 def test_collect_refuses_to_mix_runs_of_different_data_or_replicates_of_different_groups(
     reproduced, tmp_path
 ):
-    from onlybn import records
-    from onlybn.collect import collect
     from onlybn.errors import UserError
+    from onlybn.runs import records
+    from onlybn.runs.collect import collect
 
     folders = [
         path.parent for path in reproduced.folder.glob("results/tiny/runs/resnet-8/all/*/seed-[01]/run.json")

@@ -11,5 +11,5 @@ __version__ = "0.1.0"
 
 def __getattr__(name: str):
     if name == "load":
-        return import_module("onlybn.storage").load
+        return import_module("onlybn.runs.saving").load
     raise AttributeError(f"module 'onlybn' has no attribute {name!r}")

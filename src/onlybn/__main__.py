@@ -36,11 +36,11 @@ def main() -> None:
 
 
 def _plan(config: dict[str, Any], device: str | None, at_once: int | None, *, main: bool) -> None:
-    from onlybn.costs import Times, is_processor, measured, measured_precision, nearest_measured
     from onlybn.datasets import known
     from onlybn.devices import choose_device, choose_precision, name_of, name_of_precision
-    from onlybn.plan import markdown, plan, sentence
-    from onlybn.workflow import Workflow
+    from onlybn.workflow.costs import Times, is_processor, measured, measured_precision, nearest_measured
+    from onlybn.workflow.paths import Workflow
+    from onlybn.workflow.plan import markdown, plan, sentence
 
     study = open_study(config, STUDIES)
     if at_once is not None and at_once < 1:
@@ -73,8 +73,8 @@ def _plan(config: dict[str, Any], device: str | None, at_once: int | None, *, ma
 
 
 def _status(config: dict[str, Any], *, verify: bool) -> None:
-    from onlybn.status import status
-    from onlybn.workflow import Workflow
+    from onlybn.workflow.paths import Workflow
+    from onlybn.workflow.status import status
 
     print(status(Workflow(open_study(config, STUDIES)), verify=verify))
 

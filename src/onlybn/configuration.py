@@ -13,8 +13,9 @@ from typing import Any
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
-from onlybn import datasets, models, own, regimes
+from onlybn import custom, datasets, models
 from onlybn.errors import UserError, choose_from
+from onlybn.networks import regimes
 from onlybn.strict_yaml import read_yaml, scalar
 from onlybn.study import Definition, Experiment, Study, Training, seeds_from
 
@@ -42,8 +43,8 @@ CHANGES = ("dataset", *Training.model_fields)
 DEVICES = ("auto", "cpu", "cuda")
 GPUS_AS = ("gpu", "gres")
 BOOLEAN = "write true or false"
-# Step times that were measured (onlybn.costs).
-COSTS = Path(__file__).with_name("costs.parquet")
+# Step times that were measured (onlybn.workflow.costs).
+COSTS = Path(__file__).parent / "workflow" / "costs.parquet"
 # Characters that names may have, where a file's name has 255 bytes. Logs' names are longer than the
 # experiments', and Slurm's hold an architecture and a regime together.
 LONGEST = {"name": 230, "experiment": 230, "dataset": 230, "architecture": 90, "regime": 90}
@@ -122,7 +123,7 @@ def open_study(config: Mapping[str, Any], builtin: Path) -> Study:
     try:
         file = _study_file(settings["study"], builtin if builtin.is_dir() else STUDIES)
         raw = _read_study(file)
-        own.import_from(file.resolve().parent)
+        custom.import_from(file.resolve().parent)
     except UserError as error:
         faults.append(str(error))
     if file is None or faults:
@@ -176,7 +177,7 @@ def _check_names(study: Study) -> None:
         " for an endless recursion; choose another name"
         for kind, names in wildcards.items()
         for name in names
-        if (part := repeated(own.to_path(name)))
+        if (part := repeated(custom.to_path(name)))
     ]
     if faults:
         raise UserError("\n".join(faults))
@@ -392,7 +393,7 @@ def _suffix(overrides: Mapping[str, object]) -> str:
         if isinstance(value, list):
             return ",".join(text(item) for item in value) or "none"
         if isinstance(value, str):
-            return own.to_path(value)
+            return custom.to_path(value)
         return str(_scalar(value)).lower()
 
     suffix = "".join(f"_{key}-{text(value)}" for key, value in sorted(overrides.items()))

@@ -17,12 +17,13 @@ from pydantic import (
     model_validator,
 )
 
-from onlybn import datasets, models, own, regimes
+from onlybn import custom, datasets, models
 from onlybn.errors import UserError, choose_from
-from onlybn.figures import FIGURES
-from onlybn.tables import TABLES
-from onlybn.variants import DEFAULT as DEFAULT_VARIANT
-from onlybn.variants import NAMES as VARIANTS
+from onlybn.networks import regimes
+from onlybn.networks.variants import DEFAULT as DEFAULT_VARIANT
+from onlybn.networks.variants import NAMES as VARIANTS
+from onlybn.papers.only_batchnorm.figures import FIGURES
+from onlybn.papers.only_batchnorm.tables import TABLES
 
 # Raised when the meaning of a specification changes, so that older runs are not taken for new ones.
 SPECIFICATION = 1
@@ -201,7 +202,7 @@ class Definition(_Strict):
             if experiment not in self.experiments
         ]
         dataset = datasets.known(self.dataset)
-        if own.is_own(self.dataset):
+        if custom.is_own(self.dataset):
             if "flip" not in self.training.model_fields_set:
                 faults.append(
                     f"training.flip: is missing; true if a flipped image of {self.dataset} still shows its"

@@ -5,7 +5,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from onlybn.files import write_table
-from onlybn.schemas import SCHEMAS
+from onlybn.runs.schemas import SCHEMAS
 
 analysis = snakemake.wildcards.analysis
 schema = SCHEMAS[analysis]

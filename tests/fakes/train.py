@@ -10,9 +10,9 @@ import pyarrow as pa
 
 from onlybn.files import write_json, write_table
 from onlybn.models import architecture
-from onlybn.records import described
-from onlybn.schemas import SCHEMAS
-from onlybn.workflow import open_workflow
+from onlybn.runs.records import described
+from onlybn.runs.schemas import SCHEMAS
+from onlybn.workflow.paths import open_workflow
 
 if random.random() < float(os.environ["DEATHS"]):
     Path("deaths").mkdir(exist_ok=True)

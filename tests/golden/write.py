@@ -19,14 +19,14 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from onlybn import regimes, variants
 from onlybn.configuration import configuration_with, open_study
-from onlybn.figures import FIGURES
-from onlybn.storage import fingerprint
+from onlybn.drawing.summaries import read
+from onlybn.networks import regimes, variants
+from onlybn.papers.only_batchnorm.figures import FIGURES
+from onlybn.papers.only_batchnorm.tables import TABLES
 from onlybn.study import Run, Training
-from onlybn.summaries import read
-from onlybn.tables import TABLES
-from onlybn.workflow import Workflow
+from onlybn.tensors import fingerprint
+from onlybn.workflow.paths import Workflow
 
 GOLDEN = Path(__file__).parent
 ROOT = GOLDEN.parents[1]
@@ -87,7 +87,8 @@ def _points(workflow: Workflow, experiment: str) -> Iterator[Run]:
 
 def frozen_draw(architecture: str, regime: str, variant: str, seed: int) -> dict[str, Any]:
     """Return the digest of the weights that a regime leaves at their draw, and each one's sum by name."""
-    from onlybn.training import draw, frozen
+    from onlybn.networks.draw import draw
+    from onlybn.networks.state import frozen
 
     training = Training(epochs=1, batch_size=1, learning_rate=1)
     network, _ = draw(
@@ -103,11 +104,11 @@ def numbers(workflow: Workflow, name: str) -> pd.DataFrame:
     if name in FIGURES:
         module, _ = FIGURES[name]
         files = map(Path, workflow.figure_inputs(SimpleNamespace(figure=name)))
-        return import_module(f"onlybn.figures.{module}").numbers(read(files))
+        return import_module(f"onlybn.papers.only_batchnorm.figures.{module}").numbers(read(files))
     module, *kinds = TABLES[name]
     files = list(map(Path, workflow.table_inputs(SimpleNamespace(table=name))))
     collected = [read([file for file in files if file.stem == kind]) for kind in kinds]
-    return import_module(f"onlybn.tables.{module}").numbers(*collected)
+    return import_module(f"onlybn.papers.only_batchnorm.tables.{module}").numbers(*collected)
 
 
 def committed(workflow: Workflow) -> list[str]:

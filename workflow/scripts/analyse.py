@@ -8,7 +8,7 @@ from onlybn.jobs import job
 
 with job(Path(snakemake.log[0])) as terminal:
     from onlybn.analyses.measure import measure
-    from onlybn.workflow import open_workflow
+    from onlybn.workflow.paths import open_workflow
 
     workflow = open_workflow(snakemake.config, Path(snakemake.scriptdir).parent / "studies")
     folder = Path(snakemake.input.run[0]).parent

@@ -7,9 +7,9 @@ sys.path.append(str(Path(__file__).parents[2] / "src"))
 from onlybn.jobs import job
 
 with job(Path(snakemake.log[0])):
-    from onlybn.collect import collect
     from onlybn.files import write_tables
-    from onlybn.workflow import open_workflow
+    from onlybn.runs.collect import collect
+    from onlybn.workflow.paths import open_workflow
 
     workflow = open_workflow(snakemake.config, Path(snakemake.scriptdir).parent / "studies")
     wildcards = snakemake.wildcards

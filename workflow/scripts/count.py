@@ -7,11 +7,11 @@ sys.path.append(str(Path(__file__).parents[2] / "src"))
 from onlybn.jobs import job
 
 with job(Path(snakemake.log[0])):
-    from onlybn.counting import count
     from onlybn.datasets import prepared
     from onlybn.files import write_table
-    from onlybn.records import telling
-    from onlybn.workflow import open_workflow
+    from onlybn.models.counting import count
+    from onlybn.runs.records import telling
+    from onlybn.workflow.paths import open_workflow
 
     workflow = open_workflow(snakemake.config, Path(snakemake.scriptdir).parent / "studies")
     dataset = workflow.study.definition.dataset

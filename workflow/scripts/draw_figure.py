@@ -7,7 +7,7 @@ sys.path.append(str(Path(__file__).parents[2] / "src"))
 from onlybn.jobs import job
 
 with job(Path(snakemake.log[0])):
-    from onlybn.figures.draw import draw
+    from onlybn.drawing.draw import draw
 
     target = Path(snakemake.output[0]).with_suffix("")
     draw(snakemake.wildcards.figure, target.parents[1].name, map(Path, snakemake.input), target)

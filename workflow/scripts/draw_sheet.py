@@ -7,6 +7,6 @@ sys.path.append(str(Path(__file__).parents[2] / "src"))
 from onlybn.jobs import job
 
 with job(Path(snakemake.log[0])):
-    from onlybn.figures.sheet import sheet
+    from onlybn.drawing.sheet import sheet
 
     sheet(map(Path, snakemake.input), Path(snakemake.output[0]))

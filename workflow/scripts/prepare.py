@@ -8,7 +8,7 @@ from onlybn.jobs import job
 
 with job(Path(snakemake.log[0])) as terminal:
     from onlybn.datasets.prepare import prepare_once
-    from onlybn.workflow import open_workflow
+    from onlybn.workflow.paths import open_workflow
 
     study = open_workflow(snakemake.config, Path(snakemake.scriptdir).parent / "studies").study
     folder = Path(snakemake.output[0]).parent

@@ -7,8 +7,8 @@ sys.path.append(str(Path(__file__).parents[2] / "src"))
 from onlybn.jobs import job
 
 with job(Path(snakemake.log[0])) as terminal:
-    from onlybn.block import train_block
-    from onlybn.workflow import open_workflow
+    from onlybn.runs.block import train_block
+    from onlybn.workflow.paths import open_workflow
 
     workflow = open_workflow(snakemake.config, Path(snakemake.scriptdir).parent / "studies")
     study = workflow.study

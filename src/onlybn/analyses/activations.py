@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from onlybn.datasets.images import Images
 from onlybn.errors import UserError
 from onlybn.models.network import Network, Place
-from onlybn.schemas import SCHEMAS
-from onlybn.training import evaluate
+from onlybn.runs.schemas import SCHEMAS
+from onlybn.training.evaluation import evaluate
 
 
 @torch.no_grad()

@@ -8,8 +8,8 @@ import torch
 
 from onlybn.datasets.images import Images
 from onlybn.models.network import Network
-from onlybn.schemas import SCHEMAS
-from onlybn.training import evaluate
+from onlybn.runs.schemas import SCHEMAS
+from onlybn.training.evaluation import evaluate
 
 # The paper's, and three to a decade from 0.001 to 1.
 THRESHOLDS = tuple(sorted({0.01, 0.05, 0.1, *np.logspace(-3, 0, 10).round(6).tolist()}))

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import torch
 
-from onlybn import datasets, storage
+from onlybn import datasets
 from onlybn.devices import take_devices
 from onlybn.jobs import Terminal, keep_freed_memory
-from onlybn.records import expect, write_measured
-from onlybn.schemas import SCHEMAS
+from onlybn.runs import saving
+from onlybn.runs.records import expect, write_measured
+from onlybn.runs.schemas import SCHEMAS
 from onlybn.study import Run
 
 
@@ -41,7 +42,7 @@ def measure(
     table = SCHEMAS[analysis].empty_table()
     if record["status"] == "finished":
         table = getattr(import_module(f"onlybn.analyses.{analysis}"), analysis)(
-            storage.load(folder, trust=True).to(place, memory_format=torch.channels_last),
+            saving.load(folder, trust=True).to(place, memory_format=torch.channels_last),
             images,
             precision=getattr(torch, record["computed"]["precision"]),
         )

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from onlybn import own
+from onlybn import custom
 from onlybn.errors import UserError, choose_from
 
 if TYPE_CHECKING:
@@ -65,22 +65,22 @@ class Dataset:
 
 def check(name: str) -> None:
     """Raise ValueError, in one sentence, if no dataset, built-in or the user's own, has that name."""
-    if own.is_own(name):
-        own.check("dataset", name)
+    if custom.is_own(name):
+        custom.check("dataset", name)
     elif name not in DATASETS:
         raise ValueError(choose_from("dataset", name, DATASETS) + " (or module:function)")
 
 
 def known(name: str) -> Dataset:
     """Return what is known of a dataset before it is prepared."""
-    if own.is_own(name):
+    if custom.is_own(name):
         return Dataset(name.split(":")[1], None, None, None, None, None, source=name)
     return DATASETS[name]
 
 
 def prepared(name: str, folder: Path) -> Dataset:
     """Return what is known of a dataset once it is prepared in `folder`; raise UserError if it is not."""
-    if not own.is_own(name):
+    if not custom.is_own(name):
         return DATASETS[name]
     if not (folder / "dataset.json").exists():
         raise UserError(f"{name} is not prepared yet; snakemake {folder / 'dataset.json'} does it")
@@ -91,7 +91,7 @@ def prepared(name: str, folder: Path) -> Dataset:
 def loader(name: str, folder: Path, data_dir: Path) -> dict[str, str]:
     """Return which code of the user's own prepares the named dataset into `folder`, and from what."""
     # Links stay as they are given: on a cluster's nodes they may lead elsewhere.
-    return own.source(name) | {"data_dir": str(data_dir.absolute()), "prepared_in": str(folder.absolute())}
+    return custom.source(name) | {"data_dir": str(data_dir.absolute()), "prepared_in": str(folder.absolute())}
 
 
 def check_loader(folder: Path, data_dir: Path, *say: Callable[[str], None]) -> None:
@@ -101,8 +101,8 @@ def check_loader(folder: Path, data_dir: Path, *say: Callable[[str], None]) -> N
     Code that was edited in its place is none other, and neither is a copy of it, but each `say` is called
     with a line about it. Nothing of the user's code runs. Preparations of older versions tell no code.
     """
-    name = own.from_path(folder.name)
-    if not own.is_own(name) or not (folder / "dataset.json").exists():
+    name = custom.from_path(folder.name)
+    if not custom.is_own(name) or not (folder / "dataset.json").exists():
         return
     told = _read_json(folder, (), optional=("loader",))["loader"]
     if told is None:
@@ -148,7 +148,7 @@ def read(folder: Path, device: "torch.device", *, data_dir: Path, workers: int =
     `data_dir` is where photographs lie, and `workers` the processes that decode them (0: the one that
     trains). Raises UserError if the prepared files are damaged or were altered.
     """
-    if known(own.from_path(folder.name)).photographs:
+    if known(custom.from_path(folder.name)).photographs:
         from onlybn.datasets import photographs
 
         return photographs.read(folder, device, data_dir=data_dir, workers=workers)

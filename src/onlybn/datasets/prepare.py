@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save
 
-from onlybn import own
+from onlybn import custom
 from onlybn.datasets import DATASETS, SPLITS, Dataset, image_folder, known, loader
 from onlybn.errors import UserError
 from onlybn.files import write_json, write_table, written_whole
@@ -48,9 +48,9 @@ def prepare(name: str, data_dir: Path, folder: Path) -> None:
 def _prepare_small(name: str, data_dir: Path, folder: Path) -> tuple[Dataset, dict[str, Any]]:
     """Write each split's `images`, uint8 (examples, height, width, channels), and `labels`, int64."""
     found = {}
-    if own.is_own(name):
+    if custom.is_own(name):
         found["loader"] = loader(name, folder, data_dir)
-        splits = _own_splits(name, own.call(name, data_dir))
+        splits = _own_splits(name, custom.call(name, data_dir))
         dataset = _look(name, splits)
         found |= {"channels": dataset.channels, "size": dataset.size}
     else:

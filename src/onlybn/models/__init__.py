@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from onlybn import own
+from onlybn import custom
 from onlybn.errors import choose_from
 
 if TYPE_CHECKING:
@@ -80,8 +80,8 @@ def architecture(name: str) -> Architecture:
 
 def check(name: str) -> None:
     """Raise ValueError, in one sentence, if no architecture, built-in or the user's own, has that name."""
-    if own.is_own(name):
-        own.check("architecture", name)
+    if custom.is_own(name):
+        custom.check("architecture", name)
     else:
         architecture(name)
 
@@ -90,14 +90,14 @@ def build(name: str, *, channels: int, classes: int, size: int | None = None) ->
     """Build the network of that name for images of `channels` channels, without memory for its weights.
 
     Its tensors are on torch's meta device: enough to count parameters, or to be drawn by
-    `onlybn.variants.initialise`. `network.architecture` is what figures place it by. One of the user's own
-    is looked at with images `size` pixels high and wide; raises UserError if it is not one to train.
+    `onlybn.networks.variants`. `network.architecture` is what figures place it by. One of the user's own is
+    looked at with images `size` pixels high and wide; raises UserError if it is not one to train.
     """
     import torch
 
     images = {"channels": channels, "classes": classes}
     with torch.device("meta"):
-        if own.is_own(name):
+        if custom.is_own(name):
             from onlybn.models.observed import build as build_own
 
             network, placed = build_own(name, size=size, **images)

@@ -56,11 +56,11 @@ def _is_fast(x: Tensor, added: Tensor | None) -> bool:
 
 
 class _Fused(torch.autograd.Function):
-    """Training-mode BatchNorm, addition and ReLU by `onlybn.kernels`; to be differentiated once."""
+    """Training-mode BatchNorm, addition and ReLU by `onlybn.models.kernels`; to be differentiated once."""
 
     @staticmethod
     def forward(ctx, x, weight, bias, added, batchnorm, with_relu):
-        from onlybn import kernels
+        from onlybn.models import kernels
 
         count = x.numel() // x.shape[1]
         pixels = _pixels(x)
@@ -79,7 +79,7 @@ class _Fused(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, dy):
-        from onlybn import kernels
+        from onlybn.models import kernels
 
         # torch's once_differentiable raises only where dy itself is differentiated; elsewhere it gives zeros.
         if torch.is_grad_enabled():
@@ -123,7 +123,7 @@ def _normalised(
     added: Tensor | None,
     low: np.float32,
 ) -> Tensor:
-    from onlybn import kernels
+    from onlybn.models import kernels
 
     scale = batchnorm.weight.detach().numpy() * inverse
     shift = _tiled(batchnorm.bias.detach().numpy() - mean * scale, x)

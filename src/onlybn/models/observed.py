@@ -7,11 +7,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from onlybn import own
+from onlybn import custom
 from onlybn.errors import UserError
 from onlybn.models.network import Network, Place
 
-# What `onlybn.variants` can draw.
+# What `onlybn.networks.variants` can draw.
 DRAWN = (nn.Conv2d, nn.BatchNorm2d, nn.Linear)
 
 
@@ -92,7 +92,7 @@ def build(name: str, *, channels: int, classes: int, size: int) -> tuple[Network
     the number of convolutions and linear layers that are called, shortcuts left out, and 1. All of it is
     done on torch's meta device. Raises UserError if the network is not one that a study can train.
     """
-    network = own.call(name, channels=channels, classes=classes)
+    network = custom.call(name, channels=channels, classes=classes)
     if not isinstance(network, nn.Module):
         raise UserError(f"{name} returned a {type(network).__name__}, expected a torch.nn.Module")
     _refuse(name, _faults_of_layers(network))
@@ -107,7 +107,7 @@ def _look(name: str, network: nn.Module, images: Tensor) -> tuple[Seen, Tensor]:
     layers = [layer for layer in network.modules() if isinstance(layer, (*DRAWN, nn.ReLU))]
     hooks = [layer.register_forward_hook(seen.layer_called) for layer in layers]
     try:
-        with own.blaming(name), torch.no_grad(), seen:
+        with custom.blaming(name), torch.no_grad(), seen:
             return seen, network.train()(images)
     finally:
         for hook in hooks:

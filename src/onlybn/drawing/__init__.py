@@ -1,0 +1,1 @@
+"""From collected tables to figures, tables and the report; knows no paper."""

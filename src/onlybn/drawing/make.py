@@ -1,0 +1,59 @@
+"""The draw stage for tables: collected tables in; CSV, Markdown, Parquet, a page and its caption out."""
+
+from collections.abc import Iterable, Sequence
+from importlib import import_module
+from pathlib import Path
+
+import pandas as pd
+
+from onlybn.drawing import report
+from onlybn.drawing.page import page
+from onlybn.drawing.summaries import read, seeds_phrase
+from onlybn.files import written_whole
+from onlybn.papers.only_batchnorm.tables import TABLES
+from onlybn.papers.only_batchnorm.tables.claims import beside as beside_paper
+from onlybn.runs.records import write_drawn
+
+
+def make(table: str, study: str, tables: Iterable[Path], target: Path) -> None:
+    """Write the named table, made from collected ones, into `target` with .csv, .md and .parquet.
+
+    With .html and .rst, for the report, a page that holds the table, its caption and what the paper claims
+    of it, and the last two alone. Which kind of collected table a file holds is told by its name; a kind of
+    which there is none is None.
+    """
+    name, *kinds = TABLES[table]
+    module = import_module(f"onlybn.papers.only_batchnorm.tables.{name}")
+    files = list(tables)
+    given = {kind: [file for file in files if file.stem == kind] for kind in kinds}
+    collected = [read(given[kind]) if given[kind] else None for kind in kinds]
+    numbers = module.numbers(*collected)
+    caption = f"{module.caption(numbers)} Study {study}"
+    caption += f"; {seeds_phrase(numbers)}." if "at_chance" in numbers else "."
+    claims = beside_paper(table, kinds[0], collected[0])
+    shown = module.shown(numbers).map(_text)
+    with written_whole(target.with_suffix(".csv")) as beside:
+        numbers.to_csv(beside, index=False)
+    with written_whole(target.with_suffix(".md")) as beside:
+        beside.write_text(
+            (caption if shown.empty else _markdown(shown, module.WORDS)) + "\n", encoding="utf-8"
+        )
+    write_drawn(target.with_suffix(".parquet"), numbers, files)
+    with written_whole(target.with_suffix(".html")) as beside:
+        text = page(report.title(table), caption, shown, module.WORDS, claims, target.with_suffix(".csv"))
+        beside.write_text(text, encoding="utf-8")
+    with written_whole(target.with_suffix(".rst")) as beside:
+        beside.write_text(report.description(caption, claims), encoding="utf-8")
+
+
+def _text(cell: object) -> str:
+    if pd.isna(cell):
+        return ""
+    return f"{cell:.1f}" if isinstance(cell, float) else f"{cell:,}" if isinstance(cell, int) else str(cell)
+
+
+def _markdown(shown: pd.DataFrame, words: Sequence[str]) -> str:
+    alignment = ["left" if name in words else "right" for name in shown]
+    # A bar would end its cell.
+    escaped = shown.replace(r"\|", r"\\|", regex=True)
+    return escaped.to_markdown(index=False, disable_numparse=True, colalign=alignment)

@@ -1,0 +1,261 @@
+"""What figures and tables share: values of each run, and replicates summarised over seeds."""
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pandas.api.types import union_categoricals
+
+from onlybn.datasets import known
+from onlybn.errors import UserError
+from onlybn.runs.schemas import DRAWN, SCHEMAS, missing
+
+# What names a point of a study, and what tells its replicates apart. Besides, a point has the number of
+# `classes` of the user's own dataset, and where a table has runs of several, its `training`.
+POINT = [
+    "study",
+    "dataset",
+    "architecture",
+    "family",
+    "depth",
+    "width",
+    "parameters",
+    "batchnorm_parameters",
+    "regime",
+    "variant",
+    "epochs",
+]
+RUN = [*POINT, "seed", "status"]
+
+
+def point(table: pd.DataFrame) -> list[str]:
+    """Return the columns of a table that name a point; runs of different points never share a mean."""
+    varies = "training" in table and table["training"].nunique() > 1
+    return [*POINT, *(["classes"] if "classes" in table else []), *(["training"] if varies else [])]
+
+
+def run(table: pd.DataFrame) -> list[str]:
+    """Return the columns of a table that name a run."""
+    return [*point(table), "seed", "status"]
+
+
+def read(paths: Iterable[Path]) -> pd.DataFrame:
+    """Stack collected tables; a run that several experiments share is kept once.
+
+    Tables with a row per channel, which may have ten million, keep the columns of `DRAWN`, and the run's as
+    categories of a byte each. Raises UserError if a table is damaged, lacks columns of its kind, which its
+    name tells, or holds other rows of a run than another table.
+    """
+    tables: list[pd.DataFrame] = []
+    seen: dict[tuple, tuple[Path, int]] = {}
+    for path in map(Path, paths):
+        table = _read(path)
+        if set(RUN) <= set(table.columns):
+            table = _unseen(path, table, seen)
+        tables.append(table)
+    whole = tables[0] if len(tables) == 1 else _stacked(tables)
+    return whole if seen else whole.drop_duplicates(ignore_index=True)
+
+
+def _stacked(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Stack tables; unlike pandas, keep categories that differ between them."""
+    columns = {}
+    for name, kind in tables[0].dtypes.items():
+        parts = [table[name] for table in tables]
+        categories = isinstance(kind, pd.CategoricalDtype)
+        columns[name] = union_categoricals(parts) if categories else pd.concat(parts, ignore_index=True)
+    return pd.DataFrame(columns, copy=False)
+
+
+def _read(path: Path) -> pd.DataFrame:
+    """Return a collected table but for its experiment, read a column at a time."""
+    again = "delete it to collect it again"
+    kind = path.stem
+    try:
+        with pq.ParquetFile(path) as file:
+            names = [name for name in file.schema_arrow.names if name != "experiment"]
+            lacking = [name for name in RUN if name not in names] if kind in SCHEMAS else []
+            lacking += missing(kind, names) if kind in SCHEMAS else []
+            if lacking:
+                raise UserError(f"{path} lacks the columns {', '.join(lacking)}; {again}")
+            if kind in DRAWN:
+                names = [name for name in names if name not in SCHEMAS[kind].names or name in DRAWN[kind]]
+            return pd.DataFrame({name: _column(file, name, kind) for name in names}, copy=False)
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(f"{path} is missing or damaged ({error}); {again}") from None
+
+
+def _column(file: pq.ParquetFile, name: str, kind: str) -> pd.Series:
+    column = file.read([name]).column(name)
+    if kind in DRAWN and (
+        name not in SCHEMAS[kind].names or pa.types.is_dictionary(SCHEMAS[kind].field(name).type)
+    ):
+        column = column.dictionary_encode()  # which changes nothing where it is one
+    if not pa.types.is_dictionary(column.type):
+        return column.to_pandas()
+    words = column.unify_dictionaries().to_pandas()
+    return words if kind in DRAWN else words.astype(str)
+
+
+def _unseen(path: Path, table: pd.DataFrame, seen: dict[tuple, tuple[Path, int]]) -> pd.DataFrame:
+    """Return a table without the runs that were seen before, and note those that it has.
+
+    Raises UserError if it holds other rows of one of them.
+    """
+    names = [name for name in dict.fromkeys([*point(table), "training", "seed"]) if name in table]
+    new = np.ones(len(table), bool)
+    for named, rows in by_run(table, names):
+        told = int(pd.util.hash_pandas_object(rows, index=False).sum())
+        first, before = seen.setdefault(named, (path, told))
+        if before != told:
+            raise UserError(
+                f"{first} and {path} hold other rows of the run {' '.join(map(str, named))}; delete both to"
+                " collect them again"
+            )
+        if first != path:
+            new[rows.index] = False
+    return table if new.all() else table[new].reset_index(drop=True)
+
+
+def by_run(table: pd.DataFrame, names: Sequence[str]) -> Iterator[tuple[tuple, pd.DataFrame]]:
+    """Yield each run's values of the columns `names`, and its rows, in the order in which the runs come.
+
+    Unlike `groupby`, this takes no memory for each row and name: a run's rows lie together.
+    """
+    starts = np.zeros(len(table), bool)
+    starts[:1] = True
+    for name in names:
+        column = table[name]
+        values = column.cat.codes if isinstance(column.dtype, pd.CategoricalDtype) else column
+        values = values.to_numpy()
+        starts[1:] |= values[1:] != values[:-1]
+    places = np.flatnonzero(starts)
+    parts: dict[tuple, list[pd.DataFrame]] = {}
+    runs = table[names].iloc[places].itertuples(index=False, name=None)
+    for run, start, end in zip(runs, places, [*places[1:], len(table)], strict=True):
+        parts.setdefault(run, []).append(table.iloc[start:end])
+    for run, rows in parts.items():
+        yield run, rows[0] if len(rows) == 1 else pd.concat(rows)
+
+
+def finals(metrics: pd.DataFrame) -> pd.DataFrame:
+    """Return each run's test row after its last epoch."""
+    test = metrics[metrics["split"] == "test"].reset_index(drop=True)
+    return test.loc[test.groupby(run(test))["epoch"].idxmax()].sort_index().reset_index(drop=True)
+
+
+def per_run(table: pd.DataFrame, measure: Callable[[pd.DataFrame], dict[str, float]]) -> pd.DataFrame:
+    """Return a row per run with what `measure` makes of its rows."""
+    names = run(table)
+    rows = [dict(zip(names, named, strict=True)) | measure(rows) for named, rows in by_run(table, names)]
+    return pd.DataFrame(rows, columns=None if rows else names)
+
+
+def over_seeds(
+    runs: pd.DataFrame, values: Sequence[str] = ("top_1", "top_5"), by: Sequence[str] = ()
+) -> pd.DataFrame:
+    """Summarise replicates, a row per run, by point (and `by`): mean and standard deviation (n − 1).
+
+    Runs that diverged enter no mean: they are counted in `diverged`, and the others in `n`. Of
+    accuracies, `at_chance` counts runs among the n whose top-1 is at most 1.5 times chance (Appendix E.2).
+    """
+    rows, names = [], [*point(runs), *by]
+    for values_of_names, replicates in runs.groupby(names, sort=False):
+        finished = replicates[replicates["status"] == "finished"]
+        row = dict(zip(names, values_of_names, strict=True))
+        for value in values:
+            row |= {value: finished[value].mean(), f"{value}_std": finished[value].std(ddof=1)}
+        row |= {"n": len(finished), "diverged": len(replicates) - len(finished), "at_chance": 0}
+        if "top_1" in values:
+            row["at_chance"] = int(stuck(finished).sum())
+        rows.append(row)
+    summarised = [name for value in values for name in (value, f"{value}_std")]
+    return pd.DataFrame(rows, columns=[*names, *summarised, "n", "diverged", "at_chance"])
+
+
+def differing(trainings: pd.Series) -> pd.Series:
+    """Return of each training, as JSON, the keys in which some differ, with their values."""
+    told = {text: json.loads(text) for text in trainings.unique()}
+    keys = sorted({key for training in told.values() for key in training})
+    varied = [key for key in keys if len({str(training.get(key)) for training in told.values()}) > 1]
+    return trainings.map(
+        {text: ", ".join(f"{key} {one[key]}" for key in varied if key in one) for text, one in told.items()}
+    )
+
+
+def stuck(runs: pd.DataFrame) -> pd.Series:
+    """Say of each run whether its top-1 is at most 1.5 times chance."""
+    return runs["top_1"] <= 1.5 * chance(runs)
+
+
+def classes(rows: pd.DataFrame) -> pd.Series:
+    """Return the number of classes of each row's dataset."""
+    if "classes" in rows:
+        return rows["classes"]
+    named = {name: known(name).classes for name in rows["dataset"].unique()}
+    return rows["dataset"].map(named).astype(float)
+
+
+def chance(rows: pd.DataFrame) -> pd.Series:
+    """Return the accuracy of guessing on each row's dataset, in percent."""
+    return 100 / classes(rows)
+
+
+# Panel, which ends in the name of the column along its x-axis: the family that it shows. A family of the
+# user's own has a panel by depth, or by width where it has networks of one depth only.
+PANELS = {
+    "depth": "resnet",
+    "width": "wrn",
+    "VGG depth": "vgg",
+    "ImageNet depth": "imagenet-resnet",
+}
+
+
+def by_panel(points: pd.DataFrame) -> pd.DataFrame:
+    """Place points in the panels of their families, `x` being their place along the axis.
+
+    ResNet-14 is the WRN of width 1, so it stands in both `depth` and `width` where there are WRNs.
+    """
+    placed, panels = [], dict(PANELS)
+    for family, members in points.groupby("family", sort=False):
+        if family not in PANELS.values():
+            by = "width" if members["depth"].nunique() == 1 < members["width"].nunique() else "depth"
+            panels[f"{family} {by}"] = family
+    for panel, family in panels.items():
+        members = points["family"] == family
+        if panel == "width" and members.any():
+            members |= points["architecture"] == "resnet-14"
+        placed.append(points[members].assign(panel=panel, x=points.loc[members, axis(panel)]))
+    return pd.concat(placed).reset_index(drop=True).sort_values(["panel", "regime", "x"], ignore_index=True)
+
+
+def axis(panel: str) -> str:
+    """Return the column along a panel's x-axis."""
+    return panel.split()[-1]
+
+
+def ranges(points: pd.DataFrame) -> str:
+    """Say between which values the means `y`, in percent, of each regime lie."""
+    means = points.dropna(subset="y").groupby("regime")["y"].agg(["min", "max"])
+    phrases = [
+        f"{low:.1f} % ({regime})" if low == high else f"{low:.1f} to {high:.1f} % ({regime})"
+        for regime, low, high in means.itertuples()
+    ]
+    return " and ".join(phrases) or "no run finished"
+
+
+def seeds_phrase(points: pd.DataFrame) -> str:
+    """Say how many seeds the points were measured with, and what became of runs outside the means."""
+    counted = points.drop_duplicates(point(points))
+    low, high = points["n"].min(), points["n"].max()
+    phrase = f"n = {high}" if low == high else f"n = {low} to {high}"
+    phrase += " seed" if (low, high) == (1, 1) else " seeds"
+    if diverged := int(counted["diverged"].sum()):
+        phrase += f"; {diverged} diverged run{'s' * (diverged > 1)} (×) left out of the means"
+    if at_chance := int(counted["at_chance"].sum()):
+        phrase += f"; {at_chance} run{'s' * (at_chance > 1)} at most 1.5 times chance"
+    return phrase

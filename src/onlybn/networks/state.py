@@ -1,0 +1,29 @@
+"""What training moves of a network, and what it leaves at its draw."""
+
+from torch import Tensor, nn
+
+
+def learned(network: nn.Module) -> dict[str, Tensor]:
+    """Return what training moves: the trainable parameters and BatchNorm's running statistics, by name."""
+    trained = {name: p.detach() for name, p in network.named_parameters() if p.requires_grad}
+    return trained | running_statistics(network)
+
+
+def running_statistics(network: nn.Module) -> dict[str, Tensor]:
+    """Return the running mean and variance of every BatchNorm layer, by name."""
+    return {
+        f"{name}.{key}": buffer
+        for name, layer in network.named_modules()
+        if isinstance(layer, nn.BatchNorm2d)
+        for key, buffer in layer.named_buffers()
+    }
+
+
+def frozen(network: nn.Module) -> dict[str, Tensor]:
+    """Return what training leaves at its draw: every other tensor of floating point, by name."""
+    moved = learned(network)
+    return {
+        name: tensor
+        for name, tensor in network.state_dict().items()
+        if name not in moved and tensor.is_floating_point()
+    }

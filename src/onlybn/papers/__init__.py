@@ -1,0 +1,1 @@
+"""The papers that are reproduced, each in a folder of its own."""

@@ -1,0 +1,1 @@
+"""Training BatchNorm and Only BatchNorm (Frankle, Schwab, Morcos; ICLR 2021)."""

@@ -1,0 +1,51 @@
+"""Quantiles over the channels of each layer, a panel per network: Appendices G, H and I layer by layer."""
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from onlybn.drawing import style
+from onlybn.drawing.summaries import by_run, over_seeds, per_run, point
+
+QUANTILES = {"low": 0.1, "median": 0.5, "high": 0.9}
+
+
+def numbers(table: pd.DataFrame, column: str, layer: str) -> pd.DataFrame:
+    """Return a row per architecture, regime and layer, `x` counting layers in the order of the forward pass.
+
+    `low`, `median` and `high` are the 10, 50 and 90 % quantiles over the layer's channels of each run,
+    averaged over seeds. `layer` is the table's column that numbers the layers from 0.
+    """
+    points = over_seeds(per_run(table, lambda rows: {}), values=[])
+    names = point(table)
+    each = [points[names].head(0).assign(x=table[layer].head(0), **dict.fromkeys(QUANTILES, 0.0))]
+    for (*run, _), rows in by_run(table[table["status"] == "finished"], [*names, "seed"]):
+        found = rows.groupby(layer)[column].quantile(list(QUANTILES.values())).unstack()
+        found.columns = list(QUANTILES)
+        each.append(found.reset_index(names="x").assign(**dict(zip(names, run, strict=True))))
+    means = pd.concat(each).groupby([*names, "x"], sort=False).mean().reset_index()
+    means["x"] += 1
+    return points.merge(means, on=names, how="left").sort_values(
+        ["family", "depth", "width", "regime", "x"], ignore_index=True
+    )
+
+
+def draw(numbers: pd.DataFrame, label: str) -> Figure:
+    """Draw a panel per network: for each regime the medians, and a band from the low to the high quantile."""
+
+    def panel(axes: Axes, here: pd.DataFrame) -> None:
+        for regime, (name, colour, _) in style.regimes_of(here).items():
+            line = here[here["regime"] == regime]
+            if line["median"].notna().any():
+                axes.plot(line["x"], line["median"], color=colour, label=name, linewidth=1)
+                axes.fill_between(line["x"], line["low"], line["high"], color=colour, alpha=0.18, linewidth=0)
+
+    return style.network_panels(numbers, panel, x_label="layer", y_label=label, share_x=False)
+
+
+def caption(symbol: str) -> str:
+    """Say what to see."""
+    return (
+        f"{symbol} of each layer: the median over a layer's channels, and a band from the 10 % to the 90 %"
+        " quantile, layers in the order of the forward pass. Not in the paper."
+    )

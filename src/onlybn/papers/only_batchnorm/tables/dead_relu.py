@@ -1,0 +1,37 @@
+"""ReLU channels that are off more than 99 % of the time, by position (Figure 7)."""
+
+import pandas as pd
+
+from onlybn.drawing.summaries import over_seeds, per_run
+from onlybn.papers.only_batchnorm.figures.figure_7 import dead_percent
+
+WORDS = ("architecture", "regime")
+POSITIONS = ("stem", "inside", "addition")
+
+
+def numbers(activations: pd.DataFrame) -> pd.DataFrame:
+    """Return a row per architecture, regime and variant: percentages of the channels of each position.
+
+    `every` is over all ReLU channels; `inside` a block; after an `addition`, where a channel can live with
+    γ = 0.
+    """
+
+    def measure(rows: pd.DataFrame) -> dict[str, float]:
+        parts = {position: dead_percent(rows[rows["position"] == position]) for position in POSITIONS}
+        return {"every": dead_percent(rows)} | parts
+
+    return over_seeds(per_run(activations, measure), values=["every", *POSITIONS])
+
+
+def shown(numbers: pd.DataFrame) -> pd.DataFrame:
+    """Return a row per network and regime, in percent of the channels of each position."""
+    return numbers[["architecture", "regime", "every", *POSITIONS, "n"]]
+
+
+def caption(numbers: pd.DataFrame) -> str:
+    """Say what to see."""
+    return (
+        "ReLU channels whose activation is 0 in more than 99 % of all test images and pixels, in percent of"
+        " every ReLU's channels, of the stem's, of those inside a block and of those after an addition, where"
+        " a channel can live with γ = 0, since the shortcut passes it on."
+    )

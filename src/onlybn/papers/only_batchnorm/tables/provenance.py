@@ -1,0 +1,88 @@
+"""Where every run comes from: a row per run, of its `run.json` and its final test accuracy."""
+
+import pandas as pd
+
+from onlybn.drawing.summaries import finals, run
+
+WORDS = (
+    *("network", "regime", "variant", "status", "device", "precision"),
+    *("specification", "data", "frozen weights", "commit", "versions"),
+)
+KEPT = [
+    "architecture",
+    "regime",
+    "variant",
+    "seed",
+    "status",
+    "diverged_epoch",
+    "epochs",
+    "top_1",
+    "trainable_parameters",
+    "device_name",
+    "precision",
+    "precision_asked",
+    "deterministic",
+    "processes",
+    "threads",
+    "seeds_together",
+    "seconds",
+    "training_images_per_second",
+    "resumed",
+    "digest",
+    "dataset",
+    "dataset_checksum",
+    "frozen_digest",
+    "commit",
+    "versions",
+    "machine",
+    "training",
+]
+
+
+def numbers(runs: pd.DataFrame, metrics: pd.DataFrame) -> pd.DataFrame:
+    """Return a row per run; `top_1` is its final test accuracy in percent, missing where it diverged."""
+    final = finals(metrics).query("status == 'finished'")
+    names = run(runs)
+    return runs.merge(final[[*names, "top_1"]], on=names, how="left")[KEPT]
+
+
+def shown(numbers: pd.DataFrame) -> pd.DataFrame:
+    """Return a row per run with its digests shortened; whole in the CSV and Parquet."""
+    return pd.DataFrame(
+        {
+            "network": numbers["architecture"],
+            "regime": numbers["regime"],
+            "seed": numbers["seed"],
+            "status": numbers["status"],
+            "epochs": numbers["epochs"],
+            "top-1 (%)": numbers["top_1"],
+            "seconds": numbers["seconds"],
+            "resumed": numbers["resumed"],
+            "variant": numbers["variant"],
+            "device": numbers["device_name"],
+            "precision": numbers["precision"],
+            "specification": numbers["digest"],
+            "data": numbers["dataset_checksum"].str[:12],
+            "frozen weights": numbers["frozen_digest"].str[:12],
+            "commit": numbers["commit"].map(_abbreviated, na_action="ignore"),
+            "versions": numbers["versions"],
+        }
+    )
+
+
+def caption(numbers: pd.DataFrame) -> str:
+    """Say how many runs there are, what became of them, and what the digests are of."""
+    finished, resumed = (numbers["status"] == "finished").sum(), (numbers["resumed"] > 0).sum()
+    seconds = numbers["seconds"].sum()
+    took = f"{seconds / 3600:.1f} hours" if seconds >= 3600 else f"{seconds / 60:.1f} minutes"
+    devices = ", ".join(numbers["device_name"].dropna().unique())
+    return (
+        f"{len(numbers)} runs: {finished} finished, {len(numbers) - finished} diverged, {resumed} resumed"
+        f" from a checkpoint; {took} of training in all" + (f" on {devices}" if devices else "") + "."
+        " Specification is the digest of what a run is but for its seed: runs of one specification are"
+        " replicates. Data and frozen weights are checksums; a commit with + had changed files."
+    )
+
+
+def _abbreviated(commit: str) -> str:
+    return commit[:10] + "+" * commit.endswith("+")

@@ -1,0 +1,123 @@
+"""The collect stage: the tables of an experiment's runs, stacked, with each run's columns; no arithmetic."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from onlybn import custom
+from onlybn.analyses import ANALYSES
+from onlybn.errors import UserError
+from onlybn.models import architecture
+from onlybn.runs.records import COUNTS, WRITTEN, check_files, check_measured, collected_from, expect, telling
+from onlybn.runs.schemas import SCHEMAS, missing
+from onlybn.study import Run
+
+
+def collect(
+    experiment: str, table: str, runs: Mapping[Path, Run], data: str | None = None
+) -> Iterator[pa.Table]:
+    """Yield `{table}.parquet` of the runs, by their folders, in order, behind the columns of each run.
+
+    Of the table `runs` that is a row of where the run comes from, as its `run.json` tells, once all its files
+    are seen to be those of the record.
+
+    A run whose table is empty, since it diverged, has one row of missing values, so that it is counted. Each
+    tells, in its metadata, which runs the whole holds. Raises UserError if a folder holds another run, or a
+    damaged one, if the runs were not trained on the same data (of the checksum `data`, if given), or
+    replicates not in one precision and by as many processes, which BatchNorm's statistics depend on.
+    """
+    records = {folder: expect(folder, run, data) for folder, run in runs.items()}
+    told = collected_from((run, records[folder]) for folder, run in runs.items())
+    trained_on, computed = {}, {}
+    for folder, record in records.items():
+        trained_on.setdefault(record["dataset_checksum"], folder)
+        if len(trained_on) > 1:
+            one, other = trained_on.values()
+            raise UserError(
+                f"experiment {experiment} mixes runs of different data: {one} and {other} have other dataset"
+                " checksums in run.json; delete the runs of the data you do not want"
+            )
+        point = tuple(record[name] for name in ("architecture", "regime", "variant"))
+        placed = record.get("own") or asdict(architecture(record["architecture"]))
+        network = {name: placed[name] for name in ("family", "depth", "width")}
+        network |= {name: record["counts"][name] for name in COUNTS}
+        # A custom network or regime may have been edited between seeds.
+        same = {name: record["computed"].get(name) for name in ("precision", "processes")} | network
+        for name, value in same.items():
+            other, of = computed.setdefault((point, name), (value, folder))
+            if other != value:
+                raise UserError(
+                    f"experiment {experiment} mixes replicates of other {name}: {other} in {of}, {value} in"
+                    f" {folder}; delete those you do not want"
+                )
+        columns = {
+            "study": record["study"],
+            "dataset": record["dataset"],
+            "experiment": experiment,
+            "architecture": record["architecture"],
+            **{name: network[name] for name in ("family", "depth", "width")},
+            "regime": record["regime"],
+            "variant": record["variant"],
+            "seed": record["seed"],
+            "status": record["status"],
+            "epochs": record["training"]["epochs"],
+            "training": json.dumps(record["training"], sort_keys=True),
+            **{name: network[name] for name in COUNTS},
+        }
+        if custom.is_own(record["dataset"]):  # of others it is known
+            columns["classes"] = record["classes"]
+        # The table of runs is read for all of a run, so each study looks at every file once.
+        check_files(
+            folder, record, WRITTEN if table == "runs" else {f"{table}.parquet"}.intersection(WRITTEN)
+        )
+        rows = _recorded(record, folder) if table == "runs" else _measured(table, folder, record)
+        named = {name: _constant(value, rows.num_rows) for name, value in columns.items()}
+        part = pa.table({**named, **{name: rows[name] for name in rows.column_names}})
+        yield telling(part, runs=told)
+
+
+def _recorded(record: Mapping[str, Any], folder: Path) -> pa.Table:
+    """Return a row of where a run comes from, as its record tells it."""
+    computed = record["computed"]
+    try:
+        told = {**record, **computed, **record["wall_clock"]} | {
+            "seeds_together": json.dumps(computed.get("seeds_together")),
+            "resumed": len(computed.get("resumed", [])),
+            "versions": ", ".join(f"{name} {value}" for name, value in record.get("versions", {}).items()),
+        }
+        return pa.Table.from_pylist([told], SCHEMAS["runs"])
+    except (pa.ArrowException, AttributeError, TypeError) as error:
+        raise UserError(
+            f"{folder / 'run.json'} is damaged ({error}); delete {folder} to train the run again"
+        ) from None
+
+
+def _measured(table: str, folder: Path, record: Mapping[str, Any]) -> pa.Table:
+    path = folder / f"{table}.parquet"
+    again = f"delete {path} to measure" if table in ANALYSES else f"delete {folder} to train"
+    try:
+        rows = pq.read_table(path)
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(f"{path} is missing or damaged ({error}); {again} it again") from None
+    if lacking := missing(table, rows.column_names):
+        raise UserError(f"{path} lacks the columns {', '.join(lacking)}; {again} it again")
+    if table in ANALYSES:
+        check_measured(path, rows, record)
+    rows = rows.select(SCHEMAS[table].names)
+    if other := [field.name for field in SCHEMAS[table] if rows.schema.field(field.name).type != field.type]:
+        raise UserError(f"{path} holds other types in the columns {', '.join(other)}; {again} it again")
+    if rows.num_rows == 0:
+        return pa.table([pa.nulls(1, field.type) for field in rows.schema], rows.schema)
+    return rows
+
+
+def _constant(value: str | int, rows: int) -> pa.Array:
+    if isinstance(value, str):
+        index = pa.array([0], pa.int32()).take(pa.array([0] * rows, pa.int32()))
+        return pa.DictionaryArray.from_arrays(index, [value])
+    return pa.array([value] * rows, pa.int64())

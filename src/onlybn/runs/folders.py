@@ -1,0 +1,73 @@
+"""Folders of runs: publishing them, keeping aside what is replaced, clearing what jobs left."""
+
+import shutil
+from contextlib import suppress
+from itertools import count
+from pathlib import Path
+
+from onlybn.errors import UserError
+from onlybn.files import sha256, written_whole
+from onlybn.jobs import holding
+from onlybn.runs.records import FILES, RECORD
+
+
+def keep_aside(folder: Path, aside: Path) -> Path | None:
+    """Move a folder that holds a run below `aside`, by a name of its own; return where it then is.
+
+    A folder without a record holds no run: it is left, and None returned.
+    """
+    if not (folder / RECORD).exists():
+        return None
+    name = sha256(folder / RECORD)[:12]
+    places = (aside / (f"{name}-{number}" if number else name) for number in count())
+    place = next(place for place in places if not place.exists())
+    aside.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.rename(place)
+    except OSError as error:
+        raise UserError(f"{folder} cannot be moved to {place} ({error.strerror})") from None
+    return place
+
+
+def publish(source: Path, folder: Path) -> None:
+    """Copy a finished run's files into a folder without one, `run.json` last.
+
+    The copies are files of their own: what is written to one later, as a restored backup is, leaves the
+    other. If this is killed, the folder has no record, and the next try finds the run in `source`.
+    """
+    for name in FILES:
+        with written_whole(folder / name) as path:
+            shutil.copyfile(source / name, path)
+
+
+def size_of(folder: Path) -> int:
+    """Return how many bytes the files of a folder have."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def clear_work(work: Path, runs: Path) -> None:
+    """Take away what waits in `work` of runs that are whole in `runs`, which has the same folders.
+
+    What a job holds locked is left. A folder is renamed before its files go, its lock with it, so that a job
+    that comes meanwhile makes a folder and a lock of its own.
+    """
+    for place in sorted(work.rglob("seed-*")):
+        gone = place.with_name(f".{place.name}.gone")
+        with suppress(OSError, UserError):
+            with holding(place / ".lock") as held:
+                if held and not _waits(place, runs / place.relative_to(work)):
+                    shutil.rmtree(gone, ignore_errors=True)
+                    place.rename(gone)
+                    shutil.rmtree(gone)
+            above = place.parent
+            while above != work.parent:
+                above.rmdir()  # which raises OSError where something is left
+                above = above.parent
+
+
+def _waits(place: Path, folder: Path) -> bool:
+    """Say whether a work folder holds a checkpoint, or a run that is not in its own folder yet."""
+    if any(place.glob("*checkpoint*")) or not (folder / RECORD).exists():
+        return True
+    record = place / RECORD
+    return record.exists() and record.read_bytes() != (folder / RECORD).read_bytes()

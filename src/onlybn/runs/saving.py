@@ -1,0 +1,213 @@
+"""What a finished run leaves in its folder, written whole, and its network given back.
+
+`metrics.parquet`, `affine.parquet`, `state.safetensors` (what training moved, no more) and `run.json`, which
+is written last, with the SHA-256 of the others, and so marks a run as finished.
+"""
+
+import json
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from onlybn import custom, models
+from onlybn.errors import UserError, choose_from
+from onlybn.files import sha256, write_json, write_table, written_whole
+from onlybn.machine import commit, machine, versions
+from onlybn.networks import regimes, variants
+from onlybn.runs.records import RECORD, WRITTEN, check_files, described, read_record, run_of, sealed
+from onlybn.runs.schemas import SCHEMAS
+from onlybn.study import Run
+from onlybn.tensors import fingerprint, read_tensors
+
+if TYPE_CHECKING:
+    import torch
+
+    from onlybn.datasets.images import Images
+    from onlybn.models.network import Network
+    from onlybn.training.loop import Outcome
+
+
+def save(folder: Path, run: Run, outcome: "Outcome", images: "Images", settings: Mapping[str, Any]) -> None:
+    """Write a trained run's folder, `run.json` last.
+
+    `settings` says how it was computed (device, precision as asked and as resolved, threads).
+    """
+    from safetensors.torch import save_file
+
+    from onlybn.networks.state import frozen, learned
+    from onlybn.runs.affine import affine
+
+    network = outcome.network.cpu()
+    (folder / RECORD).unlink(missing_ok=True)  # of another run: these files would not be its own
+    write_table(folder / "metrics.parquet", pa.Table.from_pylist(outcome.rows, SCHEMAS["metrics"]))
+    initial = {n: (g.cpu(), b.cpu()) for n, (g, b) in outcome.initial_affine.items()}
+    write_table(folder / "affine.parquet", affine(network, initial))
+    prints = fingerprint(frozen(network))
+    with written_whole(folder / "state.safetensors") as path:
+        save_file(
+            {name: tensor.contiguous() for name, tensor in learned(network).items()},
+            path,
+            # One entry only: safetensors writes several in an order that changes from process to process.
+            metadata={
+                "onlybn": json.dumps({"digest": run.digest, "seed": run.seed, "frozen_sums": prints["sums"]})
+            },
+        )
+    examples = outcome.rows[-1]["epoch"] * images.examples
+    record = {
+        **described(run),
+        **_own_facts(run, network, images.size),
+        "status": "finished" if outcome.diverged is None else "diverged",
+        "diverged_epoch": outcome.diverged,
+        "channels": images.channels,
+        "classes": images.classes,
+        "normalisation": {"mean": images.mean, "std": images.std},
+        "dataset_checksum": images.checksum,
+        "counts": outcome.network.parameter_counts()
+        | {"trainable_parameters": sum(p.numel() for p in outcome.trained.values())},
+        "frozen_digest": prints["digest"],
+        "computed": dict(settings) | {"resumed": outcome.resumed},
+        "machine": machine(),
+        "versions": versions(),
+        "commit": commit(),
+        "wall_clock": {
+            "seconds": round(outcome.seconds, 3),
+            "training_images_per_second": round(examples / outcome.seconds, 1),
+        },
+        "files": {name: sha256(folder / name) for name in WRITTEN},
+    }
+    write_json(folder / RECORD, sealed(record))
+
+
+def _own_facts(run: Run, network: "Network", size: int) -> dict[str, Any]:
+    """Return what has to be told of a run with anything of the user's own: where that is from, and what."""
+    names = [name for name in (run.architecture, run.regime) if custom.is_own(name)]
+    if not names and not custom.is_own(run.dataset):
+        return {}
+    placed = asdict(network.architecture)
+    del placed["name"]
+    return {"own": {"sources": [custom.source(name) for name in names], "size": size, **placed}}
+
+
+def load(folder: str | Path, *, trust: bool = False) -> "Network":
+    """Give back a finished run's trained network, on the CPU and in evaluation mode.
+
+    Only with `trust` is a custom architecture or regime imported, and so run, from where `run.json` says;
+    without it such a run raises UserError. A changed file warns.
+
+    Frozen weights are drawn again from the seed. If they are not the ones trained with, bit for bit, this
+    warns when every tensor's sum agrees to 1e-5 (another processor or library may round a draw
+    differently) and otherwise raises UserError; so it does for a folder that holds no whole run, or the
+    state of another.
+    """
+    from onlybn.networks.state import frozen, learned
+
+    folder = Path(folder)
+    record = read_record(folder)
+    run = _recorded_run(folder, record)
+    check_files(folder, record, ["state.safetensors"])
+    state, facts = _read_state(folder)
+    if names := [name for name in (run.architecture, run.regime) if custom.is_own(name)]:
+        for changed in _find_code_again(folder, record, names, trust):
+            warnings.warn(f"the file of {changed} has changed since {folder} was trained", stacklevel=2)
+    network = _drawn(folder, record, run, record["own"]["size"] if names else None)
+    path = folder / "state.safetensors"
+    wanted = learned(network)
+    if (facts["digest"], facts["seed"]) != (run.digest, run.seed) or {
+        n: (t.shape, t.dtype) for n, t in state.items()
+    } != {n: (t.shape, t.dtype) for n, t in wanted.items()}:
+        raise UserError(f"{path} is not the state of the run that {folder / 'run.json'} describes")
+    if record["status"] == "finished" and not all(tensor.isfinite().all() for tensor in state.values()):
+        raise UserError(
+            f"{path} holds values that are not finite, of a run that is said to have finished;"
+            f" delete {folder} to train the run again"
+        )
+    drawn = fingerprint(frozen(network))
+    if drawn["digest"] != record["frozen_digest"]:
+        sums = facts["frozen_sums"]
+        scale = [max(1.0, abs(a)) for a in sums]
+        near = len(sums) == len(drawn["sums"]) and all(
+            abs(a - b) <= 1e-5 * s for a, b, s in zip(sums, drawn["sums"], scale, strict=True)
+        )
+        machines = f"trained on {record.get('machine')}, loaded on {machine()}"
+        if not near:
+            raise UserError(
+                f"{folder}: the frozen weights drawn from seed {run.seed} are not those of training"
+                f" (digest {drawn['digest'][:16]}, expected {record['frozen_digest'][:16]}; {machines})"
+            )
+        warnings.warn(f"{folder}: the frozen weights differ by rounding ({machines})", stacklevel=2)
+    for name, tensor in wanted.items():
+        tensor.copy_(state[name])
+    return network.eval()
+
+
+def _recorded_run(folder: Path, record: Mapping[str, Any]) -> Run:
+    """Return the run that a record describes, if it is the one whose digest it has."""
+    from onlybn.datasets import known
+
+    path = folder / "run.json"
+    try:
+        run = run_of(record)
+        images = known(run.dataset)
+        right = run.digest == record["digest"] and 0 <= run.seed < 2**63
+        if not custom.is_own(run.dataset):
+            right = right and (images.channels, images.classes) == (record["channels"], record["classes"])
+    except (KeyError, TypeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{path} is damaged ({reason}); delete {folder} to train the run again") from None
+    if not right:
+        raise UserError(f"{path} was altered: its specification is not that of its digest")
+    return run
+
+
+def _find_code_again(
+    folder: Path, record: Mapping[str, Any], names: Sequence[str], trust: bool
+) -> Iterator[str]:
+    """Let this process import the custom code that a record names; yield its modules that have changed."""
+    path = folder / "run.json"
+    if not trust:
+        raise UserError(
+            f"{path} names code that is not part of this package ({', '.join(map(repr, names))}), and loading"
+            " runs it; onlybn.load(folder, trust=True) does so, for a run whose author you trust"
+        )
+    sources, size = record["own"]["sources"], record["own"]["size"]
+    right = isinstance(sources, list) and type(size) is int and size > 0
+    if not right or not all(
+        isinstance(told, dict) and all(isinstance(told.get(key), str) for key in custom.SOURCE)
+        for told in sources
+    ):
+        raise UserError(f"{path} is damaged (own); delete {folder} to train the run again")
+    yield from custom.find_again(sources)
+
+
+def _drawn(folder: Path, record: Mapping[str, Any], run: Run, size: int | None) -> "Network":
+    """Return the network of a recorded run as training found it."""
+    from onlybn.networks.draw import draw
+
+    try:
+        models.check(run.architecture)
+        regimes.check(run.regime)
+        if run.variant not in variants.NAMES:
+            raise ValueError(choose_from("variant", run.variant, variants.NAMES))
+        return draw(run, channels=record["channels"], classes=record["classes"], size=size)[0]
+    # What torch and NumPy raise for numbers that no tensor, or no memory, has room for.
+    except (ValueError, TypeError, RuntimeError, MemoryError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{folder / 'run.json'} describes no network to draw here ({reason})") from error
+
+
+def _read_state(folder: Path) -> tuple[dict[str, "torch.Tensor"], dict[str, Any]]:
+    """Return the tensors of a run's state, and what it tells of the run that it is of."""
+    from safetensors import SafetensorError
+
+    path = folder / "state.safetensors"
+    try:
+        state, facts = read_tensors(path)
+        sums = [float(value) for value in facts["frozen_sums"]]
+        return state, {"digest": facts["digest"], "seed": facts["seed"], "frozen_sums": sums}
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{path} is damaged ({reason}); delete {folder} to train the run again") from None

@@ -1,0 +1,76 @@
+"""Loss and accuracy of a network, summed on its device."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from onlybn.datasets.images import Images
+from onlybn.distributed import ALONE, Group
+from onlybn.models.network import Network
+
+# Images to a batch in testing, by device; the size changes nothing but speed.
+TEST_BATCH = {"cpu": 128, "cuda": 1_000}
+
+# cuDNN's default for float32 convolutions is TF32, which rounds their inputs to 10 bits: not what is asked.
+torch.backends.cudnn.allow_tf32 = False
+
+
+@torch.no_grad()
+def evaluate(
+    network: Network,
+    images: Images,
+    *,
+    precision: torch.dtype = torch.float32,
+    group: Group = ALONE,
+    before_batch: Callable[[], None] = lambda: None,
+) -> dict[str, float]:
+    """Test on the test images, with BatchNorm's running statistics; return what `Measures` does of them."""
+    network.eval()
+    measures = Measures(images.device)
+    arithmetic = arithmetic_in(precision, images.device)
+    with nn.utils.parametrize.cached():
+        for batch, labels in images.test_batches(TEST_BATCH[images.device.type], group):
+            before_batch()
+            if len(labels):  # of a small last batch not every process of a group has a part
+                with arithmetic:
+                    logits = network(batch)
+                measures.add(F.cross_entropy(logits.float(), labels), logits, labels)
+    return measures.averages(group)
+
+
+def arithmetic_in(precision: torch.dtype, device: torch.device) -> torch.autocast:
+    """Return the context in which networks on the device compute their activations in that precision."""
+    return torch.autocast(device.type, precision, enabled=precision != torch.float32)
+
+
+class Measures:
+    """Sums examples, loss and hits on the device, so that the host waits once, at the end."""
+
+    def __init__(self, device: torch.device):
+        self.sums = torch.zeros(4, dtype=torch.float64, device=device)
+
+    def clear(self) -> None:
+        """Forget what was added."""
+        self.sums.zero_()
+
+    def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
+        """Add a batch: its mean loss, logits (batch, classes) and labels (batch,)."""
+        examples = len(labels)
+        # How many classes come before the label's, ties in the order of classes: none is a hit for top-1,
+        # up to 4 for top-5. Written so that a logit that is not a number never makes a hit.
+        own = logits.gather(1, labels[:, None])
+        classes = torch.arange(logits.shape[1], device=labels.device)
+        after = (logits < own) | ((logits == own) & (classes >= labels[:, None]))
+        better = len(classes) - after.sum(dim=1)
+        self.sums[0] += examples
+        self.sums[1] += loss.double() * examples
+        self.sums[2] += (better < 1).sum()
+        self.sums[3] += (better < 5).sum()
+
+    def averages(self, group: Group = ALONE) -> dict[str, float]:
+        """Return the mean loss over a group's examples, in nats, and top-1 and top-5 accuracy, in percent."""
+        examples, loss, *hits = group.total(self.sums.clone()).tolist()
+        top_1, top_5 = (100 * hit / examples for hit in hits)
+        return {"loss": loss / examples, "top_1": top_1, "top_5": top_5}

@@ -1,0 +1,113 @@
+"""What a job asks a cluster for: memory and time, from its network and the measured times of a device.
+
+Both grow with the attempt: Snakemake tries again what ran out of either. Nothing heavy is imported before a
+function is called, which only the Snakemake that submits jobs does.
+"""
+
+import math
+from collections.abc import Callable
+from functools import cache
+from typing import TYPE_CHECKING
+
+from onlybn.datasets import known
+from onlybn.errors import UserError
+from onlybn.study import Study
+
+if TYPE_CHECKING:
+    from onlybn.workflow.costs import Times
+
+# A job's two Snakemakes, which Slurm counts too; a process that decodes photographs.
+SNAKEMAKES_MB, WORKER_MB = 500, 500
+# What CUDA's libraries take of the host, generously: it was not measured.
+CUDA_MB = 4_000
+# A process of which nothing is known, since the user's own images are not prepared yet.
+UNKNOWN_MB = 6_000
+# How many times the estimate is asked for; minutes beside it, in which a node may first read torch.
+MEMORY_MARGIN, TIME_MARGIN, STARTING_MINUTES = 1.3, 2.0, 10
+# No job that fails for another reason asks for more than this many times as much memory.
+MOST_GROWTH = 3
+
+
+def training_memory(study: Study, architecture: str, regime: str, runs: int, attempt: int) -> int:
+    """Return the megabytes of memory for a job that trains a block of so many runs."""
+    return _memory(study, architecture, regime, study.definition.training.batch_size, runs, attempt)
+
+
+def analysis_memory(study: Study, architecture: str, attempt: int) -> int:
+    """Return the megabytes of memory for a job that analyses a run."""
+    return _memory(study, architecture, "output", 1, 1, attempt)
+
+
+def training_minutes(study: Study, architecture: str, regime: str, runs: int, attempt: int) -> int:
+    """Return the minutes for a job that trains so many runs; `longest_job` if nothing tells them."""
+
+    def seconds(times: "Times") -> float:
+        from onlybn.workflow.plan import testing_seconds, training_seconds
+
+        trained = training_seconds(study, times, architecture, regime)
+        return runs * (
+            trained + testing_seconds(study, times, architecture, study.definition.training.epochs)
+        )
+
+    return _minutes(study, seconds, attempt)
+
+
+def analysis_minutes(study: Study, architecture: str, analysis: str, attempt: int) -> int:
+    """Return the minutes for a job that analyses a run; `longest_job` if nothing tells them."""
+
+    def seconds(times: "Times") -> float:
+        from onlybn.workflow.plan import PASSES, testing_seconds
+
+        return testing_seconds(study, times, architecture, PASSES.get(analysis, 1))
+
+    return _minutes(study, seconds, attempt)
+
+
+def _memory(study: Study, architecture: str, regime: str, batch: int, runs: int, attempt: int) -> int:
+    from onlybn.workflow.costs import memory, memory_of_weights
+    from onlybn.workflow.plan import images
+
+    try:
+        dataset = images(study)
+        if study.device == "cpu":
+            process = memory(dataset, architecture, regime, batch)
+        else:
+            # Activations are on the GPU; of each run the host holds the weights, while it draws them.
+            process = CUDA_MB + runs * memory_of_weights(dataset, architecture)
+        process += study.workers * WORKER_MB * dataset.photographs
+        if not dataset.photographs:
+            process += sum(dataset.examples) * dataset.size**2 * dataset.channels // 2**20
+    except UserError:  # of something of the user's own: images not prepared yet, or what the job will tell
+        process = UNKNOWN_MB
+    whole = SNAKEMAKES_MB + MEMORY_MARGIN * study.processes_per_run * process
+    return math.ceil(whole / 100) * 100 * min(attempt, MOST_GROWTH)
+
+
+def _minutes(study: Study, seconds: Callable[["Times"], float], attempt: int) -> int:
+    times = _times(study)
+    if times is None:
+        return study.longest_job
+    try:
+        asked = math.ceil(TIME_MARGIN * seconds(times) / 60) + STARTING_MINUTES
+    except UserError:  # of something of the user's own, which the job will tell
+        return study.longest_job
+    return min(asked * attempt, study.longest_job)
+
+
+def _times(study: Study) -> "Times | None":
+    """Return the times of the device that the study is planned on; None where they would not tell.
+
+    Nothing was measured of processes that share a run, nor of decoding photographs.
+    """
+    photographs = known(study.definition.dataset).photographs
+    if study.planned_on is None or study.processes_per_run > 1 or photographs:
+        return None
+    return _times_of(study.planned_on, study.definition.training.precision, study.seeds_per_job)
+
+
+@cache
+def _times_of(device: str, asked: str, together: int) -> "Times":
+    from onlybn.workflow.costs import Times, measured, measured_precision
+
+    table = measured()
+    return Times(table, device, measured_precision(table, device, asked), together)

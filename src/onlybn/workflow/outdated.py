@@ -1,0 +1,93 @@
+"""What is there of a study and is not what it asks for, told by the files alone.
+
+Snakemake knows of a change only what it remembers and what the times of files show; both are lost when
+results are copied, touched or shared. Reading a study's 1,390 records takes a fraction of a second.
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from onlybn.analyses import ANALYSES
+from onlybn.runs import records
+from onlybn.runs.records import Found, told_at
+from onlybn.study import Run
+from onlybn.workflow.paths import COLLECTED, Workflow
+
+
+def find_runs(workflow: Workflow) -> list[tuple[Run, Found]]:
+    """Return every run of the study once, and what its folder holds."""
+    data = workflow.dataset_checksum
+    return [(run, records.find(workflow.places(run)[0], run, data)) for run in workflow.study.each_run()]
+
+
+class Forced:
+    """Has Snakemake make again what is outdated, as `--forcerun` does, whatever it remembers.
+
+    Its methods are input functions: the graph of jobs is there when they are called, and not yet when the
+    rules are read. The jobs of a cluster read the rules again, and force nothing.
+    """
+
+    def __init__(self, workflow: Workflow, snakemake: Any):
+        self.workflow, self.snakemake = workflow, snakemake
+        self._forced: tuple[object, set[str]] = (None, set())
+
+    def training(self, wildcards: Any) -> list[str]:
+        """Return what a training job reads, of whose times nothing depends."""
+        self._outdated()
+        return _ancient(self.workflow.dataset_files())
+
+    def analysis(self, wildcards: Any) -> list[str]:
+        """Return what an analysis reads of a run, of whose times nothing depends unless it is outdated."""
+        files = [pattern.format(**dict(wildcards.items())) for pattern in self.workflow.analysed_run]
+        return files if self._outdated().intersection(files) else _ancient(files)
+
+    def _outdated(self) -> set[str]:
+        """Return the outdated files, which the graph of jobs knows of from now on."""
+        graph = self.snakemake.dag
+        if self._forced[0] is not graph:
+            self._forced = graph, outdated(self.workflow) if self.snakemake.is_main_process else set()
+            graph.forcefiles.update(self._forced[1])
+        return self._forced[1]
+
+
+def _ancient(files: list[str]) -> list[str]:
+    from snakemake.io import ancient
+
+    return [ancient(file) for file in files]
+
+
+def outdated(workflow: Workflow) -> set[str]:
+    """Return the files that were made from another study, run or data than they are now asked for.
+
+    Says in a line of standard error of how many runs this is so, and what becomes of them.
+    """
+    found = find_runs(workflow)
+    others = [(run, fault) for run, (_, fault) in found if fault]
+    if others:
+        print(
+            f"{len(others):,} of {len(found):,} runs of {workflow.study.name} are there but are not what it"
+            " asks for. They are trained again where a target needs them, and what is there is kept in"
+            f" {workflow.runs}/replaced. The first: {others[0][1]}",
+            file=sys.stderr,
+        )
+    files = {workflow.places(run)[0] / file for run, _ in others for file in records.FILES}
+    for run, (record, fault) in found:
+        for path in (workflow.places(run)[0] / f"{analysis}.parquet" for analysis in ANALYSES):
+            if path.exists() and (fault or (record and not records.is_measured(told_at(path), record))):
+                files.add(path)
+    now = {str(run): record for run, (record, _) in found}
+    for name in workflow.study.experiments:
+        runs = records.collected_from((run, now[str(run)]) for run in workflow.study.runs(name))
+        for path in map(Path, workflow.collected([name], COLLECTED)):
+            if path.exists() and not records.is_collected(told_at(path), runs):
+                files.add(path)
+    counts = Path(workflow.parameter_counts)
+    counted = {"dataset": workflow.study.definition.dataset, "counted": workflow.counted}
+    if counts.exists() and told_at(counts) not in ({}, counted):
+        files.add(counts)
+    for path, tables in workflow.numbers_drawn.items():
+        told = told_at(path).get("tables") if path.exists() else None
+        if told and all(table.exists() for table in tables) and told != records.drawn_from(tables):
+            files.add(path)
+    return set(map(str, files))

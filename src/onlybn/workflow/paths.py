@@ -1,0 +1,453 @@
+"""What the rules ask: where every file of a study lies, and which files each is made from."""
+
+import hashlib
+import re
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from functools import cached_property
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from onlybn import custom, datasets, jobs
+from onlybn.analyses import ANALYSES
+from onlybn.configuration import open_study
+from onlybn.drawing.report import PLACES, title
+from onlybn.environment import check_python
+from onlybn.errors import UserError, choose_from
+from onlybn.files import refuse_future
+from onlybn.papers.only_batchnorm import figures, tables
+from onlybn.runs import folders
+from onlybn.runs.records import FILES
+from onlybn.strict_yaml import read_yaml
+from onlybn.study import Run, Study
+from onlybn.workflow import demands
+
+COLLECTED = ("runs", "metrics", "affine", *ANALYSES)
+FIGURE_FILES = (".pdf", ".png", ".parquet", ".rst")
+TABLE_FILES = (".csv", ".md", ".parquet", ".html", ".rst")
+
+
+class Workflow:
+    """A study, and the paths of its files. Patterns keep Snakemake's wildcards in braces."""
+
+    def __init__(self, study: Study):
+        self.study = study
+        self.results = Path(study.results_dir)
+        self.runs = str(self.results / study.runs_name)
+        self.drawn = str(self.results / study.name)
+        self.run_pattern = f"{self.runs}/runs/{{architecture}}/{{regime}}/{{variant}}"
+        # Beside runs/, not below it: here checkpoints wait, and finished runs until all is done.
+        self.work_pattern = f"{self.runs}/work/{{architecture}}/{{regime}}/{{variant}}"
+        self.replaced_pattern = f"{self.runs}/replaced/{{architecture}}/{{regime}}/{{variant}}"
+        self.log_pattern = f"{self.runs}/logs/train/{{architecture}}/{{regime}}/{{variant}}"
+        self._lock: int | None = None
+
+    # prepare, count
+
+    def dataset_files(self, name: str | None = None) -> list[str]:
+        """Return the files of the study's dataset, `name` being it or a pattern for it."""
+        dataset = self.study.definition.dataset
+        folder = self.results / "datasets" / (name or custom.to_path(dataset))
+        return [str(folder / file) for file in datasets.known(dataset).files]
+
+    @property
+    def dataset_checksum(self) -> str | None:
+        """The checksum of the study's prepared images; None where they are not prepared, or damaged."""
+        with suppress(UserError):
+            return datasets.read_facts(Path(self.dataset_files()[0]).parent)["checksum"]
+        return None
+
+    @property
+    def dataset_log(self) -> str:
+        """The pattern of the log of preparing a dataset."""
+        return str(self.results / "datasets" / "logs" / "{dataset}.log")
+
+    @property
+    def counted_on(self) -> list[str]:
+        """What counting parameters reads: of a dataset of the user's own, what preparing it found."""
+        dataset = self.study.definition.dataset
+        return self.dataset_files() if custom.is_own(dataset) else []
+
+    @property
+    def parameter_counts(self) -> str:
+        """The table of parameter counts that Table 1 is made from."""
+        return f"{self.drawn}/parameter_counts.parquet"
+
+    @property
+    def counted(self) -> list[str]:
+        """The architectures of Table 1: those of the experiments that it is said to show."""
+        experiments = self.study.definition.tables.get("table-1", [])
+        named = (name for e in experiments for name in self.study.experiments[e].architectures)
+        return list(dict.fromkeys(named))
+
+    # train
+
+    def block_name(self, seeds: list[int]) -> str:
+        """Return the name of the rule that trains a block of seeds; the first is `train`."""
+        first = self.study.seed_blocks()[0]
+        return "train" if seeds == first else f"train-{_span(seeds)}"
+
+    def run_files(self, seeds: list[int]) -> list[str]:
+        """Return the patterns of the run folders' files of a block of seeds."""
+        return [f"{self.run_pattern}/seed-{seed}/{file}" for seed in seeds for file in FILES]
+
+    def block_log(self, seeds: list[int]) -> str:
+        """Return the pattern of the log of a block of seeds."""
+        return f"{self.log_pattern}/{_span(seeds)}.log"
+
+    def digest(self, wildcards: Any) -> str:
+        """Return the digest of a run's specification, which does not depend on its seed."""
+        return self.study.run(*_point(wildcards)).digest
+
+    def block_runs(self, wildcards: Any, files: list[str]) -> dict[Path, Run]:
+        """Return the runs that a training job writes, by their folders, which `files` lie in."""
+        folders = dict.fromkeys(Path(file).parent for file in files)
+        return {folder: self.run_in(wildcards, folder) for folder in folders}
+
+    def run_in(self, wildcards: Any, folder: Path) -> Run:
+        """Return the run whose folder that is."""
+        return self.study.run(*_point(wildcards), seed=int(folder.name.removeprefix("seed-")))
+
+    def replaced(self, wildcards: Any) -> Path:
+        """Return where training keeps what it replaces of a point's runs: a folder for each seed."""
+        return Path(self.replaced_pattern.format(**dict(wildcards.items())))
+
+    def places(self, run: Run) -> tuple[Path, Path]:
+        """Return a run's folder, and where its checkpoint waits."""
+        patterns = (self.run_pattern, self.work_pattern)
+        folder, work = (Path(pattern.format(**_spelled(run))) / f"seed-{run.seed}" for pattern in patterns)
+        return folder, work
+
+    def run_logs(self, run: Run) -> list[Path]:
+        """Return the logs of the jobs that trained a run, or others of its point."""
+        return list(Path(self.log_pattern.format(**_spelled(run))).glob("*.log"))
+
+    @property
+    def workers(self) -> int:
+        """How many processes decode photographs for each that trains; none where there is nothing to."""
+        photographs = datasets.known(self.study.definition.dataset).photographs
+        return self.study.workers if photographs else 0
+
+    @cached_property
+    def gpus(self) -> int:
+        """How many GPUs a process takes, 1 or 0; `auto` takes one where there is an NVIDIA driver."""
+        wants = {"cuda": True, "cpu": False, "auto": Path("/dev/nvidiactl").exists()}
+        return int(wants[self.study.device])
+
+    def training_resources(self, seeds: list[int], *, main: bool) -> dict[str, Any]:
+        """Return what a job that trains a block of seeds asks for.
+
+        `main` says that this is the Snakemake that submits jobs: where a job reads the rules again, what it
+        may use was settled, and no estimate is made.
+        """
+        asked = self._gpus(self.gpus * self.study.processes_per_run)
+        if not main or self.study.longest_job is None:
+            return asked
+
+        def memory(wildcards: Any, attempt: int) -> int:
+            architecture, regime, _ = _point(wildcards)
+            return demands.training_memory(self.study, architecture, regime, len(seeds), attempt)
+
+        def minutes(wildcards: Any, attempt: int) -> int:
+            architecture, regime, _ = _point(wildcards)
+            return demands.training_minutes(self.study, architecture, regime, len(seeds), attempt)
+
+        return asked | {"mem_mb": memory, "runtime": minutes}
+
+    def _gpus(self, count: int) -> dict[str, int | str]:
+        """Return the resource that GPUs are asked for by."""
+        if self.study.gpu_as == "gres":
+            return {"gres": f"gpu:{count}"} if count else {}
+        return {"gpu": count}
+
+    # analyse
+
+    def analysis_resources(self, *, main: bool) -> dict[str, Any]:
+        """Return what a job that analyses a run asks for; `main` as in training."""
+        asked = self._gpus(self.gpus)
+        if not main or self.study.longest_job is None:
+            return asked
+
+        def memory(wildcards: Any, attempt: int) -> int:
+            return demands.analysis_memory(self.study, custom.from_path(wildcards.architecture), attempt)
+
+        def minutes(wildcards: Any, attempt: int) -> int:
+            architecture = custom.from_path(wildcards.architecture)
+            return demands.analysis_minutes(self.study, architecture, wildcards.analysis, attempt)
+
+        return asked | {"mem_mb": memory, "runtime": minutes}
+
+    @property
+    def analysis_pattern(self) -> str:
+        """The pattern of an analysis of a run."""
+        return f"{self.run_pattern}/seed-{{seed}}/{{analysis}}.parquet"
+
+    @property
+    def analysed_run(self) -> list[str]:
+        """The pattern of what an analysis reads of a run."""
+        return [f"{self.run_pattern}/seed-{{seed}}/{file}" for file in ("run.json", "state.safetensors")]
+
+    @property
+    def analysis_log(self) -> str:
+        """The pattern of an analysis' log."""
+        point = "{architecture}/{regime}/{variant}"
+        return f"{self.runs}/logs/{{analysis}}/{point}/seed-{{seed}}.log"
+
+    # collect
+
+    @property
+    def experiment_pattern(self) -> str:
+        """The pattern of an experiment's collected table."""
+        return f"{self.drawn}/experiments/{{experiment}}/{{collected}}.parquet"
+
+    def experiment_runs(self, wildcards: Any) -> list[str]:
+        """Return what a collected table is made from: its runs' records and tables."""
+        folders = [self.places(run)[0] for run in self.study.runs(wildcards.experiment)]
+        read = ["run.json"]
+        if wildcards.collected != "runs":
+            read.append(f"{wildcards.collected}.parquet")
+        return [f"{folder}/{file}" for folder in folders for file in read]
+
+    # draw
+
+    @cached_property
+    def tables(self) -> dict[str, list[str]]:
+        """The study's tables and their experiments: those that it names, and its runs' provenance.
+
+        That is one table for the experiments of which `main` needs runs, and one for the others', so that
+        `main` trains nothing for it.
+        """
+        named = self.study.definition.tables
+        drawn = self.study.definition.figures | named
+        drawn.pop("table-1", None)  # which needs no run
+        used = {e: None for name in drawn if name in (*figures.MAIN, *tables.MAIN) for e in drawn[name]}
+        others = {e: None for experiments in drawn.values() for e in experiments if e not in used}
+        provenance = {"provenance": [*used], "provenance-appendices": [*others]}
+        return named | {name: experiments for name, experiments in provenance.items() if experiments}
+
+    def figure_files(self, figure: str) -> list[str]:
+        """Return the files of a figure, or their pattern."""
+        return [f"{self.drawn}/figures/{figure}{ending}" for ending in FIGURE_FILES]
+
+    def table_files(self, table: str) -> list[str]:
+        """Return the files of a table, or their pattern."""
+        return [f"{self.drawn}/tables/{table}{ending}" for ending in TABLE_FILES]
+
+    def figure_inputs(self, wildcards: Any) -> list[str]:
+        """Return the collected tables of the experiments that a figure draws, and no others."""
+        return self._figure_inputs(wildcards.figure)
+
+    def _figure_inputs(self, figure: str) -> list[str]:
+        return self.collected(self.study.definition.figures[figure], figures.FIGURES[figure][1:])
+
+    def table_inputs(self, wildcards: Any) -> list[str]:
+        """Return the collected tables of the experiments that a table shows, and no others."""
+        return self._table_inputs(wildcards.table)
+
+    def _table_inputs(self, table: str) -> list[str]:
+        _, *kinds = tables.TABLES[table]
+        wanted = self.tables[table]
+        if kinds == ["parameter_counts"]:
+            return [self.parameter_counts]
+        if table != "claims":
+            return self.collected(wanted, kinds)
+        # For the claims, an experiment gives its metrics and what the study's figures draw of it.
+        return [
+            file for experiment in wanted for file in self.collected([experiment], self._drawn(experiment))
+        ]
+
+    def _drawn(self, experiment: str) -> list[str]:
+        drawn = self.study.definition.figures.items()
+        kinds = {figures.FIGURES[figure][1] for figure, wanted in drawn if experiment in wanted}
+        return sorted(kinds | {"metrics"})
+
+    def collected(self, experiments: Iterable[str], kinds: Iterable[str]) -> list[str]:
+        """Return the collected tables of these kinds of each experiment."""
+        return [
+            self.experiment_pattern.format(experiment=experiment, collected=kind)
+            for experiment in experiments
+            for kind in kinds
+        ]
+
+    @property
+    def numbers_drawn(self) -> dict[Path, list[Path]]:
+        """The Parquet of every figure and table, and the collected tables that it is made from."""
+        made = {f"figures/{name}": self._figure_inputs(name) for name in self.study.definition.figures}
+        made |= {f"tables/{name}": self._table_inputs(name) for name in self.tables}
+        return {Path(f"{self.drawn}/{name}.parquet"): [*map(Path, tables)] for name, tables in made.items()}
+
+    @property
+    def pictures(self) -> list[str]:
+        """What the sheet shows: the main part's figures, or those that the study has, as PNG."""
+        drawn = list(self.study.definition.figures)
+        shown = [figure for figure in drawn if figure in figures.MAIN] or drawn
+        return [f"{self.drawn}/figures/{figure}.png" for figure in shown]
+
+    @property
+    def sheet(self) -> str:
+        """The sheet of figures."""
+        return f"{self.drawn}/figures/sheet.png"
+
+    @property
+    def targets(self) -> dict[str, list[str]]:
+        """The short targets: a figure's or table's name, or `sheet`, and its files."""
+        drawn = {name: self.figure_files(name) for name in self.study.definition.figures}
+        sheet = {"sheet": [self.sheet]} if drawn else {}
+        return drawn | sheet | {name: self.table_files(name) for name in self.tables}
+
+    @property
+    def main(self) -> list[str]:
+        """The files of the paper's main part: Figures 1 to 7, Table 1 and the accuracies."""
+        named = (name for name in self.targets if name in (*figures.MAIN, *tables.MAIN))
+        return [file for name in named for file in self.targets[name]]
+
+    @property
+    def everything(self) -> list[str]:
+        """The files of every figure and table of the study, the appendices' included."""
+        return [file for files in self.targets.values() for file in files]
+
+    # report
+
+    def reported(self, files: list[str], report: Callable[..., str]) -> list[str]:
+        """Return the files, with each picture and page flagged by Snakemake's `report`.
+
+        Its place, title and description are the figure's or table's; categories are numbered from 1.
+        """
+        shown = [file for file in files if file.endswith((".png", ".html")) and file != self.sheet]
+        placed = {Path(file).stem for file in shown}
+        categories = [name for name, members in PLACES.items() if placed & members.keys()]
+
+        def flagged(file: str) -> str:
+            name = Path(file).stem
+            (category,) = [c for c in categories if name in PLACES[c]]
+            return report(
+                file,
+                # Snakemake takes captions to be named from the Snakefile's folder.
+                caption=str(Path(file).with_suffix(".rst").absolute()),
+                category=f"{categories.index(category) + 1} {category}",
+                labels={"shows": title(name)},
+            )
+
+        return [flagged(file) if file in shown else file for file in files]
+
+    # the whole
+
+    def refuse(self, wildcards: Any) -> list[str]:
+        """Leave with a sentence: the study has no target of that name."""
+        known = ["main", "all", *self.targets]
+        fault = choose_from(f"target of the study {self.study.name}", wildcards.unknown, known)
+        sys.exit(f"error: {fault}")
+
+    def wildcard_constraints(self) -> dict[str, str]:
+        """Return, for each wildcard, what the study has of it and nothing else."""
+        definition = self.study.definition
+        allowed = {
+            "architecture": map(custom.to_path, self.study.names("architectures")),
+            "regime": map(custom.to_path, self.study.names("regimes")),
+            "variant": self.study.names("variants"),
+            "experiment": self.study.experiments,
+            "collected": COLLECTED,
+            "figure": definition.figures,
+            "table": self.tables,
+            "dataset": [custom.to_path(definition.dataset)],
+            "seed": map(str, definition.seeds),
+            "analysis": ANALYSES,
+        }
+        # A study without figures still needs a pattern, one that no name fits.
+        return {name: "|".join(map(re.escape, names)) or r"(?!)" for name, names in allowed.items()}
+
+    @property
+    def lock_file(self) -> Path:
+        """What a Snakemake at work on the study's runs holds locked."""
+        return self.results / f".{self.study.runs_name}.lock"
+
+    def start(self, *, local: bool) -> None:
+        """Refuse to start beside another Snakemake on these runs, or for a device that is not known.
+
+        `local` says that the jobs run here, where there must be a CUDA device if one is asked for;
+        elsewhere the devices are others than here, and must be named. Leaves with one sentence.
+        """
+        try:
+            self._lock = jobs.lock(
+                self.lock_file,
+                f"another Snakemake is working in {self.runs}; wait for it, or choose another folder with"
+                " --config results_dir=…",
+                patience=1,  # `make status` looks at the lock for a moment
+            )
+            images = [Path(file) for file in self.dataset_files()]
+            datasets.check_loader(images[0].parent, Path(self.study.data_dir))
+            made = [self.places(run)[0] / file for run in self.study.each_run() for file in FILES]
+            refuse_future([*images, *made], self.results)
+            if not local and self.study.device == "auto":
+                raise UserError(
+                    "config: device: auto is for jobs that run here; on a cluster, say what its jobs take:"
+                    " cpu or cuda"
+                )
+            if local and self.study.device == "cuda":
+                from onlybn.devices import choose_device
+
+                choose_device("cuda")
+        except (UserError, OSError) as error:
+            sys.exit(f"error: {error}")
+
+    def finish(self) -> None:
+        """Say where results lie, and take away what jobs left for a next try, once all is there."""
+        folders.clear_work(Path(f"{self.runs}/work"), Path(f"{self.runs}/runs"))
+        if any(Path(self.drawn, kind).is_dir() for kind in ("figures", "tables")):
+            print(f"Figures and tables lie in {self.drawn}", file=sys.stderr)
+
+    def explain(self, logs: list[str]) -> None:
+        """Say again, after Snakemake's own messages, what made jobs fail: the last line of each's log."""
+        lines = [line for log in logs for line in jobs.last_lines(Path(log))]
+        if lines:
+            print("What went wrong:", *lines, sep="\n  ", file=sys.stderr)
+
+
+def _point(wildcards: Any) -> tuple[str, str, str]:
+    return (custom.from_path(wildcards.architecture), custom.from_path(wildcards.regime), wildcards.variant)
+
+
+def _spelled(run: Run) -> dict[str, str]:
+    names = ("architecture", "regime", "variant")
+    return {name: custom.to_path(getattr(run, name)) for name in names}
+
+
+def _span(seeds: list[int]) -> str:
+    """Return how increasing seeds are named, such as `seed-3`, `seeds-0-to-4` or `seeds-0-and-4-to-6`."""
+    rows = [[seed for _, seed in row] for _, row in groupby(enumerate(seeds), lambda pair: pair[1] - pair[0])]
+    parts = [str(row[0]) if len(row) == 1 else f"{row[0]}-to-{row[-1]}" for row in rows]
+    named = "-and-".join(parts)
+    if len(named) > 150:  # a file's name has 255 bytes
+        named = hashlib.sha256(named.encode()).hexdigest()[:16]
+    return f"seed-{named}" if len(seeds) == 1 else f"seeds-{named}"
+
+
+def open_workflow(config: Mapping[str, Any], builtin: Path) -> Workflow:
+    """Open the study that Snakemake's configuration names; on faults, print them and leave."""
+    try:
+        return Workflow(open_study(config, builtin))
+    except UserError as error:
+        sys.exit(error.shown())
+
+
+def open_snakefile(snakemake: Any, config: Mapping[str, Any]) -> Workflow:
+    """Open the study for the Snakefile that Snakemake reads now: its own, or a module of another one.
+
+    `snakemake` is Snakemake's `workflow`. On faults, prints them and leaves.
+    """
+    module = snakemake.modifier
+    folder = Path(str(snakemake.current_basedir.get_path_or_uri(secret_free=True)))
+    try:
+        check_python(sys.executable)
+        if module.modify_path("results") != "results":
+            raise UserError(
+                "module: prefix and replace_prefix are not supported, since jobs find a study's other files"
+                " by their paths; give results_dir in the module's config instead"
+            )
+        for file in snakemake.configfiles if module.is_main_snakefile() else ():
+            read_yaml(Path(file))  # Snakemake read it, and took what may be read in two ways
+    except UserError as error:
+        sys.exit(error.shown())
+    return open_workflow(config, folder / "workflow" / "studies")
