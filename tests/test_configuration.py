@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from onlybn.configuration import DEFAULTS, configuration_with, open_study
 from onlybn.errors import UserError
 from onlybn.networks.variants import NAMES as VARIANTS
-from onlybn.papers.only_batchnorm.tables.claims import IMAGENET_TRAINING
+from onlybn.papers.only_batchnorm.published import IMAGENET_TRAINING
 from onlybn.workflow.paths import Workflow, open_snakefile
 
 HEALTH = [HealthCheck.function_scoped_fixture]

@@ -14,16 +14,15 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    ValidationInfo,
     model_validator,
 )
 
-from onlybn import custom, datasets, models
+from onlybn import custom, datasets, models, papers
 from onlybn.errors import UserError, choose_from
 from onlybn.networks import regimes
 from onlybn.networks.variants import DEFAULT as DEFAULT_VARIANT
 from onlybn.networks.variants import NAMES as VARIANTS
-from onlybn.papers.only_batchnorm.figures import FIGURES
-from onlybn.papers.only_batchnorm.tables import TABLES
 
 # Raised when the meaning of a specification changes, so that older runs are not taken for new ones.
 SPECIFICATION = 1
@@ -63,6 +62,20 @@ def _choice(kind: str, allowed: Iterable[str]) -> AfterValidator:
             raise ValueError(choose_from(kind, name, allowed))
 
     return _named(check)
+
+
+def _of_paper(kind: Literal["figure", "table"]) -> AfterValidator:
+    """Check that a name is one of the study's paper, unless that is at fault itself."""
+
+    def check(name: str, info: ValidationInfo) -> str:
+        if "paper" in info.data:
+            paper = papers.paper(info.data["paper"])
+            allowed = {"figure": paper.figures, "table": paper.tables}[kind]
+            if name not in allowed:
+                raise ValueError(choose_from(kind, name, allowed))
+        return name
+
+    return AfterValidator(check)
 
 
 def seeds_from(value: object) -> list[int]:
@@ -175,6 +188,9 @@ class Experiment(_Strict):
 class Definition(_Strict):
     """What a study file holds."""
 
+    paper: Annotated[str, _choice("paper", papers.NAMES)] = Field(
+        default=papers.NAMES[0], description="whose figures and tables the study draws"
+    )
     dataset: Annotated[str, _named(datasets.check)] = Field(
         description="which images, by name or as module:function"
     )
@@ -185,10 +201,10 @@ class Definition(_Strict):
     experiments: dict[Name, Experiment] = Field(
         min_length=1, description="grids of runs by names of your own: the keys below"
     )
-    figures: dict[Annotated[str, _choice("figure", FIGURES)], list[str]] = Field(
+    figures: dict[Annotated[str, _of_paper("figure")], list[str]] = Field(
         default={}, description="which experiments each figure draws"
     )
-    tables: dict[Annotated[str, _choice("table", TABLES)], list[str]] = Field(
+    tables: dict[Annotated[str, _of_paper("table")], list[str]] = Field(
         default={}, description="which experiments each table shows"
     )
 

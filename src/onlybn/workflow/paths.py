@@ -10,14 +10,12 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from onlybn import custom, datasets, jobs
+from onlybn import custom, datasets, jobs, papers
 from onlybn.analyses import ANALYSES
 from onlybn.configuration import open_study
-from onlybn.drawing.report import PLACES, title
 from onlybn.environment import check_python
 from onlybn.errors import UserError, choose_from
 from onlybn.files import refuse_future
-from onlybn.papers.only_batchnorm import figures, tables
 from onlybn.runs import folders
 from onlybn.runs.records import FILES
 from onlybn.strict_yaml import read_yaml
@@ -34,6 +32,7 @@ class Workflow:
 
     def __init__(self, study: Study):
         self.study = study
+        self.paper = papers.paper(study.definition.paper)
         self.results = Path(study.results_dir)
         self.runs = str(self.results / study.runs_name)
         self.drawn = str(self.results / study.name)
@@ -72,15 +71,16 @@ class Workflow:
 
     @property
     def parameter_counts(self) -> str:
-        """The table of parameter counts that Table 1 is made from."""
+        """The table of parameter counts."""
         return f"{self.drawn}/parameter_counts.parquet"
 
     @property
     def counted(self) -> list[str]:
-        """The architectures of Table 1: those of the experiments that it is said to show."""
-        experiments = self.study.definition.tables.get("table-1", [])
-        named = (name for e in experiments for name in self.study.experiments[e].architectures)
-        return list(dict.fromkeys(named))
+        """The architectures whose parameters are counted: of the experiments that such a table shows."""
+        shown = (
+            e for name, wanted in self.study.definition.tables.items() if self.counts(name) for e in wanted
+        )
+        return list(dict.fromkeys(name for e in shown for name in self.study.experiments[e].architectures))
 
     # train
 
@@ -221,11 +221,19 @@ class Workflow:
         """
         named = self.study.definition.tables
         drawn = self.study.definition.figures | named
-        drawn.pop("table-1", None)  # which needs no run
-        used = {e: None for name in drawn if name in (*figures.MAIN, *tables.MAIN) for e in drawn[name]}
+        drawn = {name: experiments for name, experiments in drawn.items() if not self.counts(name)}
+        used = {e: None for name in drawn if self.is_main(name) for e in drawn[name]}
         others = {e: None for experiments in drawn.values() for e in experiments if e not in used}
-        provenance = {"provenance": [*used], "provenance-appendices": [*others]}
+        provenance = {r.name: [*(used if r.main else others)] for part in papers.RUNS.values() for r in part}
         return named | {name: experiments for name, experiments in provenance.items() if experiments}
+
+    def is_main(self, name: str) -> bool:
+        """Say whether a figure or table belongs to what `main` makes."""
+        return self.paper.made[name].main
+
+    def counts(self, name: str) -> bool:
+        """Say whether that is a table of parameter counts, which needs no run."""
+        return self.paper.made[name].reads == ("parameter_counts",)
 
     def figure_files(self, figure: str) -> list[str]:
         """Return the files of a figure, or their pattern."""
@@ -240,28 +248,27 @@ class Workflow:
         return self._figure_inputs(wildcards.figure)
 
     def _figure_inputs(self, figure: str) -> list[str]:
-        return self.collected(self.study.definition.figures[figure], figures.FIGURES[figure][1:])
+        return self.collected(self.study.definition.figures[figure], self.paper.figures[figure].reads)
 
     def table_inputs(self, wildcards: Any) -> list[str]:
         """Return the collected tables of the experiments that a table shows, and no others."""
         return self._table_inputs(wildcards.table)
 
     def _table_inputs(self, table: str) -> list[str]:
-        _, *kinds = tables.TABLES[table]
-        wanted = self.tables[table]
-        if kinds == ["parameter_counts"]:
+        record, wanted = self.paper.tables[table], self.tables[table]
+        if self.counts(table):
             return [self.parameter_counts]
-        if table != "claims":
-            return self.collected(wanted, kinds)
-        # For the claims, an experiment gives its metrics and what the study's figures draw of it.
-        return [
-            file for experiment in wanted for file in self.collected([experiment], self._drawn(experiment))
-        ]
+        if not record.if_drawn:
+            return self.collected(wanted, record.reads)
+        kinds = {e: sorted({*record.reads, *self._drawn(e).intersection(record.if_drawn)}) for e in wanted}
+        return [file for e in wanted for file in self.collected([e], kinds[e])]
 
-    def _drawn(self, experiment: str) -> list[str]:
+    def _drawn(self, experiment: str) -> set[str]:
+        """Return the kinds of collected tables that the study's figures draw of an experiment."""
         drawn = self.study.definition.figures.items()
-        kinds = {figures.FIGURES[figure][1] for figure, wanted in drawn if experiment in wanted}
-        return sorted(kinds | {"metrics"})
+        return {
+            k for figure, wanted in drawn if experiment in wanted for k in self.paper.figures[figure].reads
+        }
 
     def collected(self, experiments: Iterable[str], kinds: Iterable[str]) -> list[str]:
         """Return the collected tables of these kinds of each experiment."""
@@ -282,7 +289,7 @@ class Workflow:
     def pictures(self) -> list[str]:
         """What the sheet shows: the main part's figures, or those that the study has, as PNG."""
         drawn = list(self.study.definition.figures)
-        shown = [figure for figure in drawn if figure in figures.MAIN] or drawn
+        shown = [figure for figure in drawn if self.is_main(figure)] or drawn
         return [f"{self.drawn}/figures/{figure}.png" for figure in shown]
 
     @property
@@ -299,8 +306,8 @@ class Workflow:
 
     @property
     def main(self) -> list[str]:
-        """The files of the paper's main part: Figures 1 to 7, Table 1 and the accuracies."""
-        named = (name for name in self.targets if name in (*figures.MAIN, *tables.MAIN))
+        """The files of the paper's main part."""
+        named = (name for name in self.targets if name in self.paper.made and self.is_main(name))
         return [file for name in named for file in self.targets[name]]
 
     @property
@@ -317,17 +324,18 @@ class Workflow:
         """
         shown = [file for file in files if file.endswith((".png", ".html")) and file != self.sheet]
         placed = {Path(file).stem for file in shown}
-        categories = [name for name, members in PLACES.items() if placed & members.keys()]
+        parts = {part: {record.name for record in records} for part, records in self.paper.parts.items()}
+        categories = [part for part, names in parts.items() if placed & names]
 
         def flagged(file: str) -> str:
             name = Path(file).stem
-            (category,) = [c for c in categories if name in PLACES[c]]
+            (category,) = [part for part in categories if name in parts[part]]
             return report(
                 file,
                 # Snakemake takes captions to be named from the Snakefile's folder.
                 caption=str(Path(file).with_suffix(".rst").absolute()),
                 category=f"{categories.index(category) + 1} {category}",
-                labels={"shows": title(name)},
+                labels={"shows": self.paper.made[name].title},
             )
 
         return [flagged(file) if file in shown else file for file in files]

@@ -4,11 +4,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from onlybn import custom
+from onlybn import custom, papers
 from onlybn.analyses.clamping import THRESHOLDS
 from onlybn.datasets import Dataset, prepared
 from onlybn.jobs import duration
-from onlybn.papers.only_batchnorm import figures, tables
 from onlybn.study import Study
 from onlybn.workflow.costs import Times, work
 
@@ -47,22 +46,21 @@ def testing_seconds(study: Study, times: Times, architecture: str, passes: int) 
 def plan(study: Study, times: Times, *, main: bool = False) -> pd.DataFrame:
     """Return a row per architecture and regime of a study: what its runs, each once, and analyses cost.
 
-    With `main`, only what Figures 1 to 7, Table 1 and the accuracies need. Empty where nothing is drawn.
+    With `main`, only what the target `main` needs. Empty where nothing is drawn.
 
     Columns: runs, steps (of all of them), step_ms, training_hours, testing_hours (at the ends of epochs, and
     in analyses), starting_hours of jobs, megabytes.
     """
     training, dataset = study.definition.training, images(study)
     kinds: dict[tuple[str, str, str], set[str]] = {}
-    # Of the claims, a table of the whole paper, figures make what is not the metrics.
-    made_from = figures.FIGURES | tables.TABLES | {"claims": ("claims", "metrics")}
+    made = papers.paper(study.definition.paper).made
     wanted = {
         name: shown
         for name, shown in (study.definition.figures | study.definition.tables).items()
-        if name in (*figures.MAIN, *tables.MAIN) or not main
+        if made[name].main or not main
     }
     for name, grid in study.experiments.items():
-        drawn = {kind for made, shown in wanted.items() if name in shown for kind in made_from[made][1:]}
+        drawn = {kind for one, shown in wanted.items() if name in shown for kind in made[one].reads}
         if not drawn:
             continue
         for architecture in grid.architectures:
