@@ -28,7 +28,7 @@ def clamping(
     Every γ with |γ| < ε is set to 0; running statistics, and β unless told, are kept. `clamped` counts
     such channels, shortcuts included. Accuracies are in percent. The network is left as it was.
     """
-    layers = network.batchnorms()
+    layers = network.normalisations()
     gammas = [layer.weight.clone() for layer in layers]
     betas = [layer.bias.clone() for layer in layers]
     channels = sum(gamma.numel() for gamma in gammas)

@@ -32,7 +32,7 @@ def everything(network: "Network", seed: int) -> "Iterable[Parameter]":
 def no_affine(network: "Network", seed: int) -> "Iterable[Parameter]":
     """Train every parameter but γ and β, which are fixed at 1 and 0 (Figure 1)."""
     affine = {id(parameter) for parameter in batchnorm(network, seed)}
-    for layer in network.batchnorms():
+    for layer in network.normalisations():
         layer.weight.data.fill_(1)
         layer.bias.data.fill_(0)
     return [parameter for parameter in network.parameters() if id(parameter) not in affine]
@@ -40,7 +40,7 @@ def no_affine(network: "Network", seed: int) -> "Iterable[Parameter]":
 
 def batchnorm(network: "Network", seed: int) -> "Iterable[Parameter]":
     """Train γ and β of every BatchNorm, the shortcuts' included (Figures 2 to 7)."""
-    return [parameter for layer in network.batchnorms() for parameter in layer.parameters()]
+    return [parameter for layer in network.normalisations() for parameter in layer.parameters()]
 
 
 def output(network: "Network", seed: int) -> "Iterable[Parameter]":
@@ -61,12 +61,12 @@ def batchnorm_output_and_shortcut(network: "Network", seed: int) -> "Iterable[Pa
 
 def gamma(network: "Network", seed: int) -> "Iterable[Parameter]":
     """Train γ alone (beyond the paper)."""
-    return [layer.weight for layer in network.batchnorms()]
+    return [layer.weight for layer in network.normalisations()]
 
 
 def beta(network: "Network", seed: int) -> "Iterable[Parameter]":
     """Train β alone (beyond the paper)."""
-    return [layer.bias for layer in network.batchnorms()]
+    return [layer.bias for layer in network.normalisations()]
 
 
 def random(network: "Network", seed: int, weights: int) -> "Iterable[Parameter]":

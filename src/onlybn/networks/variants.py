@@ -92,7 +92,7 @@ def initialise(network: "Network", variant: str, seed: int) -> None:
                     bound = 1 / math.sqrt(_fan_in(shape))
                     rng = generator(seed, "bias", name)
                     fill(layer.bias, rng.uniform(-bound, bound, layer.bias.shape))
-        for name, layer in network.named_layers(nn.BatchNorm2d):
+        for name, layer in network.named_normalisations():
             rng = generator(seed, "gamma", name)
             fill(layer.weight, rng.uniform(low, high, layer.weight.shape))
             layer.bias.fill_(beta)
