@@ -113,6 +113,9 @@ REGIMES: dict[str, Regime] = {
     "gamma": gamma,
     "beta": beta,
 }
+# Those that train no weight, and those that are about γ and β.
+ONLY_AFFINE = ("batchnorm", "gamma", "beta")
+OF_AFFINE = (*ONLY_AFFINE, "no-affine", "batchnorm+output", "batchnorm+output+shortcut")
 _RANDOM = r"random-([1-9]\d{0,4})"
 
 
@@ -136,6 +139,16 @@ def check(name: str) -> None:
         custom.check("regime", name)
     else:
         regime(name)
+
+
+def trains_weights(name: str) -> bool:
+    """Say whether a regime trains a weight of a convolution or linear layer; one of the user's own may."""
+    return name not in ONLY_AFFINE
+
+
+def needs_affine(name: str) -> bool:
+    """Say whether a regime means nothing in a network without γ and β."""
+    return name in OF_AFFINE
 
 
 def apply(network: "Network", name: str, seed: int) -> dict[str, "Parameter"]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from onlybn.errors import choose_from
 from onlybn.randomness import generator
 
 if TYPE_CHECKING:
@@ -60,6 +61,12 @@ AFFINES: dict[str, tuple[float, float, float]] = {
 }
 
 NAMES = [f"{features}_{affine}" for features in FEATURES for affine in AFFINES]
+
+
+def check(name: str) -> None:
+    """Raise ValueError, in one sentence, if no variant has that name."""
+    if name not in NAMES:
+        raise ValueError(choose_from("variant", name, NAMES))
 
 
 def initialise(network: "Network", variant: str, seed: int) -> None:
