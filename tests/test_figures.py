@@ -254,11 +254,8 @@ def test_a_figure_draws_every_regime_or_says_what_it_leaves_out(figure):
     assert set(numbers["regime"]) == {*EVERY} - left
     said = drawing.left_out({"any": table}, numbers)
     assert said == (f" Not drawn of these runs: {', '.join(r for r in EVERY if r in left)}." if left else "")
-    labels = {
-        label
-        for axes in PAPER.load(record.module).draw(numbers).axes
-        for label in axes.get_legend_handles_labels()[1]
-    }
+    drawn = PAPER.load(record.module).draw(numbers).axes
+    labels = {label for axes in drawn for label in axes.get_legend_handles_labels()[1]}
     titles = " ".join(axes.get_title() for axes in plt.gcf().axes)
     if figure not in LEFT_OUT:
         for shown in ("γ alone", "β alone", "4 random weights per channel", "stem"):

@@ -86,7 +86,7 @@ def test_steps_of_a_network_that_somebody_listens_to_are_not_replayed_but_run(
     class Listener(Observer):
         def epoch_ended(self, progress):
             if progress.epoch == 1:
-                (layer, *_) = progress.network.batchnorms()
+                (layer, *_) = progress.network.normalisations()
                 self.hook = layer.register_forward_hook(lambda module, *_: heard.append(module.training))
             else:
                 self.hook.remove()

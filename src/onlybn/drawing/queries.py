@@ -1,18 +1,17 @@
 """What claims ask of a study's collected tables: values by seed, of one point of the study."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import pandas as pd
 
 from onlybn import custom
+from onlybn.axes import AXES
 from onlybn.drawing.summaries import finals, per_run
 from onlybn.models import architecture
-from onlybn.networks.variants import DEFAULT
 
 # The axes that a query need not name, by their columns, and their neutral values. A table without such a
 # column holds runs that are neutral there.
-NEUTRAL: dict[str, Any] = {"variant": DEFAULT}
+NEUTRAL = {axis.name: axis.default for axis in AXES if axis.default is not None}
 
 
 class Measured:
@@ -28,7 +27,7 @@ class Measured:
             names = ["architecture", "regime", *(name for name in NEUTRAL if name in finished)]
             self._finished = dict(iter(finished.groupby(names, observed=True)))
 
-    def values(self, network: str, regime: str, value: str = "top_1", **axes: Any) -> pd.Series:
+    def values(self, network: str, regime: str, value: str = "top_1", **axes: str) -> pd.Series:
         """Return each finished run's final test accuracy, in percent, by seed.
 
         `axes` name, by column, the values of axes that are not neutral, `variant` for instance.
@@ -45,7 +44,7 @@ class Measured:
         network: str,
         regime: str,
         measure: Callable[[pd.DataFrame], float],
-        **axes: Any,
+        **axes: str,
     ) -> pd.Series:
         """Return what `measure` makes of each finished run's rows, by seed; axes as in `values`."""
         rows = self.tables.get(table)
@@ -73,7 +72,7 @@ class Measured:
         return [a.name for a in sorted(chosen, key=lambda a: (a.family, a.depth, a.width))]
 
 
-def _neutral_beyond(rows: pd.DataFrame, axes: Mapping[str, Any]) -> bool:
+def _neutral_beyond(rows: pd.DataFrame, axes: Mapping[str, str]) -> bool:
     """Say whether every axis without a column is requested at its neutral value."""
     return all(NEUTRAL[name] == value or name in rows for name, value in axes.items())
 
