@@ -227,11 +227,6 @@ DIRECTIONS = {
 }
 
 
-def test_every_claim_has_an_id_of_its_own():
-    ids = [claim.id for claim in CLAIMS]
-    assert len(set(ids)) == len(ids)
-
-
 def test_what_was_not_measured_of_a_claim_counts_and_leaves_it_inconclusive():
     _, _, _, activations = tables(*SETTINGS["CIFAR-10"])
     networks = activations[activations["architecture"].isin(["resnet-14", "resnet-32"])]

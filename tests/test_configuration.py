@@ -425,7 +425,7 @@ def test_an_environment_from_which_no_job_starts_is_refused(monkeypatch):
 
 BAD_TEXTS = {
     "not YAML": ("a: [", "not valid YAML"),
-    "not a mapping": ("- a", "a study is a mapping with the keys dataset, training"),
+    "not a mapping": ("- a", "a study is a mapping with the keys paper, dataset"),
     "empty": ("", "a study is a mapping"),
     "twice": ("seeds: 1\nseeds: 2", "line 2: not valid YAML: the key 'seeds' stands twice"),
     "python": ("seeds: !!python/object/apply:os.system [ls]", "not valid YAML"),
