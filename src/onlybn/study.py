@@ -3,7 +3,7 @@
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, Any, Literal, Self
@@ -14,6 +14,8 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
     model_validator,
 )
 
@@ -106,15 +108,19 @@ class _Strict(BaseModel):
 class Training(_Strict):
     """How every run of a study trains (Appendix B): SGD, its schedule, and the augmentation."""
 
-    epochs: Count = Field(description="passes over the training images")
+    epochs: Count | None = Field(default=None, description="passes over the training images; or `steps`")
+    steps: Count | None = Field(default=None, description="the length of training in steps, not `epochs`")
+    test_every: Count | None = Field(
+        default=None, description="steps between tests, beside `steps`; a pass over the images if not given"
+    )
     batch_size: Count = Field(description="images per step; the last, partial batch is kept")
     learning_rate: Positive = Field(description="before any milestone")
     milestones: list[Positive] = Field(
         default=[],
-        description="epochs at which the learning rate is divided; fractions are allowed",
+        description="epochs (or `steps`) at which the learning rate is divided; fractions are allowed",
     )
     divide_by: Positive = Field(default=10.0, description="the learning rate's divisor at a milestone")
-    warmup: NotNegative = Field(default=0.0, description="epochs of linear warm-up")
+    warmup: NotNegative = Field(default=0.0, description="epochs (or `steps`) of linear warm-up")
     momentum: Share = Field(default=0.9, description="SGD's momentum")
     weight_decay: NotNegative = Field(
         default=1e-4, description="on every trainable parameter, γ and β included"
@@ -127,19 +133,56 @@ class Training(_Strict):
 
     @model_validator(mode="after")
     def _schedule_fits(self) -> Self:
+        if (self.epochs is None) == (self.steps is None):
+            given = "epochs or steps is missing" if self.steps is None else "epochs and steps are both given"
+            raise ValueError(f"{given}; the length of training is one of the two")
         faults = []
+        if self.test_every and self.epochs:
+            faults.append("test_every goes with steps; a run whose length is in epochs is tested after each")
         if self.milestones != sorted(set(self.milestones)):
             faults.append(f"milestones {self.milestones} are not in increasing order")
-        late = [m for m in self.milestones if m >= self.epochs]
+        unit, length = self.unit, self.length
+        late = [m for m in self.milestones if m >= length]
         if late:
             faults.append(
-                f"milestones {', '.join(f'{m:g}' for m in late)} are not before the last epoch, {self.epochs}"
+                f"milestones {', '.join(f'{m:g}' for m in late)} are not before the last {unit}, {length}"
             )
-        if self.warmup >= self.epochs:
-            faults.append(f"warmup of {self.warmup:g} epochs is not shorter than the {self.epochs} epochs")
+        if self.warmup >= length:
+            faults.append(f"warmup of {self.warmup:g} {unit}s is not shorter than the {length} {unit}s")
         if faults:
             raise ValueError("; ".join(faults))
         return self
+
+    @model_serializer(mode="wrap")
+    def _without_the_other_length(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {key: value for key, value in handler(self).items() if value is not None}
+
+    @property
+    def unit(self) -> Literal["epoch", "step"]:
+        """What the length, the milestones and the warm-up are counted in."""
+        return "epoch" if self.steps is None else "step"
+
+    @property
+    def length(self) -> int:
+        """The length of training, in its unit."""
+        return self.epochs or self.steps
+
+    def steps_per_epoch(self, examples: int) -> int:
+        """Return the number of steps of a pass over so many training images."""
+        return -(-examples // self.batch_size)
+
+    def steps_of(self, examples: int) -> int:
+        """Return the number of steps of a run on so many training images."""
+        return self.steps or self.epochs * self.steps_per_epoch(examples)
+
+    def next_test(self, taken: int, steps_per_epoch: int) -> int:
+        """Return the step after which the network is next tested, once `taken` steps are."""
+        rhythm = self.test_every or steps_per_epoch
+        return min(self.steps or self.epochs * steps_per_epoch, (taken // rhythm + 1) * rhythm)
+
+    def tests(self, examples: int) -> int:
+        """Return how often a run on so many training images is tested."""
+        return -(-self.steps_of(examples) // (self.test_every or self.steps_per_epoch(examples)))
 
     @property
     def specified(self) -> dict[str, Any]:
@@ -160,6 +203,26 @@ class Training(_Strict):
                 f"config: batch_size: an epoch's last batch has {last} of {self.batch_size} images, fewer"
                 f" than two for each process of a run; {fewer}take another batch_size"
             )
+
+
+def changed(training: Training, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the raw keys of a training with some changed.
+
+    Another length, in epochs or in steps, replaces the one there is, and moves milestones and warm-up in
+    proportion. Where both lengths are given both stay, for validation to refuse.
+    """
+    raw = training.model_dump(exclude_unset=True)
+    lengths = [key for key in ("epochs", "steps") if key in changes]
+    if len(lengths) == 1:
+        for key in ("epochs", "steps", *(["test_every"] if lengths == ["epochs"] else [])):
+            raw.pop(key, None)
+        length = changes[lengths[0]]
+        if isinstance(length, int) and not isinstance(length, bool) and length >= 1:
+            raw["milestones"] = [m * length / training.length for m in training.milestones]
+            raw["warmup"] = training.warmup * length / training.length
+    for key, value in changes.items():
+        raw[key] = [value] if key == "milestones" and not isinstance(value, list) else value
+    return raw
 
 
 class Experiment(_Strict):

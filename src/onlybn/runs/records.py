@@ -73,7 +73,8 @@ def read_record(folder: Path) -> dict[str, Any]:
             f"{path} was altered since it was written: its seal is not that of its content; {again}"
         )
     lacking = [name for name in KINDS if not isinstance(record.get(name), KINDS[name])]
-    for name, inner in {"counts": COUNTS, "computed": ("processes",), "training": ("epochs",)}.items():
+    length = "steps" if "steps" in (record.get("training") or ()) else "epochs"
+    for name, inner in {"counts": COUNTS, "computed": ("processes",), "training": (length,)}.items():
         lacking += [
             f"{name}.{n}" for n in inner if name not in lacking and not isinstance(record[name].get(n), int)
         ]

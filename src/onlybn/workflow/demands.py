@@ -42,12 +42,10 @@ def training_minutes(study: Study, architecture: str, regime: str, runs: int, at
     """Return the minutes for a job that trains so many runs; `longest_job` if nothing tells them."""
 
     def seconds(times: "Times") -> float:
-        from onlybn.workflow.plan import testing_seconds, training_seconds
+        from onlybn.workflow.plan import testing_seconds, tests, training_seconds
 
         trained = training_seconds(study, times, architecture, regime)
-        return runs * (
-            trained + testing_seconds(study, times, architecture, study.definition.training.epochs)
-        )
+        return runs * (trained + testing_seconds(study, times, architecture, tests(study)))
 
     return _minutes(study, seconds, attempt)
 

@@ -28,8 +28,12 @@ def images(study: Study) -> Dataset:
 
 def steps(study: Study) -> int:
     """Return the number of steps of a run."""
-    training = study.definition.training
-    return training.epochs * -(-images(study).examples[0] // training.batch_size)
+    return study.definition.training.steps_of(images(study).examples[0])
+
+
+def tests(study: Study) -> int:
+    """Return how often a run is tested while it trains."""
+    return study.definition.training.tests(images(study).examples[0])
 
 
 def training_seconds(study: Study, times: Times, architecture: str, regime: str) -> float:
@@ -49,10 +53,10 @@ def plan(study: Study, times: Times, *, main: bool = False) -> pd.DataFrame:
 
     With `main`, only what Figures 1 to 7, Table 1 and the accuracies need. Empty where nothing is drawn.
 
-    Columns: runs, steps (of all of them), step_ms, training_hours, testing_hours (at the ends of epochs, and
-    in analyses), starting_hours of jobs, megabytes.
+    Columns: runs, steps (of all of them), step_ms, training_hours, testing_hours (while training, and in
+    analyses), starting_hours of jobs, megabytes.
     """
-    training, dataset = study.definition.training, images(study)
+    dataset = images(study)
     kinds: dict[tuple[str, str, str], set[str]] = {}
     # Of the claims, a table of the whole paper, figures make what is not the metrics.
     made_from = figures.FIGURES | tables.TABLES | {"claims": ("claims", "metrics")}
@@ -75,10 +79,10 @@ def plan(study: Study, times: Times, *, main: bool = False) -> pd.DataFrame:
         done = work(dataset, architecture, regime)
         trained = training_seconds(study, times, architecture, regime)
         analyses = [PASSES[kind] for kind in drawn if kind in PASSES]
-        tested = testing_seconds(study, times, architecture, training.epochs + sum(analyses))
+        tested = testing_seconds(study, times, architecture, tests(study) + sum(analyses))
         channels = done.channels
         bytes_per_run = 4 * (done.trained + 2 * channels) + CHANNEL_BYTES * channels
-        bytes_per_run += RUN_BYTES + EPOCH_BYTES * training.epochs
+        bytes_per_run += RUN_BYTES + EPOCH_BYTES * tests(study)
         rows.append(
             {
                 "architecture": architecture,
