@@ -11,7 +11,7 @@ from itertools import chain, groupby
 from pathlib import Path
 from typing import Any
 
-from onlybn import custom, datasets, jobs
+from onlybn import custom, datasets, jobs, observers
 from onlybn.analyses import ANALYSES
 from onlybn.axes import AXES
 from onlybn.configuration import open_study
@@ -26,7 +26,7 @@ from onlybn.strict_yaml import read_yaml
 from onlybn.study import Run, Study
 from onlybn.workflow import demands
 
-COLLECTED = ("runs", "metrics", "affine", *ANALYSES)
+COLLECTED = ("runs", "metrics", "affine", *ANALYSES, *observers.NAMES)
 # The wildcards of a run's folders; the last one tells all optional axes too (`Run.point`).
 POINT = ("architecture", "regime", "variant")
 FIGURE_FILES = (".pdf", ".png", ".parquet", ".rst")
@@ -229,7 +229,8 @@ class Workflow:
         """Return what a collected table is made from: its runs' records and tables."""
         folders = [self.places(run)[0] for run in self.study.runs(wildcards.experiment)]
         read = ["run.json"]
-        if wildcards.collected != "runs":
+        # No rule makes a recording, which not every run has: the record proves that it is there.
+        if wildcards.collected not in ("runs", *observers.NAMES):
             read.append(f"{wildcards.collected}.parquet")
         return [f"{folder}/{file}" for folder in folders for file in read]
 
