@@ -12,7 +12,7 @@ from onlybn.distributed import ALONE
 from onlybn.jobs import keep_freed_memory
 from onlybn.study import Run
 from onlybn.training.evaluation import TEST_BATCH, evaluate
-from onlybn.training.live_run import Replicate
+from onlybn.training.live_run import LiveRun
 from onlybn.training.loop import _steps
 
 
@@ -56,13 +56,15 @@ def milliseconds(runs: list[Run], device: str, steps: int) -> dict[str, float]:
     tested = TEST_BATCH[place.type]
     images = random_images(runs[0].dataset, training.batch_size * (ROUNDS * steps + 2), tested, place)
     precision = choose_precision(training.precision, place)
-    replicates = [Replicate(run, images, precision) for run in runs]
+    replicates = [LiveRun(run, images, precision) for run in runs]
     take = _steps(replicates, place, ALONE)
-    batches = zip(*(replicate.batches() for replicate in replicates), strict=True)
 
     def train(count: int) -> None:
         for _ in range(count):
-            take(next(batches), training.batch_size, training.learning_rate)
+            batches = [replicate.next_batch() for replicate in replicates]
+            take(batches, training.batch_size, training.learning_rate)
+            for replicate in replicates:
+                replicate.step_ended()
         replicates[0].measures.averages()  # waits for the device
 
     def test() -> None:

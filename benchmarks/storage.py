@@ -22,7 +22,7 @@ from onlybn.networks.state import learned
 from onlybn.networks.variants import DEFAULT
 from onlybn.runs import records, saving
 from onlybn.study import Run, Training
-from onlybn.training.live_run import Replicate
+from onlybn.training.live_run import LiveRun
 from onlybn.training.loop import Outcome
 
 EPOCHS = 160
@@ -42,7 +42,7 @@ def measure(architecture: str, regime: str) -> dict:
     cpu = torch.device("cpu")
     images = random_images("cifar10", 8, 8, cpu)
     training = Training(epochs=EPOCHS, batch_size=128, learning_rate=0.1)
-    replicate = Replicate(
+    replicate = LiveRun(
         Run("s", "cifar10", training, architecture, regime, DEFAULT, 0), images, torch.float32
     )
     with torch.no_grad():
@@ -50,12 +50,14 @@ def measure(architecture: str, regime: str) -> dict:
             tensor += 0.01 * torch.rand(tensor.shape)
     rng = np.random.default_rng(0)
     rows = [
-        {"epoch": epoch, "split": split, "learning_rate": 0.1}
+        {"epoch": epoch, "step": epoch, "split": split, "learning_rate": 0.1}
         | {name: float(rng.random()) for name in ("loss", "top_1", "top_5")}
         for epoch in range(1, EPOCHS + 1)
         for split in ("train", "test")
     ]
-    outcome = Outcome(replicate.network, replicate.trained, replicate.initial_affine, rows, None, 1.0)
+    outcome = Outcome(
+        replicate.network, replicate.trained, replicate.initial_affine, rows, None, 1.0, [], {}, {}
+    )
     with TemporaryDirectory() as folder:
         saving.save(Path(folder), replicate.run, outcome, images, {"processes": 1})
         sizes = {name: (Path(folder) / name).stat().st_size / 1e3 for name in records.FILES}

@@ -31,6 +31,7 @@ def main(work: str, dataset: str, number: str, called: str, nth: str, processes:
         return function(*args, **kwargs)
 
     setattr(owner, name, fatal)
+    block.SHARE = 0.0  # where checkpoints are kept must not depend on this machine's clock
     some = [records.run_of(json.loads(run)) for run in runs]
     folder = Path(work)
     with job(folder / "log"):

@@ -125,7 +125,7 @@ def test_of_a_long_run_the_terminal_hears_now_and_then_with_the_time_left(
     monkeypatch.setattr("conftest.Silent.say", lambda self, line: said.append(line))
     run = make_run(epochs=3)
     for seconds_between, expected in ((1e9, 0), (0.0, 2)):  # nothing is left after the last epoch
-        monkeypatch.setattr(block.EpochLines, "SECONDS_BETWEEN", seconds_between)
+        monkeypatch.setattr(block, "SECONDS_BETWEEN", seconds_between)
         said.clear()
         train_block([replace(run, seed=expected)], digits_folder)
         assert sum("s left" in line for line in said) == expected

@@ -1,6 +1,7 @@
 """Checkpoints: a job killed anywhere goes on to the same bytes; a checkpoint of anything else is not used."""
 
 import json
+import math
 import resource
 import signal
 import subprocess
@@ -19,7 +20,7 @@ from onlybn.runs import folders, records
 from onlybn.training import loop
 from onlybn.training.checkpoints import Checkpoints
 from onlybn.training.live_run import LiveRun
-from onlybn.training.loop import Observer, train_replicates
+from onlybn.training.loop import train_replicates
 from onlybn.training.steps import GraphSteps
 
 TABLES = ("metrics.parquet", "affine.parquet", "state.safetensors")
@@ -43,8 +44,9 @@ def killing_after(steps, monkeypatch):
     monkeypatch.setattr(LiveRun, "step", counted)
 
 
-def checkpoints(tmp_path, computed=None, **options):
-    return Checkpoints({seed: tmp_path / f"{seed}" for seed in (0, 1)}, computed or {}, **options)
+def checkpoints(tmp_path, computed=None, share=0.0, **options):
+    paths = {seed: tmp_path / f"{seed}" for seed in (0, 1)}
+    return Checkpoints(paths, computed or {}, share=share, **options)
 
 
 def assert_same(outcomes, others):
@@ -56,22 +58,24 @@ def assert_same(outcomes, others):
 
 
 @pytest.mark.parametrize("regime", ["all", "batchnorm", "random-2"])
-@pytest.mark.parametrize("every", [0, 1])
+@pytest.mark.parametrize(("every", "share"), [(4, 0), (0, math.inf)])  # after each epoch, and each step
 @pytest.mark.parametrize("steps", [3, 9, 15])  # of 2 runs × 3 epochs × 4
 def test_a_killed_training_goes_on_to_the_same_bits(
-    few_digits, make_run, tmp_path, monkeypatch, steps, every, regime
+    few_digits, make_run, tmp_path, monkeypatch, steps, every, share, regime
 ):
+    kept = {"every": every, "share": share}
     runs = [make_run(seed=seed, epochs=3, regime=regime, milestones=[2]) for seed in (0, 1)]
     undisturbed = train_replicates(runs, few_digits)
     with monkeypatch.context() as patch:
         killing_after(steps, patch)
         with pytest.raises(Killed):
-            train_replicates(runs, few_digits, checkpoints=checkpoints(tmp_path, every=every))
-    assert (tmp_path / "0").exists() == (every == 1 or steps >= 8)
-    outcomes = train_replicates(runs, few_digits, checkpoints=checkpoints(tmp_path, every=every))
+            train_replicates(runs, few_digits, checkpoints=checkpoints(tmp_path, **kept))
+    assert (tmp_path / "0").exists() == (share > 0 or steps >= 8)
+    outcomes = train_replicates(runs, few_digits, checkpoints=checkpoints(tmp_path, **kept))
     assert_same(outcomes, undisturbed)
     resumed = [outcome.resumed for outcome in outcomes]
-    expected = divmod(steps // 2, 4) if every else (steps // 8, 0)
+    # One that is kept after an epoch's last step is kept before the epoch's test.
+    expected = divmod(steps // 2, 4) if share else ((0, 4) if steps >= 8 else (0, 0))
     told = [[(r["epoch"], r["steps"]) for r in some] for some in resumed]
     assert told == [[expected] * (expected > (0, 0))] * 2
 
@@ -80,17 +84,16 @@ def test_replicates_that_a_kill_left_apart_meet_again(few_digits, make_run, tmp_
     runs = [make_run(seed=seed, epochs=3) for seed in (0, 1)]
     undisturbed = train_replicates(runs, few_digits)
 
-    class Twice(Observer):
-        def epoch_ended(self, progress):
-            if (progress.run.seed, progress.epoch) == (1, 2):
-                raise Killed
+    def kill(live):
+        if (live.run.seed, live.taken) == (1, 8):
+            raise Killed
 
     with pytest.raises(Killed):
         kept = checkpoints(tmp_path, every=3)
-        train_replicates(runs, few_digits, observers=[Twice()], checkpoints=kept)
+        train_replicates(runs, few_digits, report=kill, checkpoints=kept)
     (tmp_path / "1").unlink()
     assert_same(train_replicates(runs, few_digits, checkpoints=checkpoints(tmp_path)), undisturbed)
-    assert capsys.readouterr().out == "resnet-8 batchnorm seed 0: going on after epoch 1 and 3 steps\n"
+    assert capsys.readouterr().out == "resnet-8 batchnorm seed 0: going on after epoch 1 and 2 steps\n"
 
 
 @pytest.mark.parametrize("moment", ["step", "test"])
@@ -98,8 +101,7 @@ def test_work_that_is_to_stop_keeps_where_it_is(few_digits, make_run, tmp_path, 
     runs = [make_run(seed=seed) for seed in (0, 1)]
     undisturbed = train_replicates(runs, few_digits)
     stop = Stop()
-    name = {"step": "step", "test": "end_epoch"}[moment]
-    whole, calls = getattr(LiveRun, name), 0
+    whole, calls = getattr(LiveRun, moment), 0
 
     def stopping(self, *args):
         nonlocal calls
@@ -109,15 +111,15 @@ def test_work_that_is_to_stop_keeps_where_it_is(few_digits, make_run, tmp_path, 
         return whole(self, *args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(LiveRun, name, stopping)
+        patch.setattr(LiveRun, moment, stopping)
         with pytest.raises(KeyboardInterrupt):
             train_replicates(runs, few_digits, checkpoints=checkpoints(tmp_path, stop=stop))
     places = []
     for seed in (0, 1):
         with safe_open(tmp_path / f"{seed}", "pt") as file:
             facts = json.loads(file.metadata()["onlybn"])
-            places.append((facts["epoch"], facts["steps"]))
-    assert places == {"step": [(0, 2), (0, 2)], "test": [(2, 0), (1, 4)]}[moment]
+            places.append((facts["taken"], facts["tested"]))
+    assert places == {"step": [(2, 0), (2, 0)], "test": [(8, 8), (8, 4)]}[moment]
     assert_same(train_replicates(runs, few_digits, checkpoints=checkpoints(tmp_path)), undisturbed)
 
 
@@ -130,18 +132,18 @@ def test_a_divergence_is_kept_too(few_digits, make_run, tmp_path):
     assert [place["epoch"] for place in again.resumed] == [1]
 
 
-def test_a_run_that_diverges_after_it_was_resumed_goes_back_to_the_epoch_before(
+def test_a_run_that_diverges_after_it_was_resumed_goes_back_to_the_test_before(
     few_digits, make_run, tmp_path, monkeypatch
 ):
     run = make_run(epochs=3)
-    end_epoch = LiveRun.end_epoch
+    test = LiveRun.test
 
     def spoiled(self, *given):
-        if self.epoch == 1:
+        if self.taken == 8:
             self.measures.sums[1] = torch.nan
-        end_epoch(self, *given)
+        test(self, *given)
 
-    monkeypatch.setattr(LiveRun, "end_epoch", spoiled)
+    monkeypatch.setattr(LiveRun, "test", spoiled)
     (diverged,) = train_replicates([run], few_digits)
     assert diverged.diverged == 2
     with monkeypatch.context() as patch:
@@ -167,13 +169,9 @@ def test_a_recorded_graph_goes_on_from_a_checkpoint(few_digits, make_run, tmp_pa
     undisturbed = train_replicates(runs, few_digits)
     stop = Stop()
 
-    class Stopping(Observer):
-        def epoch_ended(self, progress):
-            stop(signal.SIGTERM, None)
-
     with pytest.raises(KeyboardInterrupt):
         kept = checkpoints(tmp_path, stop=stop)
-        train_replicates(runs, few_digits, observers=[Stopping()], checkpoints=kept)
+        train_replicates(runs, few_digits, report=lambda live: stop(signal.SIGTERM, None), checkpoints=kept)
     outcomes = train_replicates(runs, few_digits, checkpoints=checkpoints(tmp_path))
     assert_same(outcomes, undisturbed)
     assert all(outcome.resumed for outcome in outcomes)
@@ -267,9 +265,10 @@ WRITES = "onlybn.runs.saving:write_json"
 KILLS = {
     "before the first step": ("SIGKILL", "onlybn.training.live_run:LiveRun.step", 1, [], []),
     "within the first epoch": ("SIGKILL", "onlybn.training.live_run:LiveRun.step", 4, [(0, 3)], []),
-    "within the second run": ("SIGKILL", "onlybn.training.live_run:LiveRun.step", 14, [], [(1, 0)]),
-    "while a checkpoint is written": ("SIGKILL", "onlybn.files:_flush", 5, [(1, 0)], []),
-    "in testing": ("SIGKILL", "onlybn.training.live_run:evaluate", 2, [(1, 3)], []),
+    "within the second run": ("SIGKILL", "onlybn.training.live_run:LiveRun.step", 15, [], [(1, 2)]),
+    "while a checkpoint is written": ("SIGKILL", "onlybn.files:_flush", 5, [(1, 2)], []),
+    "while rows are written": ("SIGKILL", "onlybn.training.journal:os.fsync", 3, [(0, 3)], []),
+    "in testing": ("SIGKILL", "onlybn.training.live_run:evaluate", 2, [(1, 2)], []),
     "before a finished run is kept": ("SIGKILL", "onlybn.runs.saving:write_json", 1, [(2, 0)], []),
     "while the block is published": ("SIGKILL", "shutil:copyfile", 3, [], []),
     "asked to stop": ("SIGTERM", "onlybn.training.live_run:LiveRun.step", 6, [(1, 2)], []),
@@ -364,7 +363,7 @@ def test_a_write_that_fails_half_way_is_one_sentence_and_what_was_there_stays(
     assert f"{unwritten} cannot be written (" in last
     assert "File too large" in last
     assert last.endswith("; what was there before is whole")
-    assert {path: path.read_bytes() for path in (tmp_path / "work").rglob("*") if path.is_file()} == kept
+    assert {path: path.read_bytes() for path in kept} == kept
     assert block(tmp_path, runs) == 0
     for path, content in expected.items():
         assert (tmp_path / path).read_bytes() == content, path

@@ -8,7 +8,7 @@ import torch
 from onlybn.datasets.small import Split
 from onlybn.training import loop
 from onlybn.training.live_run import LiveRun
-from onlybn.training.loop import Observer, train, train_replicates
+from onlybn.training.loop import train, train_replicates
 from onlybn.training.steps import EagerSteps, GraphSteps
 
 
@@ -25,14 +25,14 @@ def test_replicates_trained_together_are_those_trained_alone(few_digits, make_ru
 
 
 def test_a_replicate_that_diverges_leaves_the_others_to_go_on(few_digits, make_run, monkeypatch):
-    end_epoch = LiveRun.end_epoch
+    test = LiveRun.test
 
     def spoiled(self, *given):
-        if (self.run.seed, self.epoch) == (1, 1):
+        if (self.run.seed, self.taken) == (1, 8):
             self.measures.sums[1] = torch.nan
-        end_epoch(self, *given)
+        test(self, *given)
 
-    monkeypatch.setattr(LiveRun, "end_epoch", spoiled)
+    monkeypatch.setattr(LiveRun, "test", spoiled)
     runs = [make_run(seed=seed, epochs=3) for seed in (0, 1, 2)]
     outcomes = train_replicates(runs, few_digits)
     assert [outcome.diverged for outcome in outcomes] == [None, 2, None]
@@ -79,21 +79,22 @@ def test_steps_of_a_network_that_somebody_listens_to_are_not_replayed_but_run(
     replayed, heard = [], []
 
     class Replayed(EagerSteps):
-        def __call__(self, *given):
+        def __call__(self, *given, **options):
             replayed.append(heard.copy())
-            super().__call__(*given)
+            super().__call__(*given, **options)
 
-    class Listener(Observer):
-        def epoch_ended(self, progress):
-            if progress.epoch == 1:
-                (layer, *_) = progress.network.normalisations()
-                self.hook = layer.register_forward_hook(lambda module, *_: heard.append(module.training))
-            else:
-                self.hook.remove()
+    hooks = []
+
+    def listen(live):
+        if live.taken == 4:
+            (layer, *_) = live.network.normalisations()
+            hooks.append(layer.register_forward_hook(lambda module, *_: heard.append(module.training)))
+        else:
+            hooks[0].remove()
 
     monkeypatch.setattr(loop, "_steps", lambda some, device, group: Replayed(some))
     run = make_run(epochs=3)
-    outcome = train(run, few_digits, observers=[Listener()])
+    outcome = train(run, few_digits, report=listen)
     assert heard == [True] * 4 + [False]  # four batches are trained on, and one is tested
     assert replayed == [[]] * 4 + [heard] * 4  # before and after
     assert_equal(outcome, train(run, few_digits))

@@ -11,7 +11,7 @@ from onlybn.networks.draw import draw
 from onlybn.randomness import generator
 from onlybn.study import Training
 from onlybn.training.evaluation import Measures
-from onlybn.training.loop import Observer, train
+from onlybn.training.loop import train
 from onlybn.training.schedules import learning_rates
 
 
@@ -108,11 +108,10 @@ def test_ties_and_missing_logits_are_never_hits_by_accident():
 def test_the_partial_last_batch_is_trained_on(few_digits, make_run):
     seen = []
 
-    class Count(Observer):
-        def epoch_ended(self, progress):
-            seen.append(progress.rows[-2]["loss"])
+    def note(live):
+        seen.append(live.rows[-2]["loss"])
 
-    one = train(make_run(epochs=1, batch_size=99), few_digits, observers=[Count()])
+    one = train(make_run(epochs=1, batch_size=99), few_digits, report=note)
     # A batch of 99 and one of 1: without the second, the loss is another.
     assert one.rows[0]["loss"] == seen[0]
     assert one.rows[0]["loss"] != train(make_run(epochs=1, batch_size=100), few_digits).rows[0]["loss"]

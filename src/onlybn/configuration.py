@@ -18,6 +18,7 @@ from onlybn.axes import ARCHITECTURE, AXES, OPTIONAL, RECIPE, REGIME, Axis
 from onlybn.errors import UserError, choose_from
 from onlybn.strict_yaml import read_yaml, scalar
 from onlybn.study import BOOLEAN, Definition, Experiment, Study, Training, seeds_from, what
+from onlybn.study import changed as changed_training
 
 # config.yaml's values, for a Snakefile that imports this one as a module and gives fewer.
 DEFAULTS = {
@@ -130,13 +131,15 @@ def open_study(config: Mapping[str, Any], builtin: Path) -> Study:
 
     whole = _validate(raw, {}, file)
     given = {key: value for key, value in overrides.items() if key in CHANGES}
-    if given.get("epochs") == whole.training.epochs:  # rescaling by 1 may still round the schedule
-        del given["epochs"]
+    length = {key: value for key, value in given.items() if key in ("epochs", "steps")}
+    if length == {f"{whole.training.unit}s": whole.training.length}:
+        for key in length:  # rescaling by 1 may still round the schedule
+            del given[key]
+        length = {}
     changed = _validate(_with_changes(raw, whole, given), given, file)
-    # A change is named by its validated value, unless the study has it, its schedule moved with the epochs.
-    epochs = {key: value for key, value in given.items() if key == "epochs"}
-    moved = _validate(_with_changes(raw, whole, epochs), epochs, file)
-    unchanged = {key: _current(whole if key == "epochs" else moved, key) for key in given}
+    # A change is named by its validated value, unless the study has it, its schedule moved with the length.
+    moved = _validate(_with_changes(raw, whole, length), length, file)
+    unchanged = {key: _current(whole if key in length else moved, key) for key in given}
     changes = {key: _current(changed, key) for key in given if _current(changed, key) != unchanged[key]}
     selected, selections = _select(changed, overrides, file)
     _check_planned_on(settings["planned_on"], changed.training.precision)
@@ -149,6 +152,7 @@ def open_study(config: Mapping[str, Any], builtin: Path) -> Study:
     )
     _check_names(study)
     _check_last_batches(study)
+    study.recordings(study.each_run()[0])  # which refuses what does not fit together
     return study
 
 
@@ -291,19 +295,10 @@ def _current(definition: Definition, key: str) -> object:
 
 
 def _with_changes(raw: Mapping[str, Any], whole: Definition, changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Apply changed training keys; a changed number of epochs moves the schedule in proportion."""
-    training = dict(raw["training"])
-    epochs = changes.get("epochs")
-    if isinstance(epochs, int) and not isinstance(epochs, bool) and epochs >= 1:
-        old = whole.training
-        training["milestones"] = [m * epochs / old.epochs for m in old.milestones]
-        training["warmup"] = old.warmup * epochs / old.epochs
-    for key, value in changes.items():
-        if key == "milestones" and not isinstance(value, list):
-            training[key] = [value]
-        elif key != "dataset":
-            training[key] = value
-    return {**raw, "training": training, "dataset": changes.get("dataset", raw["dataset"])}
+    """Apply a changed dataset and changed training keys; a changed length moves the schedule with it."""
+    dataset = changes.get("dataset", raw["dataset"])
+    given = {key: value for key, value in changes.items() if key != "dataset"}
+    return {**raw, "training": changed_training(whole.training, given), "dataset": dataset}
 
 
 def _select(

@@ -15,13 +15,15 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    SerializerFunctionWrapHandler,
     ValidationError,
     ValidationInfo,
     create_model,
+    model_serializer,
     model_validator,
 )
 
-from onlybn import custom, datasets, papers
+from onlybn import custom, datasets, observers, papers
 from onlybn.axes import ALWAYS, AXES, OPTIONAL, RECIPE, VARIANT, Axis, Values, ordered, other_axis
 from onlybn.errors import UserError, choose_from
 
@@ -127,6 +129,23 @@ def seeds_from(value: object) -> list[int]:
     )
 
 
+def recordings_from(value: object) -> dict[str, dict[str, Any]]:
+    """Take a list of recordings, or a mapping of them to options; return all options."""
+    if isinstance(value, list) and all(isinstance(name, str) for name in value):
+        value = dict.fromkeys(_without_repeats(value))
+    if not isinstance(value, dict) or not all(isinstance(name, str) for name in value):
+        raise ValueError(f"{value!r} is not a list of recordings, or a mapping of them to options")
+    found, faults = {}, []
+    for name, options in value.items():
+        try:
+            found[name] = observers.check(name, options)
+        except ValueError as error:
+            faults += str(error).splitlines()
+    if faults:
+        raise ValueError("\n".join(faults))
+    return found
+
+
 def _without_repeats(names: list[str]) -> list[str]:
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
@@ -149,15 +168,19 @@ class _Strict(BaseModel):
 class Training(_Strict):
     """How every run of a study trains (Appendix B): SGD, its schedule, and the augmentation."""
 
-    epochs: Count = Field(description="passes over the training images")
+    epochs: Count | None = Field(default=None, description="passes over the training images; or `steps`")
+    steps: Count | None = Field(default=None, description="the length of training in steps, not `epochs`")
+    test_every: Count | None = Field(
+        default=None, description="steps between tests, beside `steps`; a pass over the images if not given"
+    )
     batch_size: Count = Field(description="images per step; the last, partial batch is kept")
     learning_rate: Positive = Field(description="before any milestone")
     milestones: list[Positive] = Field(
         default=[],
-        description="epochs at which the learning rate is divided; fractions are allowed",
+        description="epochs (or `steps`) at which the learning rate is divided; fractions are allowed",
     )
     divide_by: Positive = Field(default=10.0, description="the learning rate's divisor at a milestone")
-    warmup: NotNegative = Field(default=0.0, description="epochs of linear warm-up")
+    warmup: NotNegative = Field(default=0.0, description="epochs (or `steps`) of linear warm-up")
     momentum: Share = Field(default=0.9, description="SGD's momentum")
     weight_decay: NotNegative = Field(
         default=1e-4, description="on every trainable parameter, γ and β included"
@@ -170,19 +193,56 @@ class Training(_Strict):
 
     @model_validator(mode="after")
     def _schedule_fits(self) -> Self:
+        if (self.epochs is None) == (self.steps is None):
+            given = "epochs or steps is missing" if self.steps is None else "epochs and steps are both given"
+            raise ValueError(f"{given}; the length of training is one of the two")
         faults = []
+        if self.test_every and self.epochs:
+            faults.append("test_every goes with steps; a run whose length is in epochs is tested after each")
         if self.milestones != sorted(set(self.milestones)):
             faults.append(f"milestones {self.milestones} are not in increasing order")
-        late = [m for m in self.milestones if m >= self.epochs]
+        unit, length = self.unit, self.length
+        late = [m for m in self.milestones if m >= length]
         if late:
             faults.append(
-                f"milestones {', '.join(f'{m:g}' for m in late)} are not before the last epoch, {self.epochs}"
+                f"milestones {', '.join(f'{m:g}' for m in late)} are not before the last {unit}, {length}"
             )
-        if self.warmup >= self.epochs:
-            faults.append(f"warmup of {self.warmup:g} epochs is not shorter than the {self.epochs} epochs")
+        if self.warmup >= length:
+            faults.append(f"warmup of {self.warmup:g} {unit}s is not shorter than the {length} {unit}s")
         if faults:
             raise ValueError("; ".join(faults))
         return self
+
+    @model_serializer(mode="wrap")
+    def _without_the_other_length(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {key: value for key, value in handler(self).items() if value is not None}
+
+    @property
+    def unit(self) -> Literal["epoch", "step"]:
+        """What the length, the milestones and the warm-up are counted in."""
+        return "epoch" if self.steps is None else "step"
+
+    @property
+    def length(self) -> int:
+        """The length of training, in its unit."""
+        return self.epochs or self.steps
+
+    def steps_per_epoch(self, examples: int) -> int:
+        """Return the number of steps of a pass over so many training images."""
+        return -(-examples // self.batch_size)
+
+    def steps_of(self, examples: int) -> int:
+        """Return the number of steps of a run on so many training images."""
+        return self.steps or self.epochs * self.steps_per_epoch(examples)
+
+    def next_test(self, taken: int, steps_per_epoch: int) -> int:
+        """Return the step after which the network is next tested, once `taken` steps are."""
+        rhythm = self.test_every or steps_per_epoch
+        return min(self.steps or self.epochs * steps_per_epoch, (taken // rhythm + 1) * rhythm)
+
+    def tests(self, examples: int) -> int:
+        """Return how often a run on so many training images is tested."""
+        return -(-self.steps_of(examples) // (self.test_every or self.steps_per_epoch(examples)))
 
     @property
     def specified(self) -> dict[str, Any]:
@@ -206,13 +266,23 @@ class Training(_Strict):
 
 
 def changed(training: Training, changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the keys of a training with some changed; a changed length moves the schedule in proportion."""
-    keys = training.model_dump(exclude_unset=True)
-    epochs = changes.get("epochs")
-    if isinstance(epochs, int) and not isinstance(epochs, bool) and epochs >= 1:
-        keys["milestones"] = [m * epochs / training.epochs for m in training.milestones]
-        keys["warmup"] = training.warmup * epochs / training.epochs
-    return keys | dict(changes)
+    """Return the raw keys of a training with some changed.
+
+    Another length, in epochs or in steps, replaces the one there is, and moves milestones and warm-up in
+    proportion. Where both lengths are given both stay, for validation to refuse.
+    """
+    raw = training.model_dump(exclude_unset=True)
+    lengths = [key for key in ("epochs", "steps") if key in changes]
+    if len(lengths) == 1:
+        for key in ("epochs", "steps", *(["test_every"] if lengths == ["epochs"] else [])):
+            raw.pop(key, None)
+        length = changes[lengths[0]]
+        if isinstance(length, int) and not isinstance(length, bool) and length >= 1:
+            raw["milestones"] = [m * length / training.length for m in training.milestones]
+            raw["warmup"] = training.warmup * length / training.length
+    for key, value in changes.items():
+        raw[key] = [value] if key == "milestones" and not isinstance(value, list) else value
+    return raw
 
 
 def _grid(axis: Axis) -> tuple[Any, Any]:
@@ -235,6 +305,10 @@ Experiment = create_model(
         Annotated[list[int] | None, BeforeValidator(lambda given: given and seeds_from(given))],
         Field(default=None, description="its seeds, where they are not the study's"),
     ),
+    record=(
+        Annotated[dict | None, BeforeValidator(lambda given: given and recordings_from(given))],
+        Field(default=None, description="its recordings, where they are not the study's"),
+    ),
 )
 
 
@@ -254,6 +328,9 @@ class Definition(_Strict):
     )
     seeds: Annotated[list[int], BeforeValidator(seeds_from)] = Field(
         description="a number of seeds, counted from 0, or a list of them"
+    )
+    record: Annotated[dict, BeforeValidator(recordings_from)] = Field(
+        default={}, description="what is recorded while runs train: `[weights]`, or with options"
     )
     experiments: dict[Name, Experiment] = Field(
         min_length=1, description="grids of runs by names of your own: the keys below"
@@ -491,6 +568,25 @@ class Study:
     def seeds(self, experiment: str) -> list[int]:
         """Return an experiment's seeds."""
         return self.experiments[experiment].seeds or self.definition.seeds
+
+    def recordings(self, run: Run) -> dict[str, dict[str, Any]]:
+        """Return what is recorded of a run, for all experiments that it is in, with the options."""
+        return self._recordings.get((run.point, run.seed), {})
+
+    @cached_property
+    def _recordings(self) -> dict[tuple[Any, int], dict[str, dict[str, Any]]]:
+        found: dict[tuple[Any, int], dict[str, dict[str, Any]]] = {}
+        for name, grid in self.experiments.items():
+            record = self.definition.record if grid.record is None else grid.record
+            for run in self.runs(name) if record else ():
+                there = found.setdefault((run.point, run.seed), {})
+                for recording, options in record.items():
+                    if there.setdefault(recording, options) != options:
+                        raise UserError(
+                            f"study: experiments.{name}.record: another experiment records {recording} of"
+                            f" {run} with other options; give both the same"
+                        )
+        return found
 
     def seed_blocks(self) -> list[list[int]]:
         """Return the seeds in the blocks that one training job takes together.

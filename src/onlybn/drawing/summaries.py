@@ -150,9 +150,9 @@ def by_run(table: pd.DataFrame, names: Sequence[str]) -> Iterator[tuple[tuple, p
 
 
 def finals(metrics: pd.DataFrame) -> pd.DataFrame:
-    """Return each run's test row after its last epoch."""
-    test = metrics[metrics["split"] == "test"].reset_index(drop=True)
-    return test.loc[test.groupby(run(test))["epoch"].idxmax()].sort_index().reset_index(drop=True)
+    """Return each run's last test row."""
+    test = metrics[metrics["split"] == "test"]
+    return test.groupby(run(test), dropna=False).tail(1).reset_index(drop=True)
 
 
 def per_run(table: pd.DataFrame, measure: Callable[[pd.DataFrame], dict[str, float]]) -> pd.DataFrame:

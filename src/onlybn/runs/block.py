@@ -5,14 +5,15 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import torch
 
-from onlybn import custom, datasets
+from onlybn import custom, datasets, observers
 from onlybn.datasets.images import Images
 from onlybn.devices import choose_precision, name_of, name_of_precision, take_devices
 from onlybn.distributed import ALONE, Group, join, launch
@@ -31,41 +32,42 @@ from onlybn.machine import commit
 from onlybn.runs import records, saving
 from onlybn.runs.folders import keep_aside, publish, size_of
 from onlybn.study import Run
-from onlybn.training.checkpoints import Checkpoints
-from onlybn.training.loop import Observer, Progress, train_replicates
+from onlybn.training.checkpoints import SHARE, Checkpoints
+from onlybn.training.live_run import LiveRun
+from onlybn.training.loop import train_replicates
 
 CHECKPOINT = "checkpoint.safetensors"
+# Seconds between lines on the terminal.
+SECONDS_BETWEEN = 300.0
+
+# A run, the folder that it works in, and its recordings: their options by name.
+Work = tuple[Run, Path, Mapping[str, Mapping[str, Any]]]
 
 
-class EpochLines(Observer):
-    """Prints a line per epoch, with the time that the rest of the run will take.
+def progress_lines(terminal: Terminal | None = None) -> Callable[[LiveRun], None]:
+    """Return what prints a line whenever a run was tested, with the time that the rest of it will take.
 
     Of a long run it says one on the terminal too, every few minutes.
     """
+    started = said = time.perf_counter()
 
-    SECONDS_BETWEEN = 300.0
-
-    def __init__(self, terminal: Terminal | None = None):
-        self.terminal = terminal
-        self.started = self.said = time.perf_counter()
-        self.before: int | None = None
-
-    def epoch_ended(self, progress: Progress) -> None:
-        """Print where the run stands."""
-        epochs = progress.run.training.epochs
-        if self.before is None:
-            self.before = progress.epoch - 1
+    def report(live: LiveRun) -> None:
+        nonlocal said
         now = time.perf_counter()
-        left = (now - self.started) / (progress.epoch - self.before) * (epochs - progress.epoch)
-        train_row, test_row = progress.rows[-2:]
+        # A run that was resumed to be tested has taken no step yet.
+        left = (now - started) / max(1, live.taken - live.begun) * (live.steps - live.taken)
+        train_row, test_row = live.rows[-2:]
+        training = live.run.training
         line = (
-            f"{progress.run}: epoch {progress.epoch}/{epochs}, training loss {train_row['loss']:.3f},"
-            f" test accuracy {test_row['top_1']:.1f} %, {duration(left)} left"
+            f"{live.run}: {training.unit} {test_row[training.unit]:,}/{training.length:,}, training loss"
+            f" {train_row['loss']:.3f}, test accuracy {test_row['top_1']:.1f} %, {duration(left)} left"
         )
         print(line, flush=True)
-        if self.terminal and now - self.said >= self.SECONDS_BETWEEN and left:
-            self.terminal.say(line)
-            self.said = now
+        if terminal and now - said >= SECONDS_BETWEEN and left:
+            terminal.say(line)
+            said = now
+
+    return report
 
 
 def train_block(
@@ -83,6 +85,7 @@ def train_block(
     workers: int,
     checkpoint_every: int,
     terminal: Terminal,
+    recordings: Sequence[Mapping[str, Mapping[str, Any]]] | None = None,
 ) -> None:
     """Train the runs that are not finished, then copy all into their folders at once.
 
@@ -90,25 +93,36 @@ def train_block(
     them. A folder that holds another run, or a damaged one, is moved into `replaced/seed-N`; a run that
     was moved there before, and is asked for again, comes back. While another job trains one of the runs,
     as one whose Snakemake was killed does, this one waits, and takes what that one finished. `processes`
-    share each run, each on `threads` threads and with `workers` more that decode photographs. Raises
-    UserError if the devices are not there.
+    share each run, each on `threads` threads and with `workers` more that decode photographs. `recordings` has
+    those of each run, with their options; a finished run that lacks one is trained again. Raises UserError if
+    the devices are not there, or if there is no such recording.
     """
     _set_up(threads, deterministic)
-    waiting = [work / f"seed-{run.seed}" for run in runs]
+    try:
+        recorded = [
+            {name: observers.check(name, options) for name, options in wanted.items()}
+            for wanted in recordings or [{} for _ in runs]
+        ]
+    except ValueError as error:
+        raise UserError(f"recordings: {error}") from None
     data = datasets.read_facts(dataset)["checksum"]
     with ExitStack() as held:
-        for run, place in zip(runs, waiting, strict=True):
+        left: list[Work] = []
+        sources: dict[Path, Path] = {}
+        folders_of_work = [work / f"seed-{run.seed}" for run in runs]
+        for run, work_folder in zip(runs, folders_of_work, strict=True):
             told = f"{run}: another job trains it; this one waits for its end"
-            held.callback(os.close, wait_for_lock(place / ".lock", told, terminal))
-        left, sources = [], {}
-        for run, place, folder in zip(runs, waiting, folders, strict=True):
-            kept = sorted((replaced / place.name).glob("*"))
-            there = (where for where in (folder, place, *kept) if records.is_finished(where, run, data))
-            if source := next(there, None):
+            held.callback(os.close, wait_for_lock(work_folder / ".lock", told, terminal))
+        for run, work_folder, folder, wanted in zip(runs, folders_of_work, folders, recorded, strict=True):
+            kept = sorted((replaced / work_folder.name).glob("*"))
+            finished = (
+                at for at in (folder, work_folder, *kept) if records.is_finished(at, run, data, wanted)
+            )
+            if source := next(finished, None):
                 print(f"{run}: finished before" + f", and kept in {source}" * (source in kept), flush=True)
             else:
-                left.append((run, place))
-            sources[folder] = source or place
+                left.append((run, work_folder, wanted))
+            sources[folder] = source or work_folder
         if left:
             datasets.check_loader(dataset, data_dir, print, terminal.say)
         targets = take_devices(device, processes) if left else []
@@ -118,17 +132,18 @@ def train_block(
         images = None
         for some in [left] if together else [[one] for one in left]:
             if processes > 1:
-                ((run, place),) = some
+                ((run, work_folder, wanted),) = some
                 asked = {"devices": list(map(str, targets)), "deterministic": deterministic}
                 asked |= {"threads": threads, "workers": workers, "checkpoint_every": checkpoint_every}
-                paths = {"place": str(place), "dataset": str(dataset), "data_dir": str(data_dir)}
+                paths = {"work_folder": str(work_folder), "dataset": str(dataset), "data_dir": str(data_dir)}
                 paths |= {"import_path": sys.path}
-                launch(processes, "onlybn.runs.block", asked | paths | {"run": records.described(run)})
+                described = {"run": records.described(run), "recordings": wanted}
+                launch(processes, "onlybn.runs.block", asked | paths | described)
             else:
                 images = images or datasets.read(dataset, targets[0], data_dir=data_dir, workers=workers)
                 _train(some, images, checkpoint_every, terminal=terminal)
-            for run, place in some:
-                terminal.say(_result(run, place))
+            for run, work_folder, _ in some:
+                terminal.say(_result(run, work_folder))
         moved = []
         for folder, source in sources.items():
             if source != folder:
@@ -156,18 +171,17 @@ def _set_up(threads: int, deterministic: bool) -> None:
 
 
 def _train(
-    some: Sequence[tuple[Run, Path]],
+    some: Sequence[Work],
     images: Images,
     checkpoint_every: int,
     group: Group = ALONE,
     terminal: Terminal | None = None,
 ) -> None:
-    """Train replicates side by side, each into its place, or go on with them."""
-    runs = [run for run, _ in some]
+    """Train replicates side by side, or resume them, each into its work folder."""
+    runs = [run for run, *_ in some]
     if custom.is_own(runs[0].dataset):  # of others it was checked when the study was read
         runs[0].training.check_last_batch(images.examples, group.size)
     precision = choose_precision(runs[0].training.precision, images.device)
-    observers = [EpochLines(terminal)] if group.leads else []
     computed = {
         "device": images.device.type,
         "deterministic": images.device.type == "cpu" or torch.are_deterministic_algorithms_enabled(),
@@ -178,13 +192,20 @@ def _train(
     # Processes of a group do not stop at one step: they go on from a checkpoint before.
     with stoppable() if group.size == 1 else nullcontext() as stop:
         checkpoints = Checkpoints(
-            {run.seed: place / CHECKPOINT for run, place in some},
+            {run.seed: work_folder / CHECKPOINT for run, work_folder, _ in some},
             computed,
             every=checkpoint_every,
+            share=SHARE,
             stop=stop,
         )
         outcomes = train_replicates(
-            runs, images, precision=precision, observers=observers, group=group, checkpoints=checkpoints
+            runs,
+            images,
+            precision=precision,
+            recordings={run.seed: recordings for run, _, recordings in some},
+            report=progress_lines(terminal) if group.leads else lambda live: None,
+            group=group,
+            checkpoints=checkpoints,
         )
         settings = {
             "device_name": name_of(images.device),
@@ -192,9 +213,9 @@ def _train(
             "precision_asked": runs[0].training.precision,
         }
         if group.leads:
-            for (run, place), outcome in zip(some, outcomes, strict=True):
-                saving.save(place, run, outcome, images, computed | settings)
-                (place / CHECKPOINT).unlink(missing_ok=True)
+            for (run, work_folder, _), outcome in zip(some, outcomes, strict=True):
+                saving.save(work_folder, run, outcome, images, computed | settings)
+                checkpoints.discard(run.seed)
 
 
 def _train_together() -> None:
@@ -204,28 +225,29 @@ def _train_together() -> None:
     _set_up(asked["threads"], asked["deterministic"])
     sys.path[:] = asked["import_path"]  # where the user's own modules lie
     group, device = join(asked["devices"])
-    run, place = records.run_of(asked["run"]), Path(asked["place"])
+    run, work_folder = records.run_of(asked["run"]), Path(asked["work_folder"])
     if group.leads:  # these processes outlive one that is killed, and its lock
         refusal = f"processes of a job that was killed still train {run}; stop them"
-        lock(place / ".lock-of-group", refusal, patience=PATIENCE)
+        lock(work_folder / ".lock-of-group", refusal, patience=PATIENCE)
     images = datasets.read(
         Path(asked["dataset"]), device, data_dir=Path(asked["data_dir"]), workers=asked["workers"]
     )
-    _train([(run, place)], images, asked["checkpoint_every"], group)
+    _train([(run, work_folder, asked["recordings"])], images, asked["checkpoint_every"], group)
     torch.distributed.destroy_process_group()
     # All is written. Gloo's threads now and then abort a process that ends in its own time.
     sys.stdout.flush()
     os._exit(0)
 
 
-def _result(run: Run, place: Path) -> str:
-    record = records.read_record(place)
+def _result(run: Run, work_folder: Path) -> str:
+    record = records.read_record(work_folder)
     seconds = record["wall_clock"]["seconds"]
     if record["status"] == "diverged":
         return f"{run}: diverged in epoch {record['diverged_epoch']}, {duration(seconds)}"
-    row = pq.read_table(place / "metrics.parquet").to_pylist()[-1]
-    epochs = f"{row['epoch']} epoch{'s' * (row['epoch'] != 1)}"
-    return f"{run}: test accuracy {row['top_1']:.1f} % after {epochs}, {duration(seconds)}"
+    row = pq.read_table(work_folder / "metrics.parquet").to_pylist()[-1]
+    unit = run.training.unit
+    length = f"{row[unit]:,} {unit}{'s' * (row[unit] != 1)}"
+    return f"{run}: test accuracy {row['top_1']:.1f} % after {length}, {duration(seconds)}"
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from pathlib import Path
 from onlybn.errors import UserError
 from onlybn.files import sha256, written_whole
 from onlybn.jobs import holding
-from onlybn.runs.records import FILES, RECORD
+from onlybn.runs.records import RECORD, WRITTEN, read_record
 
 
 def keep_aside(folder: Path, aside: Path) -> Path | None:
@@ -30,12 +30,12 @@ def keep_aside(folder: Path, aside: Path) -> Path | None:
 
 
 def publish(source: Path, folder: Path) -> None:
-    """Copy a finished run's files into a folder without one, `run.json` last.
+    """Copy the files that a finished run's record names into a folder without one, `run.json` last.
 
     The copies are files of their own: what is written to one later, as a restored backup is, leaves the
     other. If this is killed, the folder has no record, and the next try finds the run in `source`.
     """
-    for name in FILES:
+    for name in (*read_record(source).get("files", WRITTEN), RECORD):
         with written_whole(folder / name) as path:
             shutil.copyfile(source / name, path)
 

@@ -1,7 +1,7 @@
 """What a finished run leaves in its folder, written whole, and its network given back.
 
-`metrics.parquet`, `affine.parquet`, `state.safetensors` (what training moved, no more) and `run.json`, which
-is written last, with the SHA-256 of the others, and so marks a run as finished.
+`metrics.parquet`, `affine.parquet`, a Parquet file for each recording, `state.safetensors` (what training moved,
+no more) and `run.json`, which is written last, with the SHA-256 of the others, and so marks a run as finished.
 """
 
 import json
@@ -20,7 +20,7 @@ from onlybn.files import sha256, write_json, write_table, written_whole
 from onlybn.machine import commit, machine, versions
 from onlybn.networks import reparametrise
 from onlybn.runs.records import RECORD, WRITTEN, check_files, described, read_record, run_of, sealed
-from onlybn.runs.schemas import SCHEMAS
+from onlybn.runs.schemas import SCHEMAS, columns
 from onlybn.study import Run
 from onlybn.tensors import fingerprint, read_tensors
 
@@ -45,7 +45,10 @@ def save(folder: Path, run: Run, outcome: "Outcome", images: "Images", settings:
     network = outcome.network.cpu()
     reparametrise.settle(network)
     (folder / RECORD).unlink(missing_ok=True)  # of another run: these files would not be its own
-    write_table(folder / "metrics.parquet", pa.Table.from_pylist(outcome.rows, SCHEMAS["metrics"]))
+    metrics = columns("metrics", in_steps=run.training.unit == "step")
+    write_table(folder / "metrics.parquet", pa.Table.from_pylist(outcome.rows, metrics))
+    for name, rows in outcome.recorded.items():
+        write_table(folder / f"{name}.parquet", pa.Table.from_pylist(rows, SCHEMAS[name]))
     initial = {n: (g.cpu(), b.cpu()) for n, (g, b) in outcome.initial_affine.items()}
     write_table(folder / "affine.parquet", affine(network, initial))
     prints = fingerprint(frozen(network))
@@ -58,7 +61,8 @@ def save(folder: Path, run: Run, outcome: "Outcome", images: "Images", settings:
                 "onlybn": json.dumps({"digest": run.digest, "seed": run.seed, "frozen_sums": prints["sums"]})
             },
         )
-    examples = outcome.rows[-1]["epoch"] * images.examples
+    epochs, steps = divmod(outcome.rows[-1]["step"], run.training.steps_per_epoch(images.examples))
+    examples = epochs * images.examples + steps * run.training.batch_size
     record = {
         **described(run),
         **_own_facts(run, network, images.size),
@@ -79,8 +83,13 @@ def save(folder: Path, run: Run, outcome: "Outcome", images: "Images", settings:
             "seconds": round(outcome.seconds, 3),
             "training_images_per_second": round(examples / outcome.seconds, 1),
         },
-        "files": {name: sha256(folder / name) for name in WRITTEN},
+        "files": {
+            name: sha256(folder / name)
+            for name in (*WRITTEN, *(f"{name}.parquet" for name in outcome.recorded))
+        },
     }
+    if outcome.recordings:
+        record["recordings"] = outcome.recordings
     write_json(folder / RECORD, sealed(record))
 
 

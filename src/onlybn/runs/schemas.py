@@ -4,6 +4,11 @@ from collections.abc import Iterable
 
 import pyarrow as pa
 
+# Columns of the recording of weights, and the share of a layer's weights below each.
+WEIGHT_QUANTILES = [
+    (f"percentile_{percent}", percent / 100) for percent in (0, 1, 5, 25, 50, 75, 95, 99, 100)
+]
+
 SCHEMAS = {
     "runs": pa.schema(
         [
@@ -80,7 +85,24 @@ SCHEMAS = {
             ("off", pa.float64()),
         ]
     ),
+    "weights": pa.schema(
+        [
+            ("epoch", pa.int32()),
+            ("step", pa.int64()),
+            ("layer", pa.dictionary(pa.int32(), pa.string())),
+            *((column, pa.float64()) for column, _ in WEIGHT_QUANTILES),
+        ]
+    ),
 }
+
+# What metrics have besides, behind their epoch, where a run's length is in steps.
+STEP = pa.field("step", pa.int64())
+
+
+def columns(kind: str, *, in_steps: bool) -> pa.Schema:
+    """Return the columns of a table of runs whose length is in steps, or in epochs."""
+    return SCHEMAS[kind].insert(1, STEP) if kind == "metrics" and in_steps else SCHEMAS[kind]
+
 
 # What figures and tables read of those with a row per channel, ten million in a large study, besides the
 # run's columns; of the other kinds they read all.

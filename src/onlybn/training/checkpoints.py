@@ -1,29 +1,62 @@
-"""Where an unfinished run stands, kept on disk: a killed job goes on from there to the very same end."""
+"""Where an unfinished run stands, kept on disk: a killed job resumes from there, to the very same end."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
+from onlybn.datasets.images import Images
+from onlybn.distributed import Group
 from onlybn.files import written_whole
 from onlybn.jobs import Stop
+from onlybn.study import Run
 from onlybn.tensors import digest, read_tensors
+from onlybn.training.journal import Journal, Row
 
-if TYPE_CHECKING:
-    from onlybn.training.live_run import LiveRun
+# What share of the time keeping checkpoints may take.
+SHARE = 0.02
+# What keeping the first one is taken to cost, in seconds, and in seconds a byte.
+FIRST_COST, FIRST_COST_PER_BYTE = 0.01, 1e-8
+
+
+class Resumable(Protocol):
+    """What is kept, and resumed."""
+
+    run: Run
+    images: Images
+    group: Group
+    frozen_digest: str
+    recordings: dict[str, dict[str, Any]]
+    taken: int
+    resumed: list[dict[str, Any]]
+    is_over: bool
+    journal: list[Row]
+
+    def tensors(
+        self, gather: Callable[[Tensor], Tensor], between_tests: bool | None = None
+    ) -> dict[str, Tensor]:
+        """Return what a checkpoint holds, by default that of how far it is."""
+
+    def record(self) -> dict[str, Any]:
+        """Return what a checkpoint tells beside its tensors and rows; `taken` and `tested` among it."""
+
+    def restore(self, tensors: Mapping[str, Tensor], record: Mapping[str, Any], rows: list[Row]) -> None:
+        """Go back to a checkpoint."""
 
 
 class Checkpoints:
-    """Keeps each replicate's checkpoint at the end of an epoch, and within one every so many steps.
+    """Keeps a checkpoint of each run, when that costs at most a share of the time, and every so many steps.
 
-    `paths` are by seed; a seed without one keeps none. `computed` is what the bits of a run depend on beside
-    its specification: a checkpoint of anything else is not gone on from. When `stop` is asked for, a
-    checkpoint is kept at the next step, and then KeyboardInterrupt is raised.
+    One is also kept at the end of training, and when `stop` is set: at the next step, and then
+    KeyboardInterrupt is raised. `paths` are by seed; a seed without one keeps none. `computed` is what the
+    bits of a run depend on beside its specification: a checkpoint of anything else is ignored. Rows lie beside
+    a checkpoint, in a journal to which they are appended.
     """
 
     def __init__(
@@ -32,88 +65,125 @@ class Checkpoints:
         computed: Mapping[str, Any],
         *,
         every: int = 0,
+        share: float = SHARE,
         stop: Stop | None = None,
     ):
         self.paths, self.computed, self.every, self.stop = paths, dict(computed), every, stop
+        self.journals = {
+            seed: Journal(path.with_name(f"{path.stem}-rows.jsonl")) for seed, path in paths.items()
+        }
+        self.share, self.kept_at, self.cost = share, time.perf_counter(), None
 
-    def step_ended(self, replicates: Sequence["LiveRun"]) -> None:
+    def step_ended(self, live: Sequence[Resumable]) -> None:
         """Stop if the work is to stop; keep checkpoints if it is time."""
-        self.pause(replicates)
-        if self.every and replicates[0].steps % self.every == 0:
-            self._keep(replicates)
+        self.pause(live)
+        # Processes of a group do not see one clock: they agree at tests alone.
+        by_steps = self.every and live[0].taken % self.every == 0
+        if by_steps or (live[0].group.size == 1 and self._is_time(live)):
+            self._keep(live)
 
-    def epoch_ended(self, replicates: Sequence["LiveRun"]) -> None:
-        """Stop if the work is to stop; otherwise keep checkpoints too."""
-        self.pause(replicates)
-        self._keep(replicates)
+    def tested(self, live: Sequence[Resumable]) -> None:
+        """Stop if the work is to stop; keep checkpoints if it is time, or a run is over."""
+        self.pause(live)
+        group = live[0].group
+        due = torch.tensor(int(group.leads and self._is_time(live)), device=live[0].images.device)
+        if any(run.is_over for run in live) or group.total(due):
+            self._keep(live)
 
-    def pause(self, replicates: Sequence["LiveRun"]) -> None:
+    def pause(self, live: Sequence[Resumable]) -> None:
         """If the work is to stop, keep checkpoints and raise KeyboardInterrupt."""
         if self.stop is not None and self.stop.asked:
-            self._keep(replicates)
-            names = ", ".join(str(replicate.run) for replicate in replicates)
+            self._keep(live)
+            names = ", ".join(str(run.run) for run in live)
             print(f"{names}: stopped; the next start goes on from here", flush=True)
             raise KeyboardInterrupt
 
-    def restore(self, replicate: "LiveRun") -> None:
-        """Put a replicate where its checkpoint left it; say why if there is one that is not its own.
+    def restore(self, live: Resumable) -> None:
+        """Put a run where its checkpoint left it; say why if there is one that cannot be used.
 
-        The processes of a group all go on, or all begin again.
+        The processes of a group all resume, or all start again.
         """
-        path = self.paths.get(replicate.run.seed)
+        path = self.paths.get(live.run.seed)
         if path is None:
             return
-        tensors, facts, reason = {}, {}, None
+        tensors, facts, rows, reason = {}, {}, [], None
         try:
             tensors, facts = read_tensors(path)
-            reason = self._mismatch(tensors, facts, replicate)
+            reason = self._mismatch(tensors, facts, live)
+            if reason is None:
+                rows = self.journals[live.run.seed].read(facts["journal"])
         except FileNotFoundError:
             reason = "is missing"
         except (SafetensorError, OSError, ValueError, LookupError, TypeError, RecursionError) as error:
             reason = f"is damaged ({error})"
-        group = replicate.group
-        refused = group.total(torch.tensor(int(reason is not None), device=replicate.images.device))
+        refused = live.group.total(torch.tensor(int(reason is not None), device=live.images.device))
         if not refused:
-            replicate.restore(tensors, facts)
-            within = f" and {replicate.steps} steps" * bool(replicate.steps)
-            told = f"going on after epoch {replicate.epoch}{within}"
+            live.restore(tensors, facts, rows)
+            place = live.resumed[-1]
+            within = f" and {place['steps']} steps" * bool(place["steps"])
+            message = f"going on after epoch {place['epoch']}{within}"
+            if live.run.training.unit == "step":
+                message = f"going on after step {live.taken:,}"
         else:
-            told = f"starting again, since its checkpoint {reason or 'cannot be read by all processes'}"
-        if group.leads and reason != "is missing":
-            print(f"{replicate.run}: {told}", flush=True)
+            self.journals[live.run.seed] = Journal(self.journals[live.run.seed].path)
+            message = f"starting again, since its checkpoint {reason or 'cannot be read by all processes'}"
+        if live.group.leads and reason != "is missing":
+            print(f"{live.run}: {message}", flush=True)
 
-    def _keep(self, replicates: Iterable["LiveRun"]) -> None:
-        for replicate in replicates:
-            if replicate.run.seed in self.paths:
-                tensors = replicate.tensors(replicate.group.gather)  # which all processes take part in
-                if replicate.group.leads:
-                    tensors = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
-                    facts = self._facts(replicate) | replicate.record() | {"content": digest(tensors)}
-                    with written_whole(self.paths[replicate.run.seed]) as path:
-                        save_file(tensors, path, metadata={"onlybn": json.dumps(facts)})
+    def discard(self, seed: int) -> None:
+        """Take away what was kept of a run."""
+        self.paths[seed].unlink(missing_ok=True)
+        self.journals[seed].path.unlink(missing_ok=True)
+
+    def _is_time(self, live: Sequence[Resumable]) -> bool:
+        if self.cost is None:
+            kept = [tensor for run in live for tensor in run.tensors(lambda tensor: tensor).values()]
+            self.cost = FIRST_COST + FIRST_COST_PER_BYTE * sum(tensor.nbytes for tensor in kept)
+        return (time.perf_counter() - self.kept_at) * self.share >= self.cost
+
+    def _keep(self, live: Sequence[Resumable]) -> None:
+        started = time.perf_counter()
+        for run in live:
+            if run.run.seed in self.paths:
+                tensors = run.tensors(run.group.gather)  # which all processes take part in
+                if run.group.leads:
+                    self._write(run, {name: tensor.cpu().contiguous() for name, tensor in tensors.items()})
+        self.kept_at = time.perf_counter()
+        self.cost = self.kept_at - started
+
+    def _write(self, live: Resumable, tensors: Mapping[str, Tensor]) -> None:
+        path, journal = self.paths[live.run.seed], self.journals[live.run.seed]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        journal.append(live.journal[journal.rows :])
+        facts = {"journal": journal.told(), "content": digest(tensors)}
+        facts = self._facts(live) | live.record() | facts
+        with written_whole(path) as beside:
+            save_file(tensors, beside, metadata={"onlybn": json.dumps(facts)})
 
     def _mismatch(
-        self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any], replicate: "LiveRun"
+        self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any], live: Resumable
     ) -> str | None:
-        for name, expected in self._facts(replicate).items():
-            if facts[name] != expected:
+        here = self._facts(live)
+        for name, expected in here.items():
+            if name in facts and facts[name] != expected:
                 return f"is of another {name.replace('_', ' ')} ({facts[name]}, here {expected})"
         if facts["content"] != digest(tensors):
             return "is damaged (its content is not that of its digest)"
-        size = replicate.group.size
-        here = replicate.tensors(lambda tensor: tensor.expand(size, *tensor.shape), facts["steps"] > 0)
-        if _kinds(tensors) != _kinds(here) or not replicate.record().keys() <= facts.keys():
+        if not {*here, *live.record(), "journal"} <= facts.keys():
             return "is not one of this version"
-        return None
+        size, between_tests = live.group.size, facts["taken"] > facts["tested"]
+        expected = live.tensors(lambda tensor: tensor.expand(size, *tensor.shape), between_tests)
+        return None if _kinds(tensors) == _kinds(expected) else "is not one of this version"
 
-    def _facts(self, replicate: "LiveRun") -> dict[str, Any]:
-        """Return what must be the same for a checkpoint to be gone on from."""
+    def _facts(self, live: Resumable) -> dict[str, Any]:
+        """Return what must be the same for a checkpoint to be used."""
         return {
-            "specification": replicate.run.digest,
-            "seed": replicate.run.seed,
-            "dataset": replicate.images.checksum,
+            "specification": live.run.digest,
+            "seed": live.run.seed,
+            "dataset": live.images.checksum,
             "computation": self.computed,
-            "draw_of_frozen_weights": replicate.frozen_digest,
+            "draw_of_frozen_weights": live.frozen_digest,
+            "choice_of_recordings": live.recordings,
         }
 
 

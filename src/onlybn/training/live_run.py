@@ -2,18 +2,23 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from onlybn import observers
 from onlybn.datasets.images import Images
 from onlybn.devices import name_of
 from onlybn.distributed import ALONE, Group
+from onlybn.models.network import Network
 from onlybn.networks.draw import draw
 from onlybn.networks.state import frozen, learned, running_statistics
+from onlybn.observers.moment import Moment
 from onlybn.study import Run
 from onlybn.tensors import digest
 from onlybn.training.evaluation import Measures, arithmetic_in, evaluate
@@ -23,10 +28,19 @@ from onlybn.training.optimisers import SGD
 class LiveRun:
     """One run while it trains: its network on the device, what was measured, and how far it is.
 
-    `epoch` counts the epochs that are over, `steps` those taken of the next one.
+    `taken` counts the steps taken, `tested` those taken when it was last tested. `rows` are those of the
+    metrics, `recorded` those of each recording; `journal` holds all of them with their table's name, in the
+    order in which they came.
     """
 
-    def __init__(self, run: Run, images: Images, precision: torch.dtype, group: Group = ALONE):
+    def __init__(
+        self,
+        run: Run,
+        images: Images,
+        precision: torch.dtype = torch.float32,
+        group: Group = ALONE,
+        recordings: Mapping[str, Mapping[str, Any]] | None = None,
+    ):
         self.run, self.images, self.precision, self.group = run, images, precision, group
         training = run.training
         self.network, self.trained = draw(
@@ -44,84 +58,164 @@ class LiveRun:
         self.measures = Measures(images.device)
         self.arithmetic = arithmetic_in(precision, images.device)
         self.before = {name: tensor.clone() for name, tensor in learned(self.network).items()}
-        self.epoch = self.steps = 0
+        self.steps_per_epoch = training.steps_per_epoch(images.examples)
+        self.steps = training.steps_of(images.examples)
+        self.begun = self.taken = self.tested = 0
+        self.recordings = {name: observers.check(name, given) for name, given in (recordings or {}).items()}
+        self.observers = [
+            observers.observe(name, run, self.network, self.steps_per_epoch, options)
+            for name, options in self.recordings.items()
+        ]
+        self.journal: list[tuple[str, dict]] = []
         self.rows: list[dict] = []
+        self.recorded: dict[str, list[dict]] = {name: [] for name in self.recordings}
         self.diverged: int | None = None
         self.started, self.seconds = time.perf_counter(), 0.0
         self.resumed: list[dict] = []
+        self._batches: Iterator[tuple[Tensor, Tensor]] | None = None
 
     @property
     def is_over(self) -> bool:
         """Whether there is nothing left to train."""
-        return self.diverged is not None or self.epoch == self.run.training.epochs
+        return self.diverged is not None or self.tested == self.steps
 
     @property
-    def place(self) -> tuple[int, int]:
-        """How far it is: epochs, and steps of the next."""
-        return self.epoch, self.steps
+    def progress(self) -> tuple[int, int]:
+        """How far it is, to compare replicates by: steps taken, and steps tested."""
+        return self.taken, self.tested
+
+    @property
+    def next_test(self) -> int:
+        """The step after which it is next tested."""
+        return self.run.training.next_test(self.tested, self.steps_per_epoch)
+
+    @property
+    def is_watched(self) -> bool:
+        """Whether an observer wants to look at the next step."""
+        return any(True for _ in self._wanting())
 
     @cached_property
     def frozen_digest(self) -> str:
         """The digest of the weights that training leaves at their draw."""
         return digest(frozen(self.network))
 
-    def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Begin an epoch, or go on: return its batches, of which a process of a group has its part."""
-        self.model.train()
-        training = self.run.training
-        return self.images.training_batches(
-            seed=self.run.seed,
-            epoch=self.epoch + 1,
-            batch_size=training.batch_size,
-            shift=training.shift,
-            flip=training.flip,
-            group=self.group,
-            skip=self.steps,
-        )
+    def next_batch(self) -> tuple[Tensor, Tensor]:
+        """Return the next step's batch, of which a process of a group has its part."""
+        if self._batches is None:
+            epoch, skip = divmod(self.taken, self.steps_per_epoch)
+            training = self.run.training
+            self._batches = self.images.training_batches(
+                seed=self.run.seed,
+                epoch=epoch + 1,
+                batch_size=training.batch_size,
+                shift=training.shift,
+                flip=training.flip,
+                group=self.group,
+                skip=skip,
+            )
+        return next(self._batches)
 
     def step(self, images: Tensor, labels: Tensor, whole: int, rate: float | Tensor) -> None:
         """Train on a batch, or on this process's part of one that has `whole` examples."""
+        loss = self.gradients(images, labels, whole)
+        if wanting := list(self._wanting()):
+            self._move_watched(rate, wanting, images=images, labels=labels, loss=loss)
+        else:
+            self.move(rate)
+        self.optimiser.forget_gradients()
+
+    def gradients(self, images: Tensor, labels: Tensor, whole: int) -> Tensor:
+        """Leave the gradients of a batch's mean loss with the parameters; return the loss."""
         with self.arithmetic:
             logits = self.model(images)
         loss = F.cross_entropy(logits.float(), labels)
         self.group.weigh(loss, len(labels), whole).backward()
-        self.optimiser.step(rate)
         self.measures.add(loss.detach(), logits.detach(), labels)
+        return loss.detach()
+
+    def move(self, rate: float | Tensor) -> None:
+        """Move the parameters by their gradients, which stay."""
+        self.optimiser.step(rate)
+
+    def step_ended(self) -> None:
+        """Count a step."""
+        self.taken += 1
+        if self.taken % self.steps_per_epoch == 0:
+            self._batches = None  # and with it the processes that decode photographs
 
     def moved(self) -> list[Tensor]:
         """Return every tensor that a step changes."""
         return [*learned(self.network).values(), *self.optimiser.buffers, self.measures.sums]
 
-    def end_epoch(self, rate: float, testing: Callable[[], None] = lambda: None) -> None:
-        """Test the network and note the epoch; if a loss is not finite, go back to the epoch before.
+    def test(self, rate: float, testing: Callable[[], None] = lambda: None) -> None:
+        """Test the network and note it; if a loss is not finite, go back to the test before.
 
-        `testing` is called before each batch.
+        `testing` is called before each batch, `rate` is the last step's.
         """
         trained_on = self.measures.averages(self.group)
         self.group.average(running_statistics(self.network).values())
         tested = evaluate(
             self.network, self.images, precision=self.precision, group=self.group, before_batch=testing
         )
-        self.epoch, self.steps = self.epoch + 1, 0
+        self.tested = self.taken
         self.measures.clear()
+        epoch = -(-self.taken // self.steps_per_epoch)
         for split, measures in (("train", trained_on), ("test", tested)):
-            self.rows.append({"epoch": self.epoch, "split": split, **measures, "learning_rate": rate})
+            row = {"epoch": epoch, "step": self.taken, "split": split, **measures, "learning_rate": rate}
+            self._note("metrics", row)
         self.seconds = time.perf_counter() - self.started
         now = learned(self.network)
         if not np.isfinite([trained_on["loss"], tested["loss"]]).all():
-            self.diverged = self.epoch
+            self.diverged = epoch
         with torch.no_grad():
             for name, tensor in now.items():
                 here, there = (tensor, self.before[name]) if self.diverged else (self.before[name], tensor)
                 here.copy_(there)
 
-    def tensors(
-        self, gather: Callable[[Tensor], Tensor], within_epoch: bool | None = None
-    ) -> dict[str, Tensor]:
-        """Return what a checkpoint holds, on the device; by default that of this very place.
+    def _wanting(self) -> Iterator[observers.Observer]:
+        epoch, step = divmod(self.taken, self.steps_per_epoch)
+        return (observer for observer in self.observers if observer.wants(epoch + 1, step + 1))
 
-        `gather` makes one tensor (processes, …) of what differs between a group's processes. Within an epoch
-        there are the sums so far too, and the epoch before, which a divergence goes back to.
+    def _move_watched(self, rate: float | Tensor, wanting: list[observers.Observer], **seen: Tensor) -> None:
+        """Move the parameters while observers look at the network as it is before.
+
+        The move is put back to the same bits; nothing that an observer does to a tensor of the network stays.
+        """
+        before = {name: parameter.detach().clone() for name, parameter in self.trained.items()}
+        self.move(rate)
+        after = {name: parameter.detach().clone() for name, parameter in self.trained.items()}
+        gradients = {name: parameter.grad for name, parameter in self.trained.items()}
+        self.optimiser.forget_gradients()  # an observer's own backward passes would add to them
+        _copy(before, self.trained)
+        epoch, step = divmod(self.taken, self.steps_per_epoch)
+        moment = Moment(
+            run=self.run,
+            epoch=epoch + 1,
+            step=step + 1,
+            network=self.network,
+            gradients=gradients,
+            before=before,
+            set=after,
+            **seen,
+        )
+        for observer in wanting:
+            with _kept(self.network):
+                rows = observer.look(moment)
+            for row in rows:
+                self._note(observer.table, row)
+        _copy(after, self.trained)
+
+    def _note(self, table: str, row: dict) -> None:
+        self.journal.append((table, row))
+        (self.rows if table == "metrics" else self.recorded[table]).append(row)
+
+    def tensors(
+        self, gather: Callable[[Tensor], Tensor], between_tests: bool | None = None
+    ) -> dict[str, Tensor]:
+        """Return what a checkpoint holds, on the device; by default that of how far it is.
+
+        `gather` makes one tensor (processes, …) of what differs between a group's processes. Between two
+        tests there are the sums so far too, and the state at the test before, which a divergence goes back to.
         """
         each = running_statistics(self.network)
         held = {
@@ -129,34 +223,59 @@ class LiveRun:
             for name, tensor in learned(self.network).items()
         }
         held |= {f"momentum.{number}": tensor for number, tensor in enumerate(self.optimiser.buffers)}
-        if self.steps if within_epoch is None else within_epoch:
+        if self.taken > self.tested if between_tests is None else between_tests:
             held |= {f"before.{name}": tensor for name, tensor in self.before.items()}
             held |= {"sums": gather(self.measures.sums)}
         return held
 
-    def record(self) -> dict:
-        """Return what a checkpoint tells beside its tensors."""
+    def record(self) -> dict[str, Any]:
+        """Return what a checkpoint tells beside its tensors and rows."""
         return {
-            **{name: getattr(self, name) for name in ("epoch", "steps", "rows", "diverged", "resumed")},
+            **{name: getattr(self, name) for name in ("taken", "tested", "diverged", "resumed")},
             "seconds": time.perf_counter() - self.started,
             "device_name": name_of(self.images.device),
         }
 
     @torch.no_grad()
-    def restore(self, tensors: Mapping[str, Tensor], record: Mapping) -> None:
-        """Go back to a checkpoint."""
-        for name in ("epoch", "steps", "rows", "diverged", "seconds"):
+    def restore(
+        self, tensors: Mapping[str, Tensor], record: Mapping[str, Any], rows: list[tuple[str, dict]]
+    ) -> None:
+        """Go back to a checkpoint, with the rows that were noted until then, each with its table."""
+        for name in ("taken", "tested", "diverged", "seconds"):
             setattr(self, name, record[name])
+        self.begun = self.taken
+        for table, row in rows:
+            self._note(table, row)
         self.started = time.perf_counter() - self.seconds
-        place = {name: record[name] for name in ("epoch", "steps", "device_name")}
-        self.resumed = [*record["resumed"], place]
+        epoch = self.tested // self.steps_per_epoch
+        place = {"epoch": epoch, "steps": self.taken - epoch * self.steps_per_epoch}
+        self.resumed = [*record["resumed"], place | {"device_name": record["device_name"]}]
         each, now = running_statistics(self.network), learned(self.network)
         for name, tensor in now.items():
             found = tensors[f"moved.{name}"]
             tensor.copy_(found[self.group.rank] if name in each else found)
         for number, buffer in enumerate(self.optimiser.buffers):
             buffer.copy_(tensors[f"momentum.{number}"])
-        if self.steps:
+        between_tests = self.taken > self.tested
+        if between_tests:
             self.measures.sums.copy_(tensors["sums"][self.group.rank])
         for name, tensor in now.items():
-            self.before[name].copy_(tensors[f"before.{name}"] if self.steps else tensor)
+            self.before[name].copy_(tensors[f"before.{name}"] if between_tests else tensor)
+
+
+@torch.no_grad()
+def _copy(values: Mapping[str, Tensor], into: Mapping[str, Tensor]) -> None:
+    for name, value in values.items():
+        into[name].copy_(value)
+
+
+@contextmanager
+def _kept(network: Network) -> Iterator[None]:
+    """Put every parameter and buffer of a network back on leaving, and training mode."""
+    there = {**dict(network.named_parameters()), **dict(network.named_buffers())}
+    values = {name: tensor.detach().clone() for name, tensor in there.items()}
+    yield
+    _copy(values, there)
+    for parameter in network.parameters():
+        parameter.grad = None
+    network.train()

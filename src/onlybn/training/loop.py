@@ -1,8 +1,9 @@
 """The loop: networks, a regime, SGD (Section 3; Appendix B)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,33 +19,15 @@ from onlybn.training.schedules import learning_rates
 from onlybn.training.steps import EagerSteps, GraphSteps
 
 
-@dataclass
-class Progress:
-    """Where a run stands at the end of an epoch, as observers see it.
-
-    `rows` holds one row of metrics per epoch and split so far; the last two are of the epoch just ended.
-    """
-
-    run: Run
-    network: Network
-    epoch: int
-    rows: list[dict]
-
-
-class Observer:
-    """Looks on while a run trains. Every method may be overridden; none may change the training."""
-
-    def epoch_ended(self, progress: Progress) -> None:
-        """Be told that an epoch has been trained and tested."""
-
-
 @dataclass(frozen=True)
 class Outcome:
     """A trained network and its record.
 
-    `diverged` is the epoch in which a loss stopped being finite (then the tensors are those at the end of
-    the epoch before), or None. `trained` names the parameters that the regime trains; `initial_affine`
-    holds γ and β, float32, as training found them. `resumed` tells each checkpoint that it went on from.
+    `diverged` is the epoch in which a loss stopped being finite (then the tensors are those at the last test
+    before), or None. `trained` names the parameters that the regime trains; `initial_affine` holds γ and β,
+    float32, as training found them. `rows` are those of the metrics, a pair for each test, `recorded` those
+    of each recording, whose options are in `recordings`. `resumed` tells each checkpoint that the run resumed
+    from.
     """
 
     network: Network
@@ -54,11 +37,13 @@ class Outcome:
     diverged: int | None
     seconds: float
     resumed: list[dict]
+    recordings: dict[str, dict[str, Any]]
+    recorded: dict[str, list[dict]]
 
 
-def train(run: Run, images: Images, **options) -> Outcome:
-    """Train one run alone; options as in `train_replicates`."""
-    (outcome,) = train_replicates([run], images, **options)
+def train(run: Run, images: Images, *, recordings: Mapping[str, Mapping] | None = None, **options) -> Outcome:
+    """Train one run alone, with its recordings; options as in `train_replicates`."""
+    (outcome,) = train_replicates([run], images, recordings={run.seed: recordings or {}}, **options)
     return outcome
 
 
@@ -67,7 +52,8 @@ def train_replicates(
     images: Images,
     *,
     precision: torch.dtype = torch.float32,
-    observers: Sequence[Observer] = (),
+    recordings: Mapping[int, Mapping[str, Mapping]] | None = None,
+    report: Callable[[LiveRun], None] = lambda live: None,
     group: Group = ALONE,
     checkpoints: Checkpoints | None = None,
 ) -> list[Outcome]:
@@ -75,49 +61,60 @@ def train_replicates(
 
     Each is trained as if alone: its weights, order and augmentation are drawn from its own seed. On a GPU
     their steps are one CUDA graph. In a group every process calls this, and all return the same. With
-    checkpoints, each goes on from its own if it has one.
+    checkpoints, each resumes from its own if it has one. `recordings` are by seed, each with its options by
+    name; `report` is called with a run whenever it was tested. Raises ValueError, or UserError, if a recording
+    is not one of the network.
     """
-    checkpoints = checkpoints or Checkpoints({}, {})
-    replicates = [LiveRun(run, images, precision, group) for run in runs]
-    for replicate in replicates:
-        checkpoints.restore(replicate)
+    checkpoints, recordings = checkpoints or Checkpoints({}, {}), recordings or {}
+    live = [LiveRun(run, images, precision, group, recordings.get(run.seed)) for run in runs]
+    for run in live:
+        checkpoints.restore(run)
     training = runs[0].training
     starts = range(0, images.examples, training.batch_size)
     sizes = [min(training.batch_size, images.examples - start) for start in starts]
-    rates = learning_rates(training, len(sizes)).reshape(training.epochs, len(sizes))
+    rates = learning_rates(training, len(sizes))
     going: list[LiveRun] = []
     heard = False
-    while left := [replicate for replicate in replicates if not replicate.is_over]:
+    while left := [run for run in live if not run.is_over]:
         # Those that are behind first: a kill in between two checkpoints leaves replicates apart.
-        behind = min(replicate.place for replicate in left)
+        behind = min(run.progress for run in left)
         last = going, heard
-        going = [replicate for replicate in left if replicate.place == behind]
-        # A recorded graph would pass over hooks, which observers may set on a network between epochs.
-        heard = any(has_hooks(module) for replicate in going for module in replicate.network.modules())
+        going = [run for run in left if run.progress == behind]
+        # A recorded graph would pass over hooks, which a report may set on a network.
+        heard = any(has_hooks(module) for run in going for module in run.network.modules())
         if (going, heard) != last:
             steps = EagerSteps(going) if heard else _steps(going, images.device, group)
-        epoch, taken = behind
-        batches = zip(*(replicate.batches() for replicate in going), strict=True)
-        for batch, whole, rate in zip(batches, sizes[taken:], rates[epoch][taken:], strict=True):
-            steps(batch, whole, float(rate))
-            for replicate in going:
-                replicate.steps += 1
+        for run in going:
+            run.model.train()
+        until = going[0].next_test
+        for taken in range(going[0].taken, until):
+            batches = [run.next_batch() for run in going]
+            watched = any(run.is_watched for run in going)
+            steps(batches, sizes[taken % len(sizes)], float(rates[taken]), eagerly=watched)
+            for run in going:
+                run.step_ended()
             checkpoints.step_ended(going)
-        for replicate in going:
-            replicate.end_epoch(float(rates[epoch][-1]), partial(checkpoints.pause, going))
-            progress = Progress(replicate.run, replicate.network, replicate.epoch, replicate.rows)
-            for observer in observers:
-                observer.epoch_ended(progress)
-        checkpoints.epoch_ended(going)
+        for run in going:
+            run.test(float(rates[until - 1]), partial(checkpoints.pause, going))
+            report(run)
+        checkpoints.tested(going)
     return [
-        Outcome(r.network, r.trained, r.initial_affine, r.rows, r.diverged, r.seconds, r.resumed)
-        for r in replicates
+        Outcome(
+            run.network,
+            run.trained,
+            run.initial_affine,
+            run.rows,
+            run.diverged,
+            run.seconds,
+            run.resumed,
+            run.recordings,
+            run.recorded,
+        )
+        for run in live
     ]
 
 
-def _steps(
-    replicates: Sequence[LiveRun], device: torch.device, group: Group
-) -> Callable[[Sequence[tuple[Tensor, Tensor]], int, float], None]:
+def _steps(replicates: Sequence[LiveRun], device: torch.device, group: Group) -> EagerSteps | GraphSteps:
     # DDP's all-reduce stays outside graphs: a run that needs several GPUs has kernels enough for each.
     if device.type == "cuda" and group.size == 1:
         return GraphSteps(replicates, device)

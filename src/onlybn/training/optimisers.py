@@ -20,17 +20,21 @@ class SGD:
 
     @torch.no_grad()
     def step(self, learning_rate: float | torch.Tensor) -> None:
-        """Move every parameter by its gradient, and forget the gradients.
+        """Move every parameter by its gradient, which stays as it is.
 
         A rate that is a tensor, of no dimension, stays on its device.
         """
         gradients = [parameter.grad for parameter in self.parameters]
-        torch._foreach_add_(gradients, self.parameters, alpha=self.weight_decay)
+        decayed = torch._foreach_add(gradients, self.parameters, alpha=self.weight_decay)
         torch._foreach_mul_(self.buffers, self.momentum)
-        torch._foreach_add_(self.buffers, gradients)
+        torch._foreach_add_(self.buffers, decayed)
+        del decayed  # before another such list may be made
         if isinstance(learning_rate, torch.Tensor):
             torch._foreach_sub_(self.parameters, torch._foreach_mul(self.buffers, learning_rate))
         else:
             torch._foreach_add_(self.parameters, self.buffers, alpha=-learning_rate)
+
+    def forget_gradients(self) -> None:
+        """Give the gradients' memory back."""
         for parameter in self.parameters:
             parameter.grad = None

@@ -8,14 +8,15 @@ from onlybn.study import Training
 def learning_rates(training: Training, steps_per_epoch: int) -> np.ndarray:
     """Return the learning rate of every step, float64 (steps,).
 
-    Milestones and warm-up are fractions of training. During warm-up the rate grows linearly to its full
-    value; at each milestone it is divided.
+    Milestones and warm-up are in epochs, fractions allowed, or in steps, as the length of training is. During
+    warm-up the rate grows linearly to its full value; at each milestone it is divided.
     """
-    steps = training.epochs * steps_per_epoch
-    epoch = np.arange(steps) / steps_per_epoch
+    unit = steps_per_epoch if training.unit == "epoch" else 1
+    steps = training.length * unit
+    done = np.arange(steps) / unit
     rates = np.full(steps, training.learning_rate)
     for milestone in training.milestones:
-        rates[epoch >= milestone] /= training.divide_by
-    warm = epoch < training.warmup
+        rates[done >= milestone] /= training.divide_by
+    warm = done < training.warmup
     rates[warm] *= (np.flatnonzero(warm) + 1) / max(1, warm.sum())
     return rates

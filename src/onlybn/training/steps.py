@@ -15,7 +15,10 @@ class Trained(Protocol):
     """What a step needs of a replicate."""
 
     def step(self, images: Tensor, labels: Tensor, whole: int, rate: float | Tensor) -> None:
-        """Train on a batch, or on a part of one that has `whole` examples, never waiting for the device."""
+        """Train on a batch, or on a part of one that has `whole` examples.
+
+        Does not wait for the device, unless an observer looks at this step.
+        """
 
     def moved(self) -> list[Tensor]:
         """Return every tensor that a step changes; all keep their place in memory."""
@@ -27,7 +30,9 @@ class EagerSteps:
     def __init__(self, replicates: Sequence[Trained]):
         self.replicates = replicates
 
-    def __call__(self, batches: Sequence[Batch], whole: int, rate: float) -> None:
+    def __call__(
+        self, batches: Sequence[Batch], whole: int, rate: float | Tensor, *, eagerly: bool = True
+    ) -> None:
         """Train each replicate on its batch."""
         for replicate, (images, labels) in zip(self.replicates, batches, strict=True):
             replicate.step(images, labels, whole, rate)
@@ -72,7 +77,8 @@ class GraphSteps:
     """Steps of all replicates as one recorded graph for each size of batch.
 
     A graph costs the host one call, where thousands of small kernels cost it one each, and the branches of
-    small networks run side by side. It differs from `EagerSteps` in the rounding of the rate alone.
+    small networks run side by side. It differs from `EagerSteps` in the rounding of the rate alone; a step
+    that is asked for eagerly takes the rate rounded in the same way.
     """
 
     def __init__(
@@ -82,13 +88,17 @@ class GraphSteps:
         record: Callable[[Sequence[Branch]], Branch] | None = None,
     ):
         self.replicates = replicates
+        self.eager = EagerSteps(replicates)
         self.rate = torch.zeros((), device=device)
         self.record = record or CudaRecorder()
         self.recorded: dict[int, tuple[list[Batch], Branch]] = {}
 
-    def __call__(self, batches: Sequence[Batch], whole: int, rate: float) -> None:
+    def __call__(self, batches: Sequence[Batch], whole: int, rate: float, *, eagerly: bool = False) -> None:
         """Train each replicate on its batch."""
         self.rate.fill_(rate)
+        if eagerly:
+            self.eager(batches, whole, self.rate)
+            return
         if whole not in self.recorded:
             self.recorded[whole] = self._record(batches, whole)
         inputs, replay = self.recorded[whole]

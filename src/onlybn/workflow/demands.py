@@ -43,10 +43,10 @@ def training_minutes(study: Study, run: Run, runs: int, attempt: int) -> int:
     """Return the minutes for a job that trains so many runs; `longest_job` if nothing tells them."""
 
     def seconds(times: "Times") -> float:
-        from onlybn.workflow.plan import testing_seconds, training_seconds
+        from onlybn.workflow.plan import testing_seconds, tests, training_seconds
 
         trained = training_seconds(study, times, run)
-        return runs * (trained + testing_seconds(study, times, run, run.training.epochs))
+        return runs * (trained + testing_seconds(study, times, run, tests(study, run)))
 
     return _minutes(study, run, seconds, attempt)
 

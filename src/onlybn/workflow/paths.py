@@ -11,9 +11,9 @@ from itertools import chain, groupby
 from pathlib import Path
 from typing import Any
 
-from onlybn import custom, datasets, jobs, papers
+from onlybn import custom, datasets, jobs, observers, papers
 from onlybn.analyses import ANALYSES
-from onlybn.axes import AXES
+from onlybn.axes import ARCHITECTURE, AXES, OPTIONAL, REGIME
 from onlybn.configuration import open_study
 from onlybn.environment import check_python
 from onlybn.errors import UserError, choose_from
@@ -24,7 +24,7 @@ from onlybn.strict_yaml import read_yaml
 from onlybn.study import Run, Study
 from onlybn.workflow import demands
 
-COLLECTED = ("runs", "metrics", "affine", *ANALYSES)
+COLLECTED = ("runs", "metrics", "affine", *ANALYSES, *observers.NAMES)
 # The wildcards of a run's folders; the last one tells all optional axes too (`Run.point`).
 POINT = ("architecture", "regime", "variant")
 FIGURE_FILES = (".pdf", ".png", ".parquet", ".rst")
@@ -229,7 +229,8 @@ class Workflow:
         """Return what a collected table is made from: its runs' records and tables."""
         folders = [self.places(run)[0] for run in self.study.runs(wildcards.experiment)]
         read = ["run.json"]
-        if wildcards.collected != "runs":
+        # No rule makes a recording, which not every run has: the record proves that it is there.
+        if wildcards.collected not in ("runs", *observers.NAMES):
             read.append(f"{wildcards.collected}.parquet")
         return [f"{folder}/{file}" for folder in folders for file in read]
 
@@ -339,6 +340,13 @@ class Workflow:
         return [file for files in self.targets.values() for file in files]
 
     # report
+
+    @property
+    def shown_axes(self) -> dict[str, list[str]]:
+        """The study's values on the axes that the report's first page lists, by what it calls the axes."""
+        always = {"Networks": self.study.names(ARCHITECTURE), "What trains": self.study.names(REGIME)}
+        shown = [axis for axis in OPTIONAL if self.study.names(axis) != [axis.default]]
+        return always | {axis.plural.capitalize(): self.study.names(axis) for axis in shown}
 
     def reported(self, files: list[str], report: Callable[..., str]) -> list[str]:
         """Return the files, with each picture and page flagged by Snakemake's `report`.

@@ -26,7 +26,12 @@ def images(study: Study, name: str) -> Dataset:
 
 def steps(study: Study, run: Run) -> int:
     """Return the number of steps of a run."""
-    return run.training.epochs * -(-images(study, run.dataset).examples[0] // run.training.batch_size)
+    return run.training.steps_of(images(study, run.dataset).examples[0])
+
+
+def tests(study: Study, run: Run) -> int:
+    """Return how often a run is tested while it trains."""
+    return run.training.tests(images(study, run.dataset).examples[0])
 
 
 def training_seconds(study: Study, times: Times, run: Run) -> float:
@@ -47,8 +52,8 @@ def plan(study: Study, times: Times, *, main: bool = False) -> pd.DataFrame:
     With `main`, only what the target `main` needs. Empty where nothing is drawn.
 
     Columns: architecture, regime, axes (the values that are not neutral, as words), runs, steps (of all of
-    them), step_ms, training_hours, testing_hours (at the ends of epochs, and in analyses), starting_hours of
-    jobs, megabytes.
+    them), step_ms, training_hours, testing_hours (while training, and in analyses), starting_hours of jobs,
+    megabytes.
     """
     kinds: dict[tuple[str, str, str], set[str]] = {}
     made = papers.paper(study.definition.paper).made
@@ -69,14 +74,13 @@ def plan(study: Study, times: Times, *, main: bool = False) -> pd.DataFrame:
     for point, drawn in kinds.items():
         run, count = next(iter(runs[point].values())), len(runs[point])
         blocks = sum(not runs[point].keys().isdisjoint(seeds) for seeds in all_blocks)
-        training = run.training
         done = work(images(study, run.dataset), run.architecture, run.regime, run.structure)
         trained = training_seconds(study, times, run)
         analyses = [PASSES[kind] for kind in drawn if kind in PASSES]
-        tested = testing_seconds(study, times, run, training.epochs + sum(analyses))
+        tested = testing_seconds(study, times, run, tests(study, run) + sum(analyses))
         channels = done.channels
         bytes_per_run = 4 * (done.trained + 2 * channels) + CHANNEL_BYTES * channels
-        bytes_per_run += RUN_BYTES + EPOCH_BYTES * training.epochs
+        bytes_per_run += RUN_BYTES + EPOCH_BYTES * tests(study, run)
         rows.append(
             {
                 "architecture": run.architecture,

@@ -1,0 +1,65 @@
+"""Recordings: what observers write down while a run trains, without changing it.
+
+A recording has a name, a module here and a table of that name in `onlybn.runs.schemas`. This module imports no
+torch, since a study's recordings are checked when it is read.
+"""
+
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Protocol
+
+from onlybn.errors import choose_from
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from pydantic import BaseModel
+
+# Each module has `Options`, a pydantic model, and `Recorder(run, network, steps_per_epoch, options)`.
+OBSERVERS = {"weights": "onlybn.observers.weights"}
+NAMES = tuple(OBSERVERS)
+
+
+class Observer(Protocol):
+    """What looks at some steps of a run and returns rows; `onlybn.observers.moment` says what it sees."""
+
+    table: str
+    schema: "pa.Schema"
+
+    def wants(self, epoch: int, step: int) -> bool:
+        """Say whether to look at that step of that epoch, both counted from 1; the answer never changes."""
+
+    def look(self, moment: Any) -> Sequence[dict[str, Any]]:
+        """Return rows of the table, of values that JSON keeps; what this does to the network is undone."""
+
+
+def check(name: str, options: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return a recording's options as plain JSON values, every default filled in.
+
+    Raises ValueError, a sentence for each fault, if there is no such recording or option.
+    """
+    from pydantic import ValidationError
+
+    if name not in OBSERVERS:
+        raise ValueError(choose_from("recording", name, NAMES))
+    model: type[BaseModel] = import_module(OBSERVERS[name]).Options
+    try:
+        return model.model_validate({} if options is None else options).model_dump(mode="json")
+    except ValidationError as error:
+        raise ValueError("\n".join(_sentence(name, model, fault) for fault in error.errors())) from None
+
+
+def _sentence(name: str, model: "type[BaseModel]", fault: Mapping[str, Any]) -> str:
+    if not fault["loc"]:
+        return f"{name}: {fault['input']!r} is not a mapping of options"
+    key = fault["loc"][0]
+    if fault["type"] == "extra_forbidden":
+        return f"{name}: {choose_from('option', key, model.model_fields)}"
+    return f"{name}.{key}: {fault['input']!r} is not {model.model_fields[key].description}"
+
+
+def observe(name: str, run: Any, network: Any, steps_per_epoch: int, options: Mapping[str, Any]) -> Observer:
+    """Return the observer of a recording for a run, its network as drawn, with options as `check` gave them.
+
+    Raises UserError if the options do not fit the network.
+    """
+    return import_module(OBSERVERS[name]).Recorder(run, network, steps_per_epoch, options)
