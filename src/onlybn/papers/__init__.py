@@ -33,6 +33,11 @@ class Record:
     main: bool = False
 
     @property
+    def counts(self) -> bool:
+        """Whether it shows parameter counts, which need no run."""
+        return self.reads == ("parameter_counts",)
+
+    @property
     def number(self) -> str:
         """The paper's number, such as `Figure 2` or `Figure G, by layer`; empty for a name by subject."""
         number = re.fullmatch(r"(figure|table)-([a-z]?\d+[a-z]?|[a-z])(?:-(.+))?", self.name)

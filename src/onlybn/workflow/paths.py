@@ -87,9 +87,8 @@ class Workflow:
     @property
     def counted(self) -> list[str]:
         """The architectures whose parameters are counted: of the experiments that such a table shows."""
-        shown = (
-            e for name, wanted in self.study.definition.tables.items() if self.counts(name) for e in wanted
-        )
+        tables = self.study.definition.tables.items()
+        shown = (e for name, wanted in tables if self.paper.tables[name].counts for e in wanted)
         return list(dict.fromkeys(name for e in shown for name in self.study.experiments[e].architectures))
 
     # train
@@ -243,21 +242,14 @@ class Workflow:
         That is one table for the experiments of which `main` needs runs, and one for the others', so that
         `main` trains nothing for it.
         """
-        named = self.study.definition.tables
-        drawn = self.study.definition.figures | named
-        drawn = {name: experiments for name, experiments in drawn.items() if not self.counts(name)}
-        used = {e: None for name in drawn if self.is_main(name) for e in drawn[name]}
+        named, made = self.study.definition.tables, self.paper.made
+        drawn = {
+            n: wanted for n, wanted in (self.study.definition.figures | named).items() if not made[n].counts
+        }
+        used = {e: None for name in drawn if made[name].main for e in drawn[name]}
         others = {e: None for experiments in drawn.values() for e in experiments if e not in used}
         provenance = {r.name: [*(used if r.main else others)] for part in papers.RUNS.values() for r in part}
         return named | {name: experiments for name, experiments in provenance.items() if experiments}
-
-    def is_main(self, name: str) -> bool:
-        """Say whether a figure or table belongs to what `main` makes."""
-        return self.paper.made[name].main
-
-    def counts(self, name: str) -> bool:
-        """Say whether that is a table of parameter counts, which needs no run."""
-        return self.paper.made[name].reads == ("parameter_counts",)
 
     def figure_files(self, figure: str) -> list[str]:
         """Return the files of a figure, or their pattern."""
@@ -280,7 +272,7 @@ class Workflow:
 
     def _table_inputs(self, table: str) -> list[str]:
         record, wanted = self.paper.tables[table], self.tables[table]
-        if self.counts(table):
+        if record.counts:
             return [self.parameter_counts]
         if not record.if_drawn:
             return self.collected(wanted, record.reads)
@@ -289,10 +281,8 @@ class Workflow:
 
     def _drawn(self, experiment: str) -> set[str]:
         """Return the kinds of collected tables that the study's figures draw of an experiment."""
-        drawn = self.study.definition.figures.items()
-        return {
-            k for figure, wanted in drawn if experiment in wanted for k in self.paper.figures[figure].reads
-        }
+        figures = [name for name, wanted in self.study.definition.figures.items() if experiment in wanted]
+        return {kind for name in figures for kind in self.paper.figures[name].reads}
 
     def collected(self, experiments: Iterable[str], kinds: Iterable[str]) -> list[str]:
         """Return the collected tables of these kinds of each experiment."""
@@ -313,7 +303,7 @@ class Workflow:
     def pictures(self) -> list[str]:
         """What the sheet shows: the main part's figures, or those that the study has, as PNG."""
         drawn = list(self.study.definition.figures)
-        shown = [figure for figure in drawn if self.is_main(figure)] or drawn
+        shown = [figure for figure in drawn if self.paper.figures[figure].main] or drawn
         return [f"{self.drawn}/figures/{figure}.png" for figure in shown]
 
     @property
@@ -331,8 +321,8 @@ class Workflow:
     @property
     def main(self) -> list[str]:
         """The files of the paper's main part."""
-        named = (name for name in self.targets if name in self.paper.made and self.is_main(name))
-        return [file for name in named for file in self.targets[name]]
+        named = {name for name, record in self.paper.made.items() if record.main}
+        return [file for name, files in self.targets.items() if name in named for file in files]
 
     @property
     def everything(self) -> list[str]:
