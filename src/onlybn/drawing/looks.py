@@ -9,6 +9,7 @@ import pandas as pd
 import seaborn as sns
 
 from onlybn import custom
+from onlybn.drawing.summaries import differs
 
 COLOURS = sns.color_palette("colorblind")
 # Of the user's families and regimes, and of `random-K` for other K, one after the other.
@@ -93,6 +94,9 @@ class Looks:
                 members |= points["architecture"].isin(panel.too)
             placed.append(points[members].assign(panel=panel.name, x=points.loc[members, panel.axis]))
         whole = pd.concat(placed).reset_index(drop=True)
+        # What is not neutral on an optional axis has panels of its own.
+        words = differs(whole)
+        whole["panel"] = (words + ": ").where(words != "", "") + whole["panel"]
         return whole.sort_values(["panel", "regime", "x"], ignore_index=True)
 
 
