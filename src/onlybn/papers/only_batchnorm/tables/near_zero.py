@@ -17,6 +17,7 @@ def numbers(affine: pd.DataFrame) -> pd.DataFrame:
     """
 
     def measure(rows: pd.DataFrame) -> dict[str, float]:
+        rows = rows.dropna(subset="gamma")  # which a network without normalisation lacks
         small, beta = rows["gamma"].abs() < THRESHOLD, rows["beta"]
         zero = beta.abs() < THRESHOLD
         shares = (small, small & ~zero & (beta < 0), small & zero, small & ~zero & (beta > 0))
