@@ -274,7 +274,10 @@ BAD_FILES = {
     "unknown key": (put("trainng", {}), "unknown key 'trainng'; did you mean 'training'?"),
     "unknown training key": (put("training", "epoch", 3), "training.epoch: unknown key 'epoch'; did you"),
     "missing key": (lambda content: content.pop("seeds"), "seeds: is missing"),
-    "missing epochs": (lambda content: content["training"].pop("epochs"), "training.epochs: is missing"),
+    "missing epochs": (
+        lambda content: content["training"].pop("epochs"),
+        "training: epochs or steps is missing; the",
+    ),
     "architecture": (
         put("experiments", "one", "architectures", ["resnet-15"]),
         "experiments.one.architectures.0: 'resnet-15' does not exist: a CIFAR-10 ResNet has 6n + 2",
