@@ -30,9 +30,8 @@ def compare(asked: str, results: Path) -> list[dict]:
     where, kind = ["device_name", "precision"], ["architecture", "regime"]
     fitted = {place: Times(table, *place) for place in set(runs[where].itertuples(index=False, name=None))}
     for (architecture, regime, *place), alike in runs.groupby([*kind, *where], sort=False, observed=True):
-        times = fitted[tuple(place)]
-        seconds = training_seconds(study, times, architecture, regime)
-        seconds += testing_seconds(study, times, architecture, epochs)
+        times, run = fitted[tuple(place)], study.run(architecture, regime, alike["variant"].iloc[0])
+        seconds = training_seconds(study, times, run) + testing_seconds(study, times, run, epochs)
         foreseen, found = 3_600 * epochs / seconds, 3_600 * epochs / alike["seconds"].median()
         rows.append(
             {

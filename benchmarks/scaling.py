@@ -28,7 +28,7 @@ GRID = [
     ("imagenette160", 16, ("imagenet-resnet-18", "imagenet-resnet-50")),
 ]
 KEYS = ["device", "precision", "dataset", "architecture", "regime", "batch", "replicates"]
-COSTS = Path(__file__).parents[1] / "src" / "onlybn" / "costs.parquet"
+COSTS = Path(__file__).parents[1] / "src" / "onlybn" / "workflow" / "costs.parquet"
 
 
 def measure(device: str, precision: str, datasets: list[str], steps: int) -> list[dict]:

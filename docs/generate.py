@@ -68,8 +68,8 @@ def parity() -> str:
     from onlybn.networks import regimes
 
     network = build("resnet-14", channels=3, classes=10)
-    convolutions, batchnorms = network.convolutions(), network.batchnorms()
-    places = network.batchnorm_places()
+    convolutions, batchnorms = network.convolutions(), network.normalisations()
+    places = network.normalisation_places()
     fan_ins = [layer.weight[0].numel() for layer in convolutions]  # before some of them are chosen
     chosen = [p.numel() for p in regimes.apply(network, "random-2", 0).values()]
     layers = pd.DataFrame(

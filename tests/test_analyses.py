@@ -29,7 +29,7 @@ class HandMade(Network):
         first = self.relu(self.batchnorm(images.expand(-1, 3, -1, -1)))
         return self.output(self.relu(first - 0.6).mean(dim=(2, 3)))
 
-    def batchnorm_places(self):
+    def normalisation_places(self):
         return {self.batchnorm: Place(0, 0, "stem")}
 
     def relu_places(self):
@@ -70,7 +70,7 @@ def test_activations_have_a_row_per_channel_of_every_relu(few_digits, make_run):
 
 def test_clamping_sets_gammas_strictly_below_the_threshold_to_0(few_digits, make_run):
     network, _ = draw(make_run(), channels=1, classes=10)
-    for layer in network.batchnorms():
+    for layer in network.normalisations():
         layer.weight.data.fill_(0.5)
         layer.bias.data.fill_(0.25)
     network.batchnorm.weight.data[:4] = torch.tensor([0.009, -0.009, 0.01, 0.02])

@@ -15,6 +15,7 @@ from conftest import BUILTIN, CONFIG, ROOT
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from onlybn import axes
 from onlybn.configuration import DEFAULTS, configuration_with, open_study
 from onlybn.errors import UserError
 from onlybn.networks.variants import NAMES as VARIANTS
@@ -83,7 +84,7 @@ def test_the_imagenet_study_is_the_papers(study):
     assert {name: training[name] for name in IMAGENET_TRAINING} == IMAGENET_TRAINING
     assert opened.definition.seeds == [0, 1, 2]
     depths = (18, 34, 50, 101, 200)
-    assert opened.names("architectures") == [f"imagenet-resnet-{depth}" for depth in depths]
+    assert opened.names(axes.ARCHITECTURE) == [f"imagenet-resnet-{depth}" for depth in depths]
 
 
 def test_the_cifar10_study_is_the_papers(study):
@@ -92,8 +93,8 @@ def test_the_cifar10_study_is_the_papers(study):
     assert (training.epochs, training.batch_size, training.learning_rate) == (160, 128, 0.1)
     assert (training.milestones, training.momentum, training.weight_decay) == ([80, 120], 0.9, 1e-4)
     assert opened.definition.seeds == [0, 1, 2, 3, 4]
-    depths = [n for n in opened.names("architectures") if n.startswith("resnet")]
-    widths = [n for n in opened.names("architectures") if n.startswith("wrn")]
+    depths = [n for n in opened.names(axes.ARCHITECTURE) if n.startswith("resnet")]
+    widths = [n for n in opened.names(axes.ARCHITECTURE) if n.startswith("wrn")]
     assert depths == [f"resnet-{d}" for d in (14, 32, 56, 110, 218, 434, 866)]
     assert widths == [f"wrn-14-{w}" for w in (2, 4, 8, 16, 32)]  # with ResNet-14, six widths
 
@@ -130,7 +131,7 @@ def test_a_selection_drops_what_it_leaves_empty(study):
     assert list(opened.experiments) == ["depth"]
     assert list(opened.definition.figures) == ["figure-2"]
     assert opened.definition.tables == {"accuracy": ["depth"]}
-    assert study(regimes="batchnorm").names("regimes") == ["batchnorm"]
+    assert study(regimes="batchnorm").names(axes.REGIME) == ["batchnorm"]
     assert study(architectures="resnet-8,resnet-14").name == "mine"
 
 
@@ -532,7 +533,12 @@ def test_a_path_has_one_spelling(study, tmp_path, monkeypatch):
 def test_results_may_lie_in_the_folder_itself(study, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     workflow = Workflow(study(results_dir="."))
-    patterns = [*workflow.everything, *workflow.dataset_files(), workflow.dataset_log, workflow.run_pattern]
+    patterns = [
+        *workflow.everything,
+        *workflow.dataset_files("digits"),
+        workflow.dataset_log("digits"),
+        workflow.run_pattern,
+    ]
     assert all(path == os.path.normpath(path) for path in patterns)
 
 

@@ -141,7 +141,7 @@ def test_prepared_files_from_the_future_are_refused_at_the_start_with_what_mends
 
     results = tmp_path / "my results"
     workflow = Workflow(open_study(CONFIG | {"results_dir": str(results)}, BUILTIN))
-    files = [Path(file) for file in workflow.dataset_files()]
+    files = [Path(file) for file in workflow.dataset_files("digits")]
     files[0].parent.mkdir(parents=True)
     for file in files[1:]:
         file.touch()

@@ -8,6 +8,7 @@ import yaml
 from checkout import Checkout
 from conftest import BUILTIN, CONFIG, ROOT
 
+from onlybn.axes import VARIANT
 from onlybn.configuration import SETTINGS, open_study
 from onlybn.datasets import DATASETS
 from onlybn.networks.variants import DEFAULT
@@ -57,7 +58,9 @@ def test_memory_grows_with_the_attempt_but_not_for_ever(study):
 
 def test_memory_is_of_the_host_so_that_activations_count_on_a_cpu_alone(study):
     def of(device, architecture):
-        return demands.training_memory(study(device=device), architecture, "batchnorm", 5, 1)
+        opened = study(device=device)
+        run = opened.run(architecture, "batchnorm", VARIANT.default)
+        return demands.training_memory(opened, run, 5, 1)
 
     assert of("cpu", "resnet-110") > 2 * of("cpu", "resnet-14")
     assert of("cuda", "resnet-110") < 1.1 * of("cuda", "resnet-14")

@@ -17,7 +17,7 @@ from safetensors import safe_open
 from torch import nn
 
 import onlybn
-from onlybn import custom
+from onlybn import axes, custom
 from onlybn.configuration import open_study
 from onlybn.datasets import check_loader
 from onlybn.datasets.prepare import prepare
@@ -202,7 +202,7 @@ def test_a_wrong_name_is_told_in_one_sentence_when_the_study_is_read(fault, tmp_
 def test_a_study_is_read_without_running_the_users_module(tmp_path, module):
     module(MINE)
     study = opened(tmp_path, architecture="mine:alias", dataset="mine:images")
-    assert study.names("architectures") == ["mine:alias"]
+    assert study.names(axes.ARCHITECTURE) == ["mine:alias"]
     assert "mine" not in sys.modules
 
 

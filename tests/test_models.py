@@ -51,8 +51,8 @@ def test_parameter_counts_are_those_of_table_1(name):
 def test_every_batchnorm_and_every_call_of_a_relu_has_its_place(name):
     network = build(name, channels=3, classes=10)
     initialise(network, DEFAULT, seed=0)
-    places = network.batchnorm_places()
-    assert set(places) == set(network.batchnorms())
+    places = network.normalisation_places()
+    assert set(places) == set(network.normalisations())
     assert len(set(places.values())) == len(places)
     calls = {}
     for relu in network.relu_places():

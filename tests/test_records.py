@@ -21,7 +21,7 @@ from onlybn.runs.collect import collect
 from onlybn.runs.schemas import SCHEMAS
 from onlybn.training.loop import train
 from onlybn.workflow.outdated import Forced, outdated
-from onlybn.workflow.paths import Workflow
+from onlybn.workflow.paths import POINT, Workflow
 
 SETTINGS = {"device": "cpu", "processes": 1, "threads": 1, "precision": "float32"}
 TABLES = ("metrics.parquet", "affine.parquet")
@@ -195,7 +195,8 @@ def test_outdated_files_are_forced_once_for_a_graph_of_jobs_and_never_in_a_clust
         forced = Forced(
             study(tmp_path, STUDY.replace("0.1", "0.7")), SimpleNamespace(dag=graph, is_main_process=main)
         )
-        files = forced.training(None)
+        run = forced.workflow.study.each_run()[0]
+        files = forced.training(SimpleNamespace(**dict(zip(POINT, run.point, strict=True))))
         assert [file.is_ancient if hasattr(file, "is_ancient") else file.flags["ancient"] for file in files]
         assert bool(graph.forcefiles) == main
 

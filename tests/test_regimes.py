@@ -84,7 +84,7 @@ PAPERS += ("imagenet-resnet-18", "imagenet-resnet-50")
 @pytest.mark.parametrize("architecture", PAPERS)
 def test_random_2_replaces_gamma_and_beta_one_for_one_in_every_layer(architecture):
     network = build(architecture, channels=3, classes=10)
-    affine = [layer.weight.numel() + layer.bias.numel() for layer in network.batchnorms()]
+    affine = [layer.weight.numel() + layer.bias.numel() for layer in network.normalisations()]
     chosen = regimes.apply(network, "random-2", 0)
     assert len(network.convolutions()) == len(affine)
     assert [weights.numel() for weights in chosen.values()] == affine
@@ -101,9 +101,9 @@ def test_a_larger_k_adds_to_the_choice_of_a_smaller_one(make_run):
 
 def test_no_affine_fixes_gamma_at_1_and_beta_at_0(make_run):
     network, trained = draw(make_run(regime="no-affine"), channels=1, classes=10)
-    assert all((layer.weight == 1).all() and (layer.bias == 0).all() for layer in network.batchnorms())
+    assert all((layer.weight == 1).all() and (layer.bias == 0).all() for layer in network.normalisations())
     assert sum(map(torch.numel, trained.values())) == sum(p.numel() for p in network.parameters()) - sum(
-        2 * layer.num_features for layer in network.batchnorms()
+        2 * layer.num_features for layer in network.normalisations()
     )
 
 

@@ -87,7 +87,7 @@ def test_steps_of_a_network_that_somebody_listens_to_are_not_replayed_but_run(
 
     def listen(live):
         if live.taken == 4:
-            (layer, *_) = live.network.batchnorms()
+            (layer, *_) = live.network.normalisations()
             hooks.append(layer.register_forward_hook(lambda module, *_: heard.append(module.training)))
         else:
             hooks[0].remove()

@@ -60,7 +60,7 @@ def test_tables_have_a_row_per_epoch_and_split_and_one_per_channel(saved, tmp_pa
     assert metrics["epoch"].to_pylist() == [1, 1, 2, 2, 3, 3]
     table = pq.read_table(tmp_path / "affine.parquet")
     assert table.schema.remove_metadata() == SCHEMAS["affine"]
-    gamma = torch.cat([layer.weight.detach() for layer in network.batchnorm_places()])
+    gamma = torch.cat([layer.weight.detach() for layer in network.normalisation_places()])
     assert table["gamma"].to_pylist() == gamma.tolist()
     assert table["position"].to_pylist()[0] == "stem"
     initial = table["gamma_initial"].to_numpy()
@@ -71,7 +71,7 @@ def test_tables_have_a_row_per_epoch_and_split_and_one_per_channel(saved, tmp_pa
 def test_only_what_training_moved_is_kept(saved, tmp_path):
     _, network = saved(regime="batchnorm")
     state = load_file(tmp_path / "state.safetensors")
-    layers = len(network.batchnorms())
+    layers = len(network.normalisations())
     assert len(state) == 4 * layers  # γ, β, running mean and variance
     saved(regime="random-2")
     state = load_file(tmp_path / "state.safetensors")

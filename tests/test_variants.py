@@ -45,7 +45,7 @@ def test_kaiming_normal_has_the_spread_of_fan_in_and_biases_are_pytorchs():
 
 
 def test_gamma_is_uniform_from_0_to_1_and_beta_is_0():
-    layers = drawn().batchnorms()
+    layers = drawn().normalisations()
     gamma = torch.cat([layer.weight for layer in layers])
     assert 0 <= gamma.min() < 0.01
     assert 0.99 < gamma.max() <= 1
@@ -74,10 +74,10 @@ def test_every_variant_draws_what_its_name_says(variant):
         case "kaiming-normal":
             assert rows.abs().max() > 3 * (2 / fan_in) ** 0.5
     low, high, beta = AFFINES[affine]
-    gamma = torch.cat([layer.weight for layer in network.batchnorms()])
+    gamma = torch.cat([layer.weight for layer in network.normalisations()])
     assert low <= gamma.min() <= gamma.max() <= high
     assert gamma.mean().item() == pytest.approx((low + high) / 2, abs=0.05)
-    assert all((layer.bias == beta).all() for layer in network.batchnorms())
+    assert all((layer.bias == beta).all() for layer in network.normalisations())
 
 
 def test_every_kind_of_features_has_a_function_that_is_documented():

@@ -13,11 +13,11 @@ from typing import Any
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
-from onlybn import custom, datasets, models
+from onlybn import custom, datasets
+from onlybn.axes import ARCHITECTURE, AXES, OPTIONAL, RECIPE, REGIME, Axis
 from onlybn.errors import UserError, choose_from
-from onlybn.networks import regimes
 from onlybn.strict_yaml import read_yaml, scalar
-from onlybn.study import Definition, Experiment, Study, Training, seeds_from
+from onlybn.study import BOOLEAN, Definition, Experiment, Study, Training, seeds_from, what
 from onlybn.study import changed as changed_training
 
 # config.yaml's values, for a Snakefile that imports this one as a module and gives fewer.
@@ -39,11 +39,10 @@ DEFAULTS = {
 NUMBERS = {"seeds_per_job": 1, "processes_per_run": 1, "workers": 0, "checkpoint_every": 0}
 SETTINGS = tuple(DEFAULTS)
 PATHS = ("study", "data_dir", "results_dir")
-SELECTIONS = ("architectures", "regimes", "seeds", "variants")
+SELECTIONS = ("seeds", *(axis.plural for axis in AXES))
 CHANGES = ("dataset", *Training.model_fields)
 DEVICES = ("auto", "cpu", "cuda")
 GPUS_AS = ("gpu", "gres")
-BOOLEAN = "write true or false"
 # Step times that were measured (onlybn.workflow.costs).
 COSTS = Path(__file__).parent / "workflow" / "costs.parquet"
 # Characters that names may have, where a file's name has 255 bytes. Logs' names are longer than the
@@ -142,9 +141,7 @@ def open_study(config: Mapping[str, Any], builtin: Path) -> Study:
     moved = _validate(_with_changes(raw, whole, length), length, file)
     unchanged = {key: _current(whole if key in length else moved, key) for key in given}
     changes = {key: _current(changed, key) for key in given if _current(changed, key) != unchanged[key]}
-    if examples := datasets.known(changed.dataset).examples:
-        changed.training.check_last_batch(examples[0], settings["processes_per_run"])
-    selected, selections = _select(changed, overrides)
+    selected, selections = _select(changed, overrides, file)
     _check_planned_on(settings["planned_on"], changed.training.precision)
     runs_name = file.stem + _suffix(changes)
     study = Study(
@@ -154,7 +151,16 @@ def open_study(config: Mapping[str, Any], builtin: Path) -> Study:
         **{key: settings[key] for key in SETTINGS if key != "study"},
     )
     _check_names(study)
+    _check_last_batches(study)
     return study
+
+
+def _check_last_batches(study: Study) -> None:
+    """Refuse a last, partial batch of fewer than two images for a process, in every training there is."""
+    points = [run for name in study.experiments for run in study.points(name)]
+    for dataset, training in {(run.dataset, str(run.training)): run.training for run in points}.items():
+        if examples := datasets.known(dataset[0]).examples:
+            training.check_last_batch(examples[0], study.processes_per_run)
 
 
 def _check_names(study: Study) -> None:
@@ -164,9 +170,9 @@ def _check_names(study: Study) -> None:
     repeated = PeriodicityDetector().is_periodic
     wildcards = {
         "experiment": study.experiments,
-        "dataset": [study.definition.dataset],
-        "architecture": study.names("architectures"),
-        "regime": study.names("regimes"),
+        "dataset": study.datasets,
+        "architecture": study.names(ARCHITECTURE),
+        "regime": study.names(REGIME),
     }
     faults = [
         f"study: the {kind} {_brief(name)} has {len(name)} characters; allowed: {LONGEST[kind]}, since files"
@@ -250,32 +256,9 @@ def _sentences(fault: Mapping[str, Any], changes: Mapping[str, Any], file: Path)
         where = f"config: {path[-1]}"
     elif path == ["training"] and set(changes) & set(Training.model_fields):
         where = "config: training"
-    given = fault["input"]
-    match fault["type"]:
-        case "extra_forbidden":
-            what = choose_from("key", path[-1], _keys_at(path[:-1]))
-        case "missing":
-            what = "is missing"
-        case "value_error":
-            inside = str(fault["ctx"]["error"]).splitlines()
-            return [f"{where}: {line}" if key else f"{file}: {line}" for line in inside]
-        case "literal_error":
-            what = f"{given!r} is not allowed; allowed: {fault['ctx']['expected']}"
-        case "too_short":
-            what = "is empty; at least one is needed"
-        case "string_pattern_mismatch":
-            what = f"{given!r} is not a name of small letters, digits and hyphens"
-        case "bool_type":
-            what = f"{given!r} is not allowed; {BOOLEAN}"
-        case _:
-            kinds = {
-                "list_type": "a list",
-                "dict_type": "a mapping",
-                "model_type": "a mapping",
-                "string_type": "a name",
-            }
-            what = f"{given!r} is not {kinds.get(fault['type'], 'allowed: ' + fault['msg'])}"
-    return [f"{where}: {what}"]
+    if fault["type"] == "extra_forbidden":
+        return [f"{where}: " + choose_from("key", path[-1], _keys_at(path[:-1]))]
+    return [f"{where if key else file}: {line}" for line in what(fault).splitlines()]
 
 
 def _keys_at(path: list[Any]) -> list[str]:
@@ -313,27 +296,45 @@ def _current(definition: Definition, key: str) -> object:
 def _with_changes(raw: Mapping[str, Any], whole: Definition, changes: Mapping[str, Any]) -> dict[str, Any]:
     """Apply a changed dataset and changed training keys; a changed length moves the schedule with it."""
     dataset = changes.get("dataset", raw["dataset"])
-    given = {key: value for key, value in changes.items() if key != "dataset"}
+    given = {
+        key: [value] if key == "milestones" and not isinstance(value, list) else value
+        for key, value in changes.items()
+        if key != "dataset"
+    }
     return {**raw, "training": changed_training(whole.training, given), "dataset": dataset}
 
 
-def _select(definition: Definition, overrides: Mapping[str, Any]) -> tuple[Definition, dict[str, object]]:
+def _select(
+    definition: Definition, overrides: Mapping[str, Any], file: Path
+) -> tuple[Definition, dict[str, object]]:
     """Keep only the selected architectures, regimes, variants and seeds; drop what is left empty."""
     faults: list[str] = []
     selections: dict[str, object] = {}
     kept = {name: grid.model_dump() for name, grid in definition.experiments.items()}
-    for axis in ("architectures", "regimes", "variants"):
-        if axis not in overrides:
+    for axis in AXES:
+        key = axis.plural
+        if key not in overrides:
             continue
-        wanted = list(map(str, overrides[axis] if isinstance(overrides[axis], list) else [overrides[axis]]))
-        there = list(dict.fromkeys(name for grid in kept.values() for name in grid[axis]))
-        faults += [f"config: {axis}: {_not_there(axis, name, there)}" for name in wanted if name not in there]
+        wanted = list(map(str, overrides[key] if isinstance(overrides[key], list) else [overrides[key]]))
+        there = list(dict.fromkeys(name for grid in kept.values() for name in grid[key]))
+        if axis is RECIPE:
+            allowed = [RECIPE.default, *definition.recipes]
+            faults += [
+                f"config: {key}: {choose_from('recipe', n, allowed)}" for n in wanted if n not in allowed
+            ]
+        else:
+            faults += [
+                f"config: {key}: {fault}" for name in wanted if (fault := _not_there(axis, name, there))
+            ]
         if not wanted:
-            faults.append(f"config: {axis}: is empty; at least one is needed")
-        if set(wanted) != set(there):
-            selections[axis] = [name for name in there if name in wanted]
+            faults.append(f"config: {key}: is empty; at least one is needed")
+        before = {name: grid[key] for name, grid in kept.items()}
         for grid in kept.values():
-            grid[axis] = [name for name in grid[axis] if name in wanted]
+            # An experiment that says nothing of an optional axis is extended along it.
+            extended = axis in OPTIONAL and grid[key] == [axis.default]
+            grid[key] = wanted if extended else [name for name in grid[key] if name in wanted]
+        if {name: set(grid[key]) for name, grid in kept.items()} != {n: set(b) for n, b in before.items()}:
+            selections[key] = [name for name in dict.fromkeys([*there, *wanted]) if name in wanted]
     seeds = definition.seeds
     if "seeds" in overrides:
         try:
@@ -344,11 +345,7 @@ def _select(definition: Definition, overrides: Mapping[str, Any]) -> tuple[Defin
             selections |= _named_seeds(seeds)
     if faults:
         raise UserError("\n".join(faults))
-    kept = {
-        name: grid
-        for name, grid in kept.items()
-        if grid["architectures"] and grid["regimes"] and grid["variants"]
-    }
+    kept = {name: grid for name, grid in kept.items() if all(grid[axis.plural] for axis in AXES)}
     if not kept:
         raise UserError("config: no experiment of the study has a run of this selection")
 
@@ -356,21 +353,23 @@ def _select(definition: Definition, overrides: Mapping[str, Any]) -> tuple[Defin
         left = {name: [e for e in experiments if e in kept] for name, experiments in wanted.items()}
         return {name: experiments for name, experiments in left.items() if experiments}
 
-    raw = definition.model_dump()
+    if "seeds" in overrides:  # of every experiment, also of one that has seeds of its own
+        kept = {name: grid | {"seeds": None} for name, grid in kept.items()}
+    raw = definition.model_dump(exclude_unset=True)
     raw |= {"experiments": kept, "seeds": seeds}
     raw |= {"figures": drawn(definition.figures), "tables": drawn(definition.tables)}
-    return Definition.model_validate(raw), selections
+    return _validate(raw, overrides, file), selections
 
 
-def _not_there(axis: str, name: str, there: list[str]) -> str:
-    """Say that a name is of nothing at all, or else of nothing in the study."""
-    check = {"architectures": models.check, "regimes": regimes.check}.get(axis)
+def _not_there(axis: Axis, name: str, there: list[str]) -> str | None:
+    """Say that a name is no value of the axis, or none of the study where that has to name them."""
     try:
-        if check:
-            check(name)
+        axis.check(name)
     except ValueError as error:
         return str(error)
-    return choose_from(f"{axis.removesuffix('s')} of this study", name, there)
+    if name in there or axis in OPTIONAL:
+        return None
+    return choose_from(f"{axis.name} of this study", name, there)
 
 
 def _named_seeds(seeds: list[int]) -> dict[str, object]:

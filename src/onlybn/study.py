@@ -3,9 +3,10 @@
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import product
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -15,15 +16,15 @@ from pydantic import (
     ConfigDict,
     Field,
     SerializerFunctionWrapHandler,
+    ValidationError,
+    create_model,
     model_serializer,
     model_validator,
 )
 
-from onlybn import custom, datasets, models
+from onlybn import custom, datasets
+from onlybn.axes import ALWAYS, AXES, OPTIONAL, RECIPE, VARIANT, Axis, Values, ordered, other_axis
 from onlybn.errors import UserError, choose_from
-from onlybn.networks import regimes
-from onlybn.networks.variants import DEFAULT as DEFAULT_VARIANT
-from onlybn.networks.variants import NAMES as VARIANTS
 from onlybn.papers.only_batchnorm.figures import FIGURES
 from onlybn.papers.only_batchnorm.tables import TABLES
 
@@ -35,6 +36,34 @@ SPECIFIED = (
     *("epochs", "batch_size", "learning_rate", "milestones", "divide_by", "warmup"),
     *("momentum", "weight_decay", "shift", "flip", "precision"),
 )
+
+
+BOOLEAN = "write true or false"
+
+
+def what(fault: Mapping[str, Any]) -> str:
+    """Say what is wrong with a value, by pydantic's error; several sentences are lines."""
+    given = fault["input"]
+    match fault["type"]:
+        case "missing":
+            return "is missing"
+        case "value_error":
+            return str(fault["ctx"]["error"])
+        case "literal_error":
+            return f"{given!r} is not allowed; allowed: {fault['ctx']['expected']}"
+        case "too_short":
+            return "is empty; at least one is needed"
+        case "string_pattern_mismatch":
+            return f"{given!r} is not a name of small letters, digits and hyphens"
+        case "bool_type":
+            return f"{given!r} is not allowed; {BOOLEAN}"
+    kinds = {
+        "list_type": "a list",
+        "dict_type": "a mapping",
+        "model_type": "a mapping",
+        "string_type": "a name",
+    }
+    return f"{given!r} is not {kinds.get(fault['type'], 'allowed: ' + fault['msg'])}"
 
 
 def _number(description: str, test: Callable[[float], bool], *, whole: bool = False) -> BeforeValidator:
@@ -55,6 +84,10 @@ def _number(description: str, test: Callable[[float], bool], *, whole: bool = Fa
 def _named(check) -> AfterValidator:
     """Turn a function that raises ValueError on a wrong name into a validator that keeps the name."""
     return AfterValidator(lambda name: (check(name), name)[1])
+
+
+def _optional(check) -> AfterValidator:
+    return AfterValidator(lambda name: name if name is None else (check(name), name)[1])
 
 
 def _choice(kind: str, allowed: Iterable[str]) -> AfterValidator:
@@ -95,9 +128,6 @@ NotNegative = Annotated[float, _number("a number of at least 0", lambda x: x >= 
 Share = Annotated[float, _number("a share from 0 to below 1", lambda x: 0 <= x < 1)]
 Count = Annotated[int, _number("a whole number of at least 1", lambda x: 1 <= x < 2**31, whole=True)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$", description="letters a-z, digits and hyphens")]
-ArchitectureName = Annotated[str, _named(models.check)]
-RegimeName = Annotated[str, _named(regimes.check)]
-VariantName = Annotated[str, _choice("variant", VARIANTS)]
 NonEmpty = AfterValidator(_without_repeats)
 
 
@@ -206,33 +236,44 @@ class Training(_Strict):
 
 
 def changed(training: Training, changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the raw keys of a training with some changed.
+    """Return the keys of a training with some changed.
 
     Another length, in epochs or in steps, replaces the one there is, and moves milestones and warm-up in
     proportion. Where both lengths are given both stay, for validation to refuse.
     """
-    raw = training.model_dump(exclude_unset=True)
+    keys = training.model_dump(exclude_unset=True)
     lengths = [key for key in ("epochs", "steps") if key in changes]
     if len(lengths) == 1:
         for key in ("epochs", "steps", *(["test_every"] if lengths == ["epochs"] else [])):
-            raw.pop(key, None)
+            keys.pop(key, None)
         length = changes[lengths[0]]
         if isinstance(length, int) and not isinstance(length, bool) and length >= 1:
-            raw["milestones"] = [m * length / training.length for m in training.milestones]
-            raw["warmup"] = training.warmup * length / training.length
-    for key, value in changes.items():
-        raw[key] = [value] if key == "milestones" and not isinstance(value, list) else value
-    return raw
+            keys["milestones"] = [m * length / training.length for m in training.milestones]
+            keys["warmup"] = training.warmup * length / training.length
+    return keys | dict(changes)
 
 
-class Experiment(_Strict):
-    """A named grid inside a study: architectures × regimes × variants."""
+def _grid(axis: Axis) -> tuple[Any, Any]:
+    """Return the type and the field of an experiment's key for an axis."""
+    names = Annotated[list[Annotated[str, _named(axis.check)]], NonEmpty]
+    default = {} if axis.default is None else {"default": [axis.default]}
+    return names, Field(min_length=1, description=axis.description, **default)
 
-    architectures: Annotated[list[ArchitectureName], NonEmpty] = Field(min_length=1, description="networks")
-    regimes: Annotated[list[RegimeName], NonEmpty] = Field(min_length=1, description="what trains in each")
-    variants: Annotated[list[VariantName], NonEmpty] = Field(
-        default=[DEFAULT_VARIANT], min_length=1, description="how the weights, and γ and β, are drawn"
-    )
+
+Experiment = create_model(
+    "Experiment",
+    __base__=_Strict,
+    __doc__="A named grid inside a study: every axis that it names, crossed.",
+    **{axis.plural: _grid(axis) for axis in AXES},
+    dataset=(
+        Annotated[str | None, _optional(datasets.check)],
+        Field(default=None, description="its images, where they are not the study's"),
+    ),
+    seeds=(
+        Annotated[list[int] | None, BeforeValidator(lambda given: given and seeds_from(given))],
+        Field(default=None, description="its seeds, where they are not the study's"),
+    ),
+)
 
 
 class Definition(_Strict):
@@ -242,6 +283,10 @@ class Definition(_Strict):
         description="which images, by name or as module:function"
     )
     training: Training = Field(description="how every run trains: the keys below")
+    recipes: dict[Name, dict[str, Any]] = Field(
+        default={},
+        description="keys of the training that differ, by a name of your own: `x5: {learning_rate: 0.5}`",
+    )
     seeds: Annotated[list[int], BeforeValidator(seeds_from)] = Field(
         description="a number of seeds, counted from 0, or a list of them"
     )
@@ -264,29 +309,75 @@ class Definition(_Strict):
             for experiment in wanted
             if experiment not in self.experiments
         ]
-        dataset = datasets.known(self.dataset)
-        if custom.is_own(self.dataset):
-            if "flip" not in self.training.model_fields_set:
-                faults.append(
-                    f"training.flip: is missing; true if a flipped image of {self.dataset} still shows its"
-                    " class, else false"
-                )
-        elif self.training.flip and not dataset.flips:
-            faults.append(
-                f"training.flip: a flipped image of {self.dataset} is not one of its class; allowed: false"
-            )
-        if self.training.shift and dataset.photographs:
-            faults.append(
-                f"training.shift: {self.dataset}'s photographs are cropped at random, not shifted; allowed: 0"
-            )
+        faults += self._faults_of_recipes()
+        if not faults:  # then every training is known
+            faults += dict.fromkeys(fault for name in self.experiments for fault in self._faults_of(name))
         if faults:
             raise ValueError("\n".join(faults))
         return self
 
+    def _faults_of_recipes(self) -> Iterator[str]:
+        """Say what of the recipes is wrong."""
+        for name, recipe in self.recipes.items():
+            if name == RECIPE.default:
+                yield f"recipes.{name}: '{name}' is the study's own training; choose another name"
+            elif axis := other_axis(name, RECIPE):
+                yield f"recipes.{name}: '{name}' is a value of the axis {axis}; choose another name"
+            elif others := [key for key in recipe if key not in Training.model_fields]:
+                yield f"recipes.{name}: " + choose_from("key", others[0], Training.model_fields)
+            else:
+                try:
+                    self.training_of(name)
+                except ValidationError as error:
+                    for fault in error.errors():
+                        key = "".join(f".{part}" for part in fault["loc"])
+                        yield from (f"recipes.{name}{key}: {line}" for line in what(fault).splitlines())
+
+    def _faults_of(self, experiment: str) -> Iterator[str]:
+        """Say what of an experiment does not fit together."""
+        grid = self.experiments[experiment]
+        there = [RECIPE.default, *self.recipes]
+        if others := [recipe for recipe in grid.recipes if recipe not in there]:
+            yield f"experiments.{experiment}.recipes: " + choose_from("recipe", others[0], there)
+            return
+        for axis in OPTIONAL:
+            for value, regime in product(getattr(grid, axis.plural), grid.regimes):
+                try:
+                    axis.acts(value, regime)
+                except ValueError as error:
+                    yield f"experiments.{experiment}.{axis.plural}: {error}"
+                    break
+        name = grid.dataset or self.dataset
+        dataset = datasets.known(name)
+        for recipe in grid.recipes:
+            training = self.training_of(recipe)
+            part = f"recipes.{recipe}" if recipe in self.recipes else "training"
+            where = part if grid.dataset is None else f"experiments.{experiment}.dataset: {part}"
+            if custom.is_own(name):
+                if "flip" not in training.model_fields_set:
+                    yield (
+                        f"{where}.flip: is missing; true if a flipped image of {name} still shows its class,"
+                        " else false"
+                    )
+            elif training.flip and not dataset.flips:
+                yield f"{where}.flip: a flipped image of {name} is not one of its class; allowed: false"
+            if training.shift and dataset.photographs:
+                yield f"{where}.shift: {name}'s photographs are cropped at random, not shifted; allowed: 0"
+
+    def training_of(self, recipe: str) -> Training:
+        """Return the training of a recipe; of `none` the study's own. Raises ValidationError."""
+        if recipe == RECIPE.default:
+            return self.training
+        return Training.model_validate(changed(self.training, self.recipes[recipe]))
+
 
 @dataclass(frozen=True)
 class Run:
-    """One training: one architecture, regime, variant and seed on a study's dataset."""
+    """One training: a value on every axis, and a seed, on a dataset.
+
+    `values` are those on the optional axes that are not neutral, in the order of the axes. `elsewhere` says
+    that the dataset is not its study's, and so is part of its path.
+    """
 
     study: str
     dataset: str
@@ -295,6 +386,12 @@ class Run:
     regime: str
     variant: str
     seed: int
+    values: Values = ()
+    elsewhere: bool = field(default=False, compare=False)
+
+    def value(self, axis: Axis) -> str:
+        """Return the run's value on an axis."""
+        return getattr(self, axis.name) if axis in ALWAYS else dict(self.values).get(axis.name, axis.default)
 
     @cached_property
     def specification(self) -> dict[str, Any]:
@@ -302,9 +399,8 @@ class Run:
         return {
             "specification": SPECIFICATION,
             "dataset": self.dataset,
-            "architecture": self.architecture,
-            "regime": self.regime,
-            "variant": self.variant,
+            **{axis.name: self.value(axis) for axis in ALWAYS},
+            **({"axes": dict(self.values)} if self.values else {}),
             "training": self.training.specified,
         }
 
@@ -314,9 +410,25 @@ class Run:
         text = json.dumps(self.specification, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
+    @cached_property
+    def point(self) -> tuple[str, str, str]:
+        """The names of the folders that its replicates share; the last one tells all that is not neutral."""
+        last = "_".join([self.variant, *map(custom.to_path, self.differs)])
+        return custom.to_path(self.architecture), custom.to_path(self.regime), last
+
+    @property
+    def structure(self) -> Values:
+        """The values that change the network, not its training alone."""
+        return tuple(pair for pair in self.values if pair[0] != RECIPE.name)
+
+    @property
+    def differs(self) -> list[str]:
+        """What is not neutral: the values on the optional axes, and a dataset that is not the study's."""
+        return [*(value for _, value in self.values), *([self.dataset] if self.elsewhere else [])]
+
     def __str__(self) -> str:
-        variant = "" if self.variant == DEFAULT_VARIANT else f" {self.variant}"
-        return f"{self.architecture} {self.regime}{variant} seed {self.seed}"
+        variant = [] if self.variant == VARIANT.default else [self.variant]
+        return f"{' '.join([self.architecture, self.regime, *variant, *self.differs])} seed {self.seed}"
 
 
 @dataclass(frozen=True)
@@ -348,38 +460,86 @@ class Study:
         return self.definition.experiments
 
     def runs(self, experiment: str) -> list[Run]:
-        """Return the runs of an experiment, seed by seed within each point of its grid."""
-        grid = self.experiments[experiment]
-        return [
-            self.run(architecture, regime, variant, seed)
-            for architecture in grid.architectures
-            for regime in grid.regimes
-            for variant in grid.variants
-            for seed in self.definition.seeds
-        ]
+        """Return the runs of an experiment, seed by seed within each point of its grid, each once."""
+        return [replace(run, seed=seed) for run in self.points(experiment) for seed in self.seeds(experiment)]
+
+    def points(self, experiment: str) -> list[Run]:
+        """Return the first replicate of each point of an experiment's grid, each point once."""
+        grid, first = self.experiments[experiment], self.seeds(experiment)[0]
+        crossed = product(*(getattr(grid, axis.plural) for axis in AXES))
+        named = (dict(zip((axis.name for axis in AXES), values, strict=True)) for values in crossed)
+        runs = (self.run(**values, seed=first, dataset=grid.dataset) for values in named)
+        return list({run.point: run for run in runs}.values())
 
     def each_run(self) -> list[Run]:
         """Return every run of the study once, though experiments share runs."""
-        return list({str(run): run for name in self.experiments for run in self.runs(name)}.values())
+        runs = (run for name in self.experiments for run in self.runs(name))
+        return list({(*run.point, run.seed): run for run in runs}.values())
 
-    def run(self, architecture: str, regime: str, variant: str, seed: int = 0) -> Run:
-        """Return one run of the study."""
+    def run(
+        self,
+        architecture: str,
+        regime: str,
+        variant: str,
+        seed: int = 0,
+        dataset: str | None = None,
+        **values: str,
+    ) -> Run:
+        """Return one run of the study, neutral on every optional axis whose value does nothing to it."""
+        training = self._trainings[values.get(RECIPE.name, RECIPE.default)]
+        acting = {
+            axis.name: values[axis.name]
+            for axis in OPTIONAL
+            if axis.name in values and axis.acts(values[axis.name], regime)
+        }
+        if training.specified == self.definition.training.specified:
+            acting.pop(RECIPE.name, None)
         return Run(
             study=self.runs_name,
-            dataset=self.definition.dataset,
-            training=self.definition.training,
+            dataset=dataset or self.definition.dataset,
+            training=training,
             architecture=architecture,
             regime=regime,
             variant=variant,
             seed=seed,
+            values=ordered(acting),
+            elsewhere=dataset not in (None, self.definition.dataset),
         )
 
-    def names(self, axis: Literal["architectures", "regimes", "variants"]) -> list[str]:
-        """Return every architecture, regime or variant that an experiment of the study names, once."""
-        named = (name for grid in self.experiments.values() for name in getattr(grid, axis))
+    @cached_property
+    def _trainings(self) -> dict[str, Training]:
+        return {
+            name: self.definition.training_of(name) for name in (RECIPE.default, *self.definition.recipes)
+        }
+
+    @property
+    def datasets(self) -> list[str]:
+        """The study's dataset, and those of experiments that differ."""
+        others = (grid.dataset for grid in self.experiments.values() if grid.dataset)
+        return list(dict.fromkeys([self.definition.dataset, *others]))
+
+    def names(self, axis: Axis) -> list[str]:
+        """Return every value of an axis that an experiment of the study names, once."""
+        named = (name for grid in self.experiments.values() for name in getattr(grid, axis.plural))
         return list(dict.fromkeys(named))
 
+    def seeds(self, experiment: str) -> list[int]:
+        """Return an experiment's seeds."""
+        return self.experiments[experiment].seeds or self.definition.seeds
+
     def seed_blocks(self) -> list[list[int]]:
-        """Return the seeds in the blocks that one training job takes together."""
-        seeds, size = self.definition.seeds, self.seeds_per_job
-        return [seeds[start : start + size] for start in range(0, len(seeds), size)]
+        """Return the seeds in the blocks that one training job takes together.
+
+        No block has a seed that an experiment with another seed of it does not ask for.
+        """
+        asked: dict[int, list[str]] = {}
+        for name in self.experiments:
+            for seed in self.seeds(name):
+                asked.setdefault(seed, []).append(name)
+        alike: dict[tuple[str, ...], list[int]] = {}
+        for seed in sorted(asked):
+            alike.setdefault(tuple(asked[seed]), []).append(seed)
+        size = self.seeds_per_job
+        return [
+            seeds[start : start + size] for seeds in alike.values() for start in range(0, len(seeds), size)
+        ]

@@ -3,7 +3,7 @@
 rule analyse:
     input:
         run=FORCED.analysis,
-        dataset=ancient(STUDY.dataset_files()),
+        dataset=FORCED.images,
     output:
         STUDY.analysis_pattern,
     log:

@@ -1,14 +1,18 @@
 # Other studies may read a dataset, or prepare it, at this moment: what is there stays.
-rule prepare:
-    output:
-        update(STUDY.dataset_files("{dataset}")),
-    log:
-        STUDY.dataset_log,
-    localrule: True
-    conda:
-        "../../environment.yml"
-    script:
-        "../scripts/prepare.py"
+for dataset in STUDY.study.datasets:
+
+    rule:
+        name:
+            STUDY.preparing(dataset)
+        output:
+            update(STUDY.dataset_files(dataset)),
+        log:
+            STUDY.dataset_log(dataset),
+        localrule: True
+        conda:
+            "../../environment.yml"
+        script:
+            "../scripts/prepare.py"
 
 
 rule count:

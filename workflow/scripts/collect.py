@@ -14,5 +14,6 @@ with job(Path(snakemake.log[0])):
     workflow = open_workflow(snakemake.config, Path(snakemake.scriptdir).parent / "studies")
     wildcards = snakemake.wildcards
     runs = {workflow.places(run)[0]: run for run in workflow.study.runs(wildcards.experiment)}
-    tables = collect(wildcards.experiment, wildcards.collected, runs, workflow.dataset_checksum)
+    dataset = next(iter(runs.values())).dataset
+    tables = collect(wildcards.experiment, wildcards.collected, runs, workflow.dataset_checksum(dataset))
     write_tables(Path(snakemake.output[0]), tables)

@@ -15,6 +15,6 @@ with job(Path(snakemake.log[0])):
 
     workflow = open_workflow(snakemake.config, Path(snakemake.scriptdir).parent / "studies")
     dataset = workflow.study.definition.dataset
-    facts = prepared(dataset, Path(workflow.dataset_files()[0]).parent)
+    facts = prepared(dataset, Path(workflow.dataset_files(dataset)[0]).parent)
     table = telling(count(workflow.counted, dataset, facts), dataset=dataset, counted=workflow.counted)
     write_table(Path(snakemake.output[0]), table)

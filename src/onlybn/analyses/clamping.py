@@ -26,9 +26,12 @@ def clamping(
     """Return a row per threshold ε, and per whether β is set to 0 along with γ (beyond the paper).
 
     Every γ with |γ| < ε is set to 0; running statistics, and β unless told, are kept. `clamped` counts
-    such channels, shortcuts included. Accuracies are in percent. The network is left as it was.
+    such channels, shortcuts included. Accuracies are in percent. The network is left as it was. Of one
+    without γ the table is empty.
     """
-    layers = network.batchnorms()
+    layers = network.normalisations()
+    if not layers:
+        return SCHEMAS["clamping"].empty_table()
     gammas = [layer.weight.clone() for layer in layers]
     betas = [layer.bias.clone() for layer in layers]
     channels = sum(gamma.numel() for gamma in gammas)

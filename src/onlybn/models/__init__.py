@@ -105,7 +105,7 @@ def build(name: str, *, channels: int, classes: int, size: int | None = None) ->
         else:
             described = architecture(name)
             network = _build(described, **images)
-    for layer in network.batchnorms():
+    for layer in network.normalisations():
         layer.num_batches_tracked = None  # nothing reads the count of batches, and it costs a kernel each
     network.architecture = described
     return network

@@ -9,14 +9,14 @@ from torch.nn.modules import module as every_module
 
 
 def normalise(
-    x: Tensor, batchnorm: nn.BatchNorm2d, relu: nn.ReLU | None = None, added: Tensor | None = None
+    x: Tensor, batchnorm: nn.Module, relu: nn.ReLU | None = None, added: Tensor | None = None
 ) -> Tensor:
     """Return relu(batchnorm(x) + added), in one operation where there is one that is faster.
 
-    All are float (batch, channels, height, width).
+    All are float (batch, channels, height, width). Another layer may stand in BatchNorm's place.
     """
     heard = has_hooks(batchnorm) or (relu is not None and has_hooks(relu))
-    if not heard and _is_fast(x, added):
+    if not heard and isinstance(batchnorm, nn.BatchNorm2d) and _is_fast(x, added):
         if batchnorm.training:
             return _Fused.apply(x, batchnorm.weight, batchnorm.bias, added, batchnorm, relu is not None)
         if not torch.is_grad_enabled():
@@ -29,6 +29,14 @@ def normalise(
     if added is not None:
         x = x.add_(added)
     return x if relu is None else relu(x)
+
+
+class Absent(nn.Module):
+    """What stands where a network has no normalisation: the values as they came."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return a copy, since what follows may change it in place."""
+        return x.clone()
 
 
 def has_hooks(module: nn.Module) -> bool:

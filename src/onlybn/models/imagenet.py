@@ -29,8 +29,8 @@ class ImageNetResNet(ResNet, Network):
         """The last linear layer."""
         return self.fc
 
-    def batchnorm_places(self) -> dict[nn.BatchNorm2d, Place]:
-        """Return each BatchNorm layer's place, in the order of the forward pass."""
+    def normalisation_places(self) -> dict[nn.Module, Place]:
+        """Return the place of what normalises, or stands in its stead, in the order of the forward pass."""
         places = {self.bn1: Place(0, 0, "stem")}
         for s, b, block in self._blocks():
             inside = [block.bn1, block.bn2, *([block.bn3] if isinstance(block, Bottleneck) else [])]

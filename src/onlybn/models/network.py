@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 
 class Place(NamedTuple):
-    """Where a BatchNorm layer or a ReLU's call sits: stage and block from 1 (0 for the stem), and which.
+    """Where a normalisation or a ReLU's call sits: stage and block from 1 (0 for the stem), and which.
 
-    A BatchNorm's position is `stem`, `first`, `second`, `third`, `shortcut`, or `inside` in a VGG; a
+    A normalisation's position is `stem`, `first`, `second`, `third`, `shortcut`, or `inside` in a VGG; a
     ReLU's is `stem`, `inside` a block, or after an `addition`.
     """
 
@@ -19,14 +19,18 @@ class Place(NamedTuple):
     position: str
 
 
+# The types of layers that normalise: outside the models, layers are asked for as such, never by type.
+NORMALISATIONS = (nn.BatchNorm2d,)
+
+
 class Network(nn.Module, ABC):
     """A convolutional network whose layers can be selected by type and structure, never by name."""
 
     output: nn.Linear
 
     @abstractmethod
-    def batchnorm_places(self) -> dict[nn.BatchNorm2d, Place]:
-        """Return each BatchNorm layer's place, in the order of the forward pass."""
+    def normalisation_places(self) -> dict[nn.Module, Place]:
+        """Return the place of what normalises, or stands in its stead, in the order of the forward pass."""
 
     @abstractmethod
     def relu_places(self) -> dict[nn.ReLU, list[Place]]:
@@ -40,13 +44,27 @@ class Network(nn.Module, ABC):
     def forward(self, images: Tensor) -> Tensor:
         """Map images, float (batch, channels, height, width), to logits, float (batch, classes)."""
 
-    def named_layers(self, kind: type[nn.Module]) -> Iterator[tuple[str, nn.Module]]:
+    def named_layers(
+        self, kind: type[nn.Module] | tuple[type[nn.Module], ...]
+    ) -> Iterator[tuple[str, nn.Module]]:
         """Yield the name and module of every layer of that type."""
         return ((name, layer) for name, layer in self.named_modules() if isinstance(layer, kind))
 
-    def batchnorms(self) -> list[nn.BatchNorm2d]:
-        """Return every BatchNorm layer, the shortcuts' included."""
-        return [layer for _, layer in self.named_layers(nn.BatchNorm2d)]
+    def named_normalisations(self) -> Iterator[tuple[str, nn.Module]]:
+        """Yield the name and module of every layer that normalises, the shortcuts' included.
+
+        Each has γ as `weight`, β as `bias`, both float (channels,), and running statistics as buffers.
+        """
+        return self.named_layers(NORMALISATIONS)
+
+    def normalisations(self) -> list[nn.Module]:
+        """Return every layer that normalises, the shortcuts' included."""
+        return [layer for _, layer in self.named_normalisations()]
+
+    def replace(self, name: str, layer: nn.Module) -> None:
+        """Put another layer where the one of that name is."""
+        owner, _, key = name.rpartition(".")
+        self.get_submodule(owner)._modules[key] = layer
 
     def convolutions(self) -> list[nn.Conv2d]:
         """Return every convolution, stem and shortcuts included."""
@@ -54,10 +72,10 @@ class Network(nn.Module, ABC):
 
     def parameter_counts(self) -> dict[str, int]:
         """Count the parameters as Table 1 does: all, BatchNorm's, the output layer's, the shortcuts'."""
-        layers = [*self.convolutions(), *self.batchnorms(), self.output]
+        layers = [*self.convolutions(), *self.normalisations(), self.output]
         return {
             "parameters": sum(_size(layer) for layer in layers),
-            "batchnorm_parameters": sum(_size(layer) for layer in self.batchnorms()),
+            "batchnorm_parameters": sum(_size(layer) for layer in self.normalisations()),
             "output_parameters": _size(self.output),
             "shortcut_parameters": sum(_size(layer) for layer in self.shortcut_convolutions()),
         }

@@ -70,9 +70,17 @@ class OwnNetwork(Network):
         """Map images, float (batch, channels, height, width), to logits, float (batch, classes)."""
         return self.network(images)
 
-    def batchnorm_places(self) -> dict[nn.BatchNorm2d, Place]:
-        """Return each BatchNorm layer's place, in the order of the forward pass."""
+    def normalisation_places(self) -> dict[nn.Module, Place]:
+        """Return the place of what normalises, or stands in its stead, in the order of the forward pass."""
         return dict(self._seen.batchnorms)
+
+    def replace(self, name: str, layer: nn.Module) -> None:
+        """Put another layer where the one of that name is, at its place."""
+        before = self.get_submodule(name)
+        super().replace(name, layer)
+        self._seen.batchnorms = {
+            layer if there is before else there: place for there, place in self._seen.batchnorms.items()
+        }
 
     def relu_places(self) -> dict[nn.ReLU, list[Place]]:
         """Return the places of each ReLU's calls, in the order in which it is called."""

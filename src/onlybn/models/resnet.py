@@ -74,8 +74,8 @@ class CifarResNet(Network):
             x = stage(x)
         return self.output(x.mean(dim=(2, 3)))
 
-    def batchnorm_places(self) -> dict[nn.BatchNorm2d, Place]:
-        """Return each BatchNorm layer's place, in the order of the forward pass."""
+    def normalisation_places(self) -> dict[nn.Module, Place]:
+        """Return the place of what normalises, or stands in its stead, in the order of the forward pass."""
         places = {self.batchnorm: Place(0, 0, "stem")}
         for s, stage in enumerate(self.stages, start=1):
             for b, block in enumerate(stage, start=1):

@@ -56,8 +56,8 @@ class Vgg(Network):
             x = stage(x)
         return self.output(x.mean(dim=(2, 3)))
 
-    def batchnorm_places(self) -> dict[nn.BatchNorm2d, Place]:
-        """Return each BatchNorm layer's place, in the order of the forward pass."""
+    def normalisation_places(self) -> dict[nn.Module, Place]:
+        """Return the place of what normalises, or stands in its stead, in the order of the forward pass."""
         return {layer.batchnorm: place for layer, place in self._layers()}
 
     def relu_places(self) -> dict[nn.ReLU, list[Place]]:

@@ -4,6 +4,26 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 
+class Psi(nn.Module):
+    """A function of v, element by element, that a weight is: `forward` is Ψ, `right_inverse` is Ψ⁻¹."""
+
+
+class Linear(Psi):
+    """Ψ(v) = S · v: SGD then moves the weight by S² times the rate (the control for every other Ψ)."""
+
+    def __init__(self, scale: float):
+        super().__init__()
+        self.scale = scale
+
+    def forward(self, v: Tensor) -> Tensor:
+        """Return the weight."""
+        return self.scale * v
+
+    def right_inverse(self, weight: Tensor) -> Tensor:
+        """Return the v of a weight."""
+        return weight / self.scale
+
+
 class Chosen(nn.Module):
     """A weight of which only the chosen entries of each output channel train.
 

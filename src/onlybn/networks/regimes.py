@@ -32,7 +32,7 @@ def everything(network: "Network", seed: int) -> "Iterable[Parameter]":
 def no_affine(network: "Network", seed: int) -> "Iterable[Parameter]":
     """Train every parameter but γ and β, which are fixed at 1 and 0 (Figure 1)."""
     affine = {id(parameter) for parameter in batchnorm(network, seed)}
-    for layer in network.batchnorms():
+    for layer in network.normalisations():
         layer.weight.data.fill_(1)
         layer.bias.data.fill_(0)
     return [parameter for parameter in network.parameters() if id(parameter) not in affine]
@@ -40,7 +40,7 @@ def no_affine(network: "Network", seed: int) -> "Iterable[Parameter]":
 
 def batchnorm(network: "Network", seed: int) -> "Iterable[Parameter]":
     """Train γ and β of every BatchNorm, the shortcuts' included (Figures 2 to 7)."""
-    return [parameter for layer in network.batchnorms() for parameter in layer.parameters()]
+    return [parameter for layer in network.normalisations() for parameter in layer.parameters()]
 
 
 def output(network: "Network", seed: int) -> "Iterable[Parameter]":
@@ -61,12 +61,12 @@ def batchnorm_output_and_shortcut(network: "Network", seed: int) -> "Iterable[Pa
 
 def gamma(network: "Network", seed: int) -> "Iterable[Parameter]":
     """Train γ alone (beyond the paper)."""
-    return [layer.weight for layer in network.batchnorms()]
+    return [layer.weight for layer in network.normalisations()]
 
 
 def beta(network: "Network", seed: int) -> "Iterable[Parameter]":
     """Train β alone (beyond the paper)."""
-    return [layer.bias for layer in network.batchnorms()]
+    return [layer.bias for layer in network.normalisations()]
 
 
 def random(network: "Network", seed: int, weights: int) -> "Iterable[Parameter]":
@@ -113,6 +113,9 @@ REGIMES: dict[str, Regime] = {
     "gamma": gamma,
     "beta": beta,
 }
+# Those that train no weight, and those that are about γ and β.
+ONLY_AFFINE = ("batchnorm", "gamma", "beta")
+OF_AFFINE = (*ONLY_AFFINE, "no-affine", "batchnorm+output", "batchnorm+output+shortcut")
 _RANDOM = r"random-([1-9]\d{0,4})"
 
 
@@ -136,6 +139,16 @@ def check(name: str) -> None:
         custom.check("regime", name)
     else:
         regime(name)
+
+
+def trains_weights(name: str) -> bool:
+    """Say whether a regime trains a weight of a convolution or linear layer; one of the user's own may."""
+    return name not in ONLY_AFFINE
+
+
+def needs_affine(name: str) -> bool:
+    """Say whether a regime means nothing in a network without γ and β."""
+    return name in OF_AFFINE
 
 
 def apply(network: "Network", name: str, seed: int) -> dict[str, "Parameter"]:

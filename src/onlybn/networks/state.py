@@ -1,25 +1,26 @@
 """What training moves of a network, and what it leaves at its draw."""
 
-from torch import Tensor, nn
+from torch import Tensor
+
+from onlybn.models.network import Network
 
 
-def learned(network: nn.Module) -> dict[str, Tensor]:
-    """Return what training moves: the trainable parameters and BatchNorm's running statistics, by name."""
+def learned(network: Network) -> dict[str, Tensor]:
+    """Return what training moves: the trainable parameters and the running statistics, by name."""
     trained = {name: p.detach() for name, p in network.named_parameters() if p.requires_grad}
     return trained | running_statistics(network)
 
 
-def running_statistics(network: nn.Module) -> dict[str, Tensor]:
-    """Return the running mean and variance of every BatchNorm layer, by name."""
+def running_statistics(network: Network) -> dict[str, Tensor]:
+    """Return the running mean and variance of every layer that normalises, by name."""
     return {
         f"{name}.{key}": buffer
-        for name, layer in network.named_modules()
-        if isinstance(layer, nn.BatchNorm2d)
+        for name, layer in network.named_normalisations()
         for key, buffer in layer.named_buffers()
     }
 
 
-def frozen(network: nn.Module) -> dict[str, Tensor]:
+def frozen(network: Network) -> dict[str, Tensor]:
     """Return what training leaves at its draw: every other tensor of floating point, by name."""
     moved = learned(network)
     return {

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from onlybn.errors import choose_from
 from onlybn.randomness import generator
 
 if TYPE_CHECKING:
@@ -62,6 +63,12 @@ AFFINES: dict[str, tuple[float, float, float]] = {
 NAMES = [f"{features}_{affine}" for features in FEATURES for affine in AFFINES]
 
 
+def check(name: str) -> None:
+    """Raise ValueError, in one sentence, if no variant has that name."""
+    if name not in NAMES:
+        raise ValueError(choose_from("variant", name, NAMES))
+
+
 def initialise(network: "Network", variant: str, seed: int) -> None:
     """Give a network from `onlybn.models.build` memory on the CPU, and draw its parameters.
 
@@ -92,7 +99,7 @@ def initialise(network: "Network", variant: str, seed: int) -> None:
                     bound = 1 / math.sqrt(_fan_in(shape))
                     rng = generator(seed, "bias", name)
                     fill(layer.bias, rng.uniform(-bound, bound, layer.bias.shape))
-        for name, layer in network.named_layers(nn.BatchNorm2d):
+        for name, layer in network.named_normalisations():
             rng = generator(seed, "gamma", name)
             fill(layer.weight, rng.uniform(low, high, layer.weight.shape))
             layer.bias.fill_(beta)

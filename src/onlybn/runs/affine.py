@@ -15,9 +15,10 @@ def affine(network: Network, initial: dict[str, tuple[Tensor, Tensor]]) -> pa.Ta
     `initial` holds γ and β of every BatchNorm layer, by name, as training found them.
     """
     schema = SCHEMAS["affine"]
-    names = {layer: name for name, layer in network.named_layers(torch.nn.BatchNorm2d)}
+    names = {layer: name for name, layer in network.named_normalisations()}
     tables = []
-    for index, (layer, place) in enumerate(network.batchnorm_places().items()):
+    placed = [(layer, place) for layer, place in network.normalisation_places().items() if layer in names]
+    for index, (layer, place) in enumerate(placed):
         channels = layer.num_features
         gamma_initial, beta_initial = initial[names[layer]]
         columns = [
@@ -41,4 +42,5 @@ def affine(network: Network, initial: dict[str, tuple[Tensor, Tensor]]) -> pa.Ta
         ]
         arrays = [pa.array(c, field.type) for c, field in zip(columns, schema, strict=True)]
         tables.append(pa.table(arrays, schema))
-    return pa.concat_tables(tables).unify_dictionaries().combine_chunks()
+    whole = pa.concat_tables(tables) if tables else schema.empty_table()
+    return whole.unify_dictionaries().combine_chunks()

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from onlybn import custom
 from onlybn.analyses import ANALYSES
+from onlybn.axes import OPTIONAL
 from onlybn.errors import UserError
 from onlybn.models import architecture
 from onlybn.runs.records import COUNTS, WRITTEN, check_files, check_measured, collected_from, expect, telling
@@ -23,8 +24,9 @@ def collect(
 ) -> Iterator[pa.Table]:
     """Yield `{table}.parquet` of the runs, by their folders, in order, behind the columns of each run.
 
-    Of the table `runs` that is a row of where the run comes from, as its `run.json` tells, once all its files
-    are seen to be those of the record.
+    An optional axis has a column where a run of the experiment is not neutral on it. Of the table `runs` that
+    is a row of where the run comes from, as its `run.json` tells, once all its files are seen to be those of
+    the record.
 
     A run whose table is empty, since it diverged, has one row of missing values, so that it is counted. Each
     tells, in its metadata, which runs the whole holds. Raises UserError if a folder holds another run, or a
@@ -34,6 +36,7 @@ def collect(
     records = {folder: expect(folder, run, data) for folder, run in runs.items()}
     told = collected_from((run, records[folder]) for folder, run in runs.items())
     trained_on, computed = {}, {}
+    varied = [axis for axis in OPTIONAL if {run.value(axis) for run in runs.values()} != {axis.default}]
     for folder, record in records.items():
         trained_on.setdefault(record["dataset_checksum"], folder)
         if len(trained_on) > 1:
@@ -42,7 +45,7 @@ def collect(
                 f"experiment {experiment} mixes runs of different data: {one} and {other} have other dataset"
                 " checksums in run.json; delete the runs of the data you do not want"
             )
-        point = tuple(record[name] for name in ("architecture", "regime", "variant"))
+        point = runs[folder].point
         placed = record.get("own") or asdict(architecture(record["architecture"]))
         network = {name: placed[name] for name in ("family", "depth", "width")}
         network |= {name: record["counts"][name] for name in COUNTS}
@@ -63,6 +66,7 @@ def collect(
             **{name: network[name] for name in ("family", "depth", "width")},
             "regime": record["regime"],
             "variant": record["variant"],
+            **{axis.name: runs[folder].value(axis) for axis in varied},
             "seed": record["seed"],
             "status": record["status"],
             "epochs": record["training"]["epochs"],

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from onlybn import custom
+from onlybn.axes import ALWAYS, ordered
 from onlybn.errors import UserError
 from onlybn.files import sha256, write_table
 from onlybn.study import SPECIFICATION, Run, Training
@@ -93,8 +94,9 @@ def described(run: Run) -> dict[str, Any]:
 
 def run_of(record: Mapping[str, Any]) -> Run:
     """Return the run that such a record describes."""
-    names = ("study", "dataset", "architecture", "regime", "variant", "seed")
-    return Run(**{name: record[name] for name in names}, training=Training(**record["training"]))
+    names = ("study", "dataset", *(axis.name for axis in ALWAYS), "seed")
+    told = {name: record[name] for name in names}
+    return Run(**told, values=ordered(dict(record.get("axes", {}))), training=Training(**record["training"]))
 
 
 def identity(record: Mapping[str, Any]) -> str:
@@ -127,7 +129,8 @@ def find(folder: Path, run: Run, data: str | None = None) -> Found:
         record = read_record(folder)
     except UserError as error:
         return Found(None, str(error))
-    asked = described(run)
+    asked = {"axes": {}} | described(run)
+    record = {"axes": {}} | record
     there = {name: record.get(name) for name in asked if name not in ("study", "training", "digest")}
     differ = [f"{name} {there[name]}, not {asked[name]}" for name in there if there[name] != asked[name]]
     trainings = record["training"], asked["training"]

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from onlybn import custom, models
-from onlybn.errors import UserError, choose_from
+from onlybn import custom
+from onlybn.axes import AXES
+from onlybn.errors import UserError
 from onlybn.files import sha256, write_json, write_table, written_whole
 from onlybn.machine import commit, machine, versions
-from onlybn.networks import regimes, variants
+from onlybn.networks import reparametrise
 from onlybn.runs.records import RECORD, WRITTEN, check_files, described, read_record, run_of, sealed
 from onlybn.runs.schemas import SCHEMAS, STEP
 from onlybn.study import Run
@@ -43,6 +44,7 @@ def save(folder: Path, run: Run, outcome: "Outcome", images: "Images", settings:
     from onlybn.runs.affine import affine
 
     network = outcome.network.cpu()
+    reparametrise.settle(network)
     (folder / RECORD).unlink(missing_ok=True)  # of another run: these files would not be its own
     metrics = SCHEMAS["metrics"] if run.training.unit == "epoch" else SCHEMAS["metrics"].insert(1, STEP)
     write_table(folder / "metrics.parquet", pa.Table.from_pylist(outcome.rows, metrics))
@@ -198,11 +200,11 @@ def _drawn(folder: Path, record: Mapping[str, Any], run: Run, size: int | None) 
     from onlybn.networks.draw import draw
 
     try:
-        models.check(run.architecture)
-        regimes.check(run.regime)
-        if run.variant not in variants.NAMES:
-            raise ValueError(choose_from("variant", run.variant, variants.NAMES))
-        return draw(run, channels=record["channels"], classes=record["classes"], size=size)[0]
+        for axis in AXES:
+            axis.check(run.value(axis))
+        network, _ = draw(run, channels=record["channels"], classes=record["classes"], size=size)
+        reparametrise.settle(network)
+        return network
     # What torch and NumPy raise for numbers that no tensor, or no memory, has room for.
     except (ValueError, TypeError, RuntimeError, MemoryError) as error:
         reason = " ".join(str(error).split())

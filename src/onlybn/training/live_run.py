@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from onlybn import observers
@@ -48,7 +48,7 @@ class LiveRun:
         self.network.to(images.device, memory_format=torch.channels_last)
         self.initial_affine = {
             name: (layer.weight.detach().clone(), layer.bias.detach().clone())
-            for name, layer in self.network.named_layers(nn.BatchNorm2d)
+            for name, layer in self.network.named_normalisations()
         }
         self.model = group.wrap(self.network)
         self.optimiser = SGD(

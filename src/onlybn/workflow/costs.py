@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import nnls
 
+from onlybn.axes import NORMALISATION, Values
 from onlybn.configuration import COSTS
 from onlybn.datasets import DATASETS, Dataset
 from onlybn.errors import UserError
@@ -50,7 +51,7 @@ class Work:
 
 
 @cache
-def work(dataset: Dataset, architecture: str, regime: str) -> Work:
+def work(dataset: Dataset, architecture: str, regime: str, values: Values = ()) -> Work:
     """Return the work of one step on a dataset's images, counted on the network's shapes alone.
 
     Gradients flow back to the first layer that the regime trains a weight of, and to no weight that stays.
@@ -58,10 +59,11 @@ def work(dataset: Dataset, architecture: str, regime: str) -> Work:
     from onlybn.networks import regimes
 
     # Building a deep network takes longer than all else; regimes that only say what trains share one.
+    normalisation = dict(values).get(NORMALISATION.name, NORMALISATION.default)
     build = _shared if regime in regimes.REGIMES else _built
-    calls, network = _calls(dataset, architecture), build(dataset, architecture)
+    calls, network = (made(dataset, architecture, normalisation) for made in (_calls, build))
     parameters = regimes.apply(network, regime, 0).values()
-    layers = {name: network.get_submodule(name) for name in {call.layer for call in calls}}
+    layers = {name: network.get_submodule(name) for name in dict.fromkeys(call.layer for call in calls)}
     trained = {n for n, layer in layers.items() if any(p.requires_grad for p in layer.parameters())}
     first = next(place for place, call in enumerate(calls) if call.layer in trained)
     return Work(
@@ -81,11 +83,11 @@ def work(dataset: Dataset, architecture: str, regime: str) -> Work:
 PROCESS_MB, KEPT, KEPT_FORWARD = 700, 4.0, 1.5
 
 
-def memory(dataset: Dataset, architecture: str, regime: str, batch: int) -> int:
+def memory(dataset: Dataset, architecture: str, regime: str, batch: int, values: Values = ()) -> int:
     """Return the megabytes that a run takes of a CPU's memory at most, less the dataset."""
     from onlybn.training.evaluation import TEST_BATCH
 
-    done = work(dataset, architecture, regime)
+    done = work(dataset, architecture, regime, values)
     training = batch * (KEPT if done.activation_gradients else KEPT_FORWARD)
     activations = max(training, TEST_BATCH["cpu"] * KEPT_FORWARD) * done.activations
     # Gradients, momentum, and the copies of a checkpoint.
@@ -96,12 +98,12 @@ def memory(dataset: Dataset, architecture: str, regime: str, batch: int) -> int:
 @cache
 def memory_of_weights(dataset: Dataset, architecture: str) -> int:
     """Return the megabytes of a network's weights, twice: so they are held while they are drawn."""
-    parameters = _built(dataset, architecture).parameter_counts()["parameters"]
+    parameters = _built(dataset, architecture, NORMALISATION.default).parameter_counts()["parameters"]
     return round(2 * 4 * parameters / 2**20)
 
 
 class Call(NamedTuple):
-    """What a layer does for an image: operations of a convolution or linear layer, BatchNorm's outputs."""
+    """What a layer does for an image: a convolution's or linear layer's operations, else its outputs."""
 
     layer: str
     operations: float
@@ -109,32 +111,36 @@ class Call(NamedTuple):
 
 
 @cache
-def _calls(dataset: Dataset, architecture: str) -> list[Call]:
+def _calls(dataset: Dataset, architecture: str, normalisation: str) -> list[Call]:
     """Return what an image's way forward takes, layer by layer."""
     import torch
     from torch import nn
 
-    network = _built(dataset, architecture).eval()
+    network = _built(dataset, architecture, normalisation).eval()
+    places = network.normalisation_places()
     calls = []
 
     def count(name: str, layer: nn.Module, inputs: tuple[torch.Tensor], output: torch.Tensor) -> None:
-        if isinstance(layer, nn.BatchNorm2d):
+        if layer in places:
             calls.append(Call(name, 0.0, output.numel()))
         else:
             calls.append(Call(name, 2.0 * output.numel() * layer.weight[0].numel(), 0.0))
 
-    for name, layer in network.named_layers(nn.BatchNorm2d | nn.Conv2d | nn.Linear):
-        layer.register_forward_hook(partial(count, name))
+    for name, layer in network.named_modules():
+        if layer in places or isinstance(layer, nn.Conv2d | nn.Linear):
+            layer.register_forward_hook(partial(count, name))
     with torch.no_grad():
         network(torch.empty(1, dataset.channels, dataset.size, dataset.size, device="meta"))
     return calls
 
 
-def _built(dataset: Dataset, architecture: str) -> "Network":
+def _built(dataset: Dataset, architecture: str, normalisation: str) -> "Network":
     from onlybn import models
 
     shape = {"channels": dataset.channels, "classes": dataset.classes, "size": dataset.size}
-    return models.build(architecture, **shape)
+    network = models.build(architecture, **shape)
+    NORMALISATION.apply(network, normalisation, 0)
+    return network
 
 
 _shared = cache(_built)
@@ -204,20 +210,24 @@ class Times:
         tests = [(_features(d, a, "output", 1), time) for (d, a), time in self.known_tests.items()]
         self.test_costs = _fit(tests)
 
-    def step(self, dataset: Dataset, architecture: str, regime: str, batch: int) -> float:
-        """Return the milliseconds of a step."""
+    def step(
+        self, dataset: Dataset, architecture: str, regime: str, batch: int, values: Values = ()
+    ) -> float:
+        """Return the milliseconds of a step; only networks that are neutral on every axis were measured."""
         alike = "random-2" if regime.startswith("random-") else regime
-        known = self.known.get((dataset, architecture, alike, batch))
-        return known or float(_features(dataset, architecture, regime, batch) @ self.step_costs)
+        known = None if values else self.known.get((dataset, architecture, alike, batch))
+        return known or float(_features(dataset, architecture, regime, batch, values) @ self.step_costs)
 
-    def test(self, dataset: Dataset, architecture: str) -> float:
+    def test(self, dataset: Dataset, architecture: str, values: Values = ()) -> float:
         """Return the milliseconds of testing one image."""
-        known = self.known_tests.get((dataset, architecture))
-        return known or float(_features(dataset, architecture, "output", 1) @ self.test_costs)
+        known = None if values else self.known_tests.get((dataset, architecture))
+        return known or float(_features(dataset, architecture, "output", 1, values) @ self.test_costs)
 
 
-def _features(dataset: Dataset, architecture: str, regime: str, batch: int) -> np.ndarray:
-    return work(dataset, architecture, regime).per_step(batch)
+def _features(
+    dataset: Dataset, architecture: str, regime: str, batch: int, values: Values = ()
+) -> np.ndarray:
+    return work(dataset, architecture, regime, values).per_step(batch)
 
 
 def _fit(rows: list[tuple[np.ndarray, float]]) -> np.ndarray:

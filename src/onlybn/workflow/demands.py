@@ -6,12 +6,13 @@ function is called, which only the Snakemake that submits jobs does.
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING
 
 from onlybn.datasets import known
 from onlybn.errors import UserError
-from onlybn.study import Study
+from onlybn.study import Run, Study
 
 if TYPE_CHECKING:
     from onlybn.workflow.costs import Times
@@ -28,50 +29,50 @@ MEMORY_MARGIN, TIME_MARGIN, STARTING_MINUTES = 1.3, 2.0, 10
 MOST_GROWTH = 3
 
 
-def training_memory(study: Study, architecture: str, regime: str, runs: int, attempt: int) -> int:
-    """Return the megabytes of memory for a job that trains a block of so many runs."""
-    return _memory(study, architecture, regime, study.definition.training.batch_size, runs, attempt)
+def training_memory(study: Study, run: Run, runs: int, attempt: int) -> int:
+    """Return the megabytes of memory for a job that trains a block of so many runs, this one and others."""
+    return _memory(study, run, run.training.batch_size, runs, attempt)
 
 
-def analysis_memory(study: Study, architecture: str, attempt: int) -> int:
+def analysis_memory(study: Study, run: Run, attempt: int) -> int:
     """Return the megabytes of memory for a job that analyses a run."""
-    return _memory(study, architecture, "output", 1, 1, attempt)
+    return _memory(study, replace(run, regime="output"), 1, 1, attempt)
 
 
-def training_minutes(study: Study, architecture: str, regime: str, runs: int, attempt: int) -> int:
+def training_minutes(study: Study, run: Run, runs: int, attempt: int) -> int:
     """Return the minutes for a job that trains so many runs; `longest_job` if nothing tells them."""
 
     def seconds(times: "Times") -> float:
         from onlybn.workflow.plan import testing_seconds, tests, training_seconds
 
-        trained = training_seconds(study, times, architecture, regime)
-        return runs * (trained + testing_seconds(study, times, architecture, tests(study)))
+        trained = training_seconds(study, times, run)
+        return runs * (trained + testing_seconds(study, times, run, tests(study, run)))
 
-    return _minutes(study, seconds, attempt)
+    return _minutes(study, run, seconds, attempt)
 
 
-def analysis_minutes(study: Study, architecture: str, analysis: str, attempt: int) -> int:
+def analysis_minutes(study: Study, run: Run, analysis: str, attempt: int) -> int:
     """Return the minutes for a job that analyses a run; `longest_job` if nothing tells them."""
 
     def seconds(times: "Times") -> float:
         from onlybn.workflow.plan import PASSES, testing_seconds
 
-        return testing_seconds(study, times, architecture, PASSES.get(analysis, 1))
+        return testing_seconds(study, times, run, PASSES.get(analysis, 1))
 
-    return _minutes(study, seconds, attempt)
+    return _minutes(study, run, seconds, attempt)
 
 
-def _memory(study: Study, architecture: str, regime: str, batch: int, runs: int, attempt: int) -> int:
+def _memory(study: Study, run: Run, batch: int, runs: int, attempt: int) -> int:
     from onlybn.workflow.costs import memory, memory_of_weights
     from onlybn.workflow.plan import images
 
     try:
-        dataset = images(study)
+        dataset = images(study, run.dataset)
         if study.device == "cpu":
-            process = memory(dataset, architecture, regime, batch)
+            process = memory(dataset, run.architecture, run.regime, batch, run.structure)
         else:
             # Activations are on the GPU; of each run the host holds the weights, while it draws them.
-            process = CUDA_MB + runs * memory_of_weights(dataset, architecture)
+            process = CUDA_MB + runs * memory_of_weights(dataset, run.architecture)
         process += study.workers * WORKER_MB * dataset.photographs
         if not dataset.photographs:
             process += sum(dataset.examples) * dataset.size**2 * dataset.channels // 2**20
@@ -81,8 +82,8 @@ def _memory(study: Study, architecture: str, regime: str, batch: int, runs: int,
     return math.ceil(whole / 100) * 100 * min(attempt, MOST_GROWTH)
 
 
-def _minutes(study: Study, seconds: Callable[["Times"], float], attempt: int) -> int:
-    times = _times(study)
+def _minutes(study: Study, run: Run, seconds: Callable[["Times"], float], attempt: int) -> int:
+    times = _times(study, run)
     if times is None:
         return study.longest_job
     try:
@@ -92,15 +93,15 @@ def _minutes(study: Study, seconds: Callable[["Times"], float], attempt: int) ->
     return min(asked * attempt, study.longest_job)
 
 
-def _times(study: Study) -> "Times | None":
+def _times(study: Study, run: Run) -> "Times | None":
     """Return the times of the device that the study is planned on; None where they would not tell.
 
     Nothing was measured of processes that share a run, nor of decoding photographs.
     """
-    photographs = known(study.definition.dataset).photographs
+    photographs = known(run.dataset).photographs
     if study.planned_on is None or study.processes_per_run > 1 or photographs:
         return None
-    return _times_of(study.planned_on, study.definition.training.precision, study.seeds_per_job)
+    return _times_of(study.planned_on, run.training.precision, study.seeds_per_job)
 
 
 @cache

@@ -17,8 +17,9 @@ from onlybn.workflow.paths import COLLECTED, Workflow
 
 def find_runs(workflow: Workflow) -> list[tuple[Run, Found]]:
     """Return every run of the study once, and what its folder holds."""
-    data = workflow.dataset_checksum
-    return [(run, records.find(workflow.places(run)[0], run, data)) for run in workflow.study.each_run()]
+    data = {name: workflow.dataset_checksum(name) for name in workflow.study.datasets}
+    runs = workflow.study.each_run()
+    return [(run, records.find(workflow.places(run)[0], run, data[run.dataset])) for run in runs]
 
 
 class Forced:
@@ -35,7 +36,11 @@ class Forced:
     def training(self, wildcards: Any) -> list[str]:
         """Return what a training job reads, of whose times nothing depends."""
         self._outdated()
-        return _ancient(self.workflow.dataset_files())
+        return self.images(wildcards)
+
+    def images(self, wildcards: Any) -> list[str]:
+        """Return the images of a run, of whose times nothing depends."""
+        return _ancient(self.workflow.images_of(wildcards))
 
     def analysis(self, wildcards: Any) -> list[str]:
         """Return what an analysis reads of a run, of whose times nothing depends unless it is outdated."""

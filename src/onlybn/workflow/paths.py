@@ -5,13 +5,15 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from functools import cached_property
-from itertools import groupby
+from itertools import chain, groupby
 from pathlib import Path
 from typing import Any
 
 from onlybn import custom, datasets, jobs
 from onlybn.analyses import ANALYSES
+from onlybn.axes import AXES
 from onlybn.configuration import open_study
 from onlybn.drawing.report import PLACES, title
 from onlybn.environment import check_python
@@ -25,6 +27,8 @@ from onlybn.study import Run, Study
 from onlybn.workflow import demands
 
 COLLECTED = ("runs", "metrics", "affine", *ANALYSES)
+# The wildcards of a run's folders; the last one tells all optional axes too (`Run.point`).
+POINT = ("architecture", "regime", "variant")
 FIGURE_FILES = (".pdf", ".png", ".parquet", ".rst")
 TABLE_FILES = (".csv", ".md", ".parquet", ".html", ".rst")
 
@@ -46,29 +50,35 @@ class Workflow:
 
     # prepare, count
 
-    def dataset_files(self, name: str | None = None) -> list[str]:
-        """Return the files of the study's dataset, `name` being it or a pattern for it."""
-        dataset = self.study.definition.dataset
-        folder = self.results / "datasets" / (name or custom.to_path(dataset))
+    def dataset_files(self, dataset: str) -> list[str]:
+        """Return the files of one of the study's datasets."""
+        folder = self.results / "datasets" / custom.to_path(dataset)
         return [str(folder / file) for file in datasets.known(dataset).files]
 
-    @property
-    def dataset_checksum(self) -> str | None:
-        """The checksum of the study's prepared images; None where they are not prepared, or damaged."""
+    def preparing(self, dataset: str) -> str:
+        """Return the name of the rule that prepares a dataset; the study's own is `prepare`."""
+        study = self.study.definition.dataset
+        return "prepare" if dataset == study else f"prepare-{custom.to_path(dataset)}"
+
+    def dataset_checksum(self, dataset: str) -> str | None:
+        """Return the checksum of prepared images; None where they are not prepared, or damaged."""
         with suppress(UserError):
-            return datasets.read_facts(Path(self.dataset_files()[0]).parent)["checksum"]
+            return datasets.read_facts(Path(self.dataset_files(dataset)[0]).parent)["checksum"]
         return None
 
-    @property
-    def dataset_log(self) -> str:
-        """The pattern of the log of preparing a dataset."""
-        return str(self.results / "datasets" / "logs" / "{dataset}.log")
+    def dataset_log(self, dataset: str) -> str:
+        """Return the log of preparing a dataset."""
+        return str(self.results / "datasets" / "logs" / f"{custom.to_path(dataset)}.log")
+
+    def images_of(self, wildcards: Any) -> list[str]:
+        """Return the files of the dataset of a run."""
+        return self.dataset_files(self._run(wildcards).dataset)
 
     @property
     def counted_on(self) -> list[str]:
         """What counting parameters reads: of a dataset of the user's own, what preparing it found."""
         dataset = self.study.definition.dataset
-        return self.dataset_files() if custom.is_own(dataset) else []
+        return self.dataset_files(dataset) if custom.is_own(dataset) else []
 
     @property
     def parameter_counts(self) -> str:
@@ -99,7 +109,7 @@ class Workflow:
 
     def digest(self, wildcards: Any) -> str:
         """Return the digest of a run's specification, which does not depend on its seed."""
-        return self.study.run(*_point(wildcards)).digest
+        return self._run(wildcards).digest
 
     def block_runs(self, wildcards: Any, files: list[str]) -> dict[Path, Run]:
         """Return the runs that a training job writes, by their folders, which `files` lie in."""
@@ -108,7 +118,23 @@ class Workflow:
 
     def run_in(self, wildcards: Any, folder: Path) -> Run:
         """Return the run whose folder that is."""
-        return self.study.run(*_point(wildcards), seed=int(folder.name.removeprefix("seed-")))
+        return replace(self._run(wildcards), seed=int(folder.name.removeprefix("seed-")))
+
+    def _run(self, wildcards: Any) -> Run:
+        """Return the first replicate of the point that the wildcards name."""
+        named = wildcards.architecture, wildcards.regime, wildcards.variant
+        if named in self._points:
+            return self._points[named]
+        # A file that no experiment asks for: the last name tells all but the first two, as in another point.
+        like = next(run for point, run in self._points.items() if point[2] == named[2])
+        names = {axis.name: like.value(axis) for axis in AXES}
+        names |= {"architecture": custom.from_path(named[0]), "regime": custom.from_path(named[1])}
+        return self.study.run(**names, dataset=like.dataset)
+
+    @cached_property
+    def _points(self) -> dict[tuple[str, str, str], Run]:
+        """The first replicate of every point of the study, by the names of its folders."""
+        return {run.point: run for name in self.study.experiments for run in self.study.points(name)}
 
     def replaced(self, wildcards: Any) -> Path:
         """Return where training keeps what it replaces of a point's runs: a folder for each seed."""
@@ -117,17 +143,17 @@ class Workflow:
     def places(self, run: Run) -> tuple[Path, Path]:
         """Return a run's folder, and where its checkpoint waits."""
         patterns = (self.run_pattern, self.work_pattern)
-        folder, work = (Path(pattern.format(**_spelled(run))) / f"seed-{run.seed}" for pattern in patterns)
+        folder, work = (Path(pattern.format(**_named(run))) / f"seed-{run.seed}" for pattern in patterns)
         return folder, work
 
     def run_logs(self, run: Run) -> list[Path]:
         """Return the logs of the jobs that trained a run, or others of its point."""
-        return list(Path(self.log_pattern.format(**_spelled(run))).glob("*.log"))
+        return list(Path(self.log_pattern.format(**_named(run))).glob("*.log"))
 
     @property
     def workers(self) -> int:
         """How many processes decode photographs for each that trains; none where there is nothing to."""
-        photographs = datasets.known(self.study.definition.dataset).photographs
+        photographs = any(datasets.known(name).photographs for name in self.study.datasets)
         return self.study.workers if photographs else 0
 
     @cached_property
@@ -147,12 +173,10 @@ class Workflow:
             return asked
 
         def memory(wildcards: Any, attempt: int) -> int:
-            architecture, regime, _ = _point(wildcards)
-            return demands.training_memory(self.study, architecture, regime, len(seeds), attempt)
+            return demands.training_memory(self.study, self._run(wildcards), len(seeds), attempt)
 
         def minutes(wildcards: Any, attempt: int) -> int:
-            architecture, regime, _ = _point(wildcards)
-            return demands.training_minutes(self.study, architecture, regime, len(seeds), attempt)
+            return demands.training_minutes(self.study, self._run(wildcards), len(seeds), attempt)
 
         return asked | {"mem_mb": memory, "runtime": minutes}
 
@@ -171,11 +195,10 @@ class Workflow:
             return asked
 
         def memory(wildcards: Any, attempt: int) -> int:
-            return demands.analysis_memory(self.study, custom.from_path(wildcards.architecture), attempt)
+            return demands.analysis_memory(self.study, self._run(wildcards), attempt)
 
         def minutes(wildcards: Any, attempt: int) -> int:
-            architecture = custom.from_path(wildcards.architecture)
-            return demands.analysis_minutes(self.study, architecture, wildcards.analysis, attempt)
+            return demands.analysis_minutes(self.study, self._run(wildcards), wildcards.analysis, attempt)
 
         return asked | {"mem_mb": memory, "runtime": minutes}
 
@@ -344,15 +367,12 @@ class Workflow:
         """Return, for each wildcard, what the study has of it and nothing else."""
         definition = self.study.definition
         allowed = {
-            "architecture": map(custom.to_path, self.study.names("architectures")),
-            "regime": map(custom.to_path, self.study.names("regimes")),
-            "variant": self.study.names("variants"),
+            **dict(zip(POINT, map(dict.fromkeys, zip(*self._points, strict=True)), strict=True)),
             "experiment": self.study.experiments,
             "collected": COLLECTED,
             "figure": definition.figures,
             "table": self.tables,
-            "dataset": [custom.to_path(definition.dataset)],
-            "seed": map(str, definition.seeds),
+            "seed": [str(seed) for seeds in self.study.seed_blocks() for seed in seeds],
             "analysis": ANALYSES,
         }
         # A study without figures still needs a pattern, one that no name fits.
@@ -376,10 +396,11 @@ class Workflow:
                 " --config results_dir=…",
                 patience=1,  # `make status` looks at the lock for a moment
             )
-            images = [Path(file) for file in self.dataset_files()]
-            datasets.check_loader(images[0].parent, Path(self.study.data_dir))
+            images = [[*map(Path, self.dataset_files(name))] for name in self.study.datasets]
+            for first, *_ in images:
+                datasets.check_loader(first.parent, Path(self.study.data_dir))
             made = [self.places(run)[0] / file for run in self.study.each_run() for file in FILES]
-            refuse_future([*images, *made], self.results)
+            refuse_future([*chain(*images), *made], self.results)
             if not local and self.study.device == "auto":
                 raise UserError(
                     "config: device: auto is for jobs that run here; on a cluster, say what its jobs take:"
@@ -405,13 +426,9 @@ class Workflow:
             print("What went wrong:", *lines, sep="\n  ", file=sys.stderr)
 
 
-def _point(wildcards: Any) -> tuple[str, str, str]:
-    return (custom.from_path(wildcards.architecture), custom.from_path(wildcards.regime), wildcards.variant)
-
-
-def _spelled(run: Run) -> dict[str, str]:
-    names = ("architecture", "regime", "variant")
-    return {name: custom.to_path(getattr(run, name)) for name in names}
+def _named(run: Run) -> dict[str, str]:
+    """Return the wildcards that name a run's folders."""
+    return dict(zip(POINT, run.point, strict=True))
 
 
 def _span(seeds: list[int]) -> str:

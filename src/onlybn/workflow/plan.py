@@ -9,7 +9,7 @@ from onlybn.analyses.clamping import THRESHOLDS
 from onlybn.datasets import Dataset, prepared
 from onlybn.jobs import duration
 from onlybn.papers.only_batchnorm import figures, tables
-from onlybn.study import Study
+from onlybn.study import Run, Study
 from onlybn.workflow.costs import Times, work
 
 # Seconds that a job takes before and after its work, and bytes of a run's tables (benchmarks/startup.py
@@ -20,44 +20,44 @@ RUN_BYTES, EPOCH_BYTES, CHANNEL_BYTES = 12_000, 60, 35
 PASSES = {"clamping": 2 * len(THRESHOLDS) + 1, "activations": 1}
 
 
-def images(study: Study) -> Dataset:
+def images(study: Study, name: str) -> Dataset:
     """Return what is known of a study's images; raise UserError if that takes preparing them first."""
-    name = study.definition.dataset
     return prepared(name, Path(study.results_dir) / "datasets" / custom.to_path(name))
 
 
-def steps(study: Study) -> int:
+def steps(study: Study, run: Run) -> int:
     """Return the number of steps of a run."""
-    return study.definition.training.steps_of(images(study).examples[0])
+    return run.training.steps_of(images(study, run.dataset).examples[0])
 
 
-def tests(study: Study) -> int:
+def tests(study: Study, run: Run) -> int:
     """Return how often a run is tested while it trains."""
-    return study.definition.training.tests(images(study).examples[0])
+    return run.training.tests(images(study, run.dataset).examples[0])
 
 
-def training_seconds(study: Study, times: Times, architecture: str, regime: str) -> float:
+def training_seconds(study: Study, times: Times, run: Run) -> float:
     """Return the seconds that a run's steps take."""
-    batch = study.definition.training.batch_size
-    return steps(study) * times.step(images(study), architecture, regime, batch) / 1e3
+    dataset, batch = images(study, run.dataset), run.training.batch_size
+    return steps(study, run) * times.step(dataset, run.architecture, run.regime, batch, run.structure) / 1e3
 
 
-def testing_seconds(study: Study, times: Times, architecture: str, passes: int) -> float:
+def testing_seconds(study: Study, times: Times, run: Run, passes: int) -> float:
     """Return the seconds that so many passes over the test images take."""
-    dataset = images(study)
-    return passes * dataset.examples[1] * times.test(dataset, architecture) / 1e3
+    dataset = images(study, run.dataset)
+    return passes * dataset.examples[1] * times.test(dataset, run.architecture, run.structure) / 1e3
 
 
 def plan(study: Study, times: Times, *, main: bool = False) -> pd.DataFrame:
-    """Return a row per architecture and regime of a study: what its runs, each once, and analyses cost.
+    """Return a row per point of a study but for its variant: what runs, each once, and analyses cost.
 
     With `main`, only what Figures 1 to 7, Table 1 and the accuracies need. Empty where nothing is drawn.
 
-    Columns: runs, steps (of all of them), step_ms, training_hours, testing_hours (while training, and in
-    analyses), starting_hours of jobs, megabytes.
+    Columns: architecture, regime, axes (the values that are not neutral, as words), runs, steps (of all of
+    them), step_ms, training_hours, testing_hours (while training, and in analyses), starting_hours of jobs,
+    megabytes.
     """
-    dataset = images(study)
     kinds: dict[tuple[str, str, str], set[str]] = {}
+    runs: dict[tuple[str, str, str], dict[int, Run]] = {}
     # Of the claims, a table of the whole paper, figures make what is not the metrics.
     made_from = figures.FIGURES | tables.TABLES | {"claims": ("claims", "metrics")}
     wanted = {
@@ -65,42 +65,43 @@ def plan(study: Study, times: Times, *, main: bool = False) -> pd.DataFrame:
         for name, shown in (study.definition.figures | study.definition.tables).items()
         if name in (*figures.MAIN, *tables.MAIN) or not main
     }
-    for name, grid in study.experiments.items():
+    for name in study.experiments:
         drawn = {kind for made, shown in wanted.items() if name in shown for kind in made_from[made][1:]}
         if not drawn:
             continue
-        for architecture in grid.architectures:
-            for regime in grid.regimes:
-                for variant in grid.variants:
-                    kinds.setdefault((architecture, regime, variant), set()).update(drawn)
-    rows = []
-    for (architecture, regime, _), drawn in kinds.items():
-        runs, blocks = len(study.definition.seeds), len(study.seed_blocks())
-        done = work(dataset, architecture, regime)
-        trained = training_seconds(study, times, architecture, regime)
+        for run in study.runs(name):
+            kinds.setdefault(run.point, set()).update(drawn)
+            runs.setdefault(run.point, {})[run.seed] = run
+    rows, all_blocks = [], study.seed_blocks()
+    for point, drawn in kinds.items():
+        run, count = next(iter(runs[point].values())), len(runs[point])
+        blocks = sum(not runs[point].keys().isdisjoint(seeds) for seeds in all_blocks)
+        done = work(images(study, run.dataset), run.architecture, run.regime, run.structure)
+        trained = training_seconds(study, times, run)
         analyses = [PASSES[kind] for kind in drawn if kind in PASSES]
-        tested = testing_seconds(study, times, architecture, tests(study) + sum(analyses))
+        tested = testing_seconds(study, times, run, tests(study, run) + sum(analyses))
         channels = done.channels
         bytes_per_run = 4 * (done.trained + 2 * channels) + CHANNEL_BYTES * channels
-        bytes_per_run += RUN_BYTES + EPOCH_BYTES * tests(study)
+        bytes_per_run += RUN_BYTES + EPOCH_BYTES * tests(study, run)
         rows.append(
             {
-                "architecture": architecture,
-                "regime": regime,
-                "runs": runs,
-                "steps": runs * steps(study),
-                "step_ms": 1e3 * trained / steps(study),
-                "training_hours": runs * trained / 3_600,
-                "testing_hours": runs * tested / 3_600,
-                "starting_hours": JOB_SECONDS * (blocks + runs * len(analyses)) / 3_600,
-                "megabytes": runs * bytes_per_run / 1e6,
+                "architecture": run.architecture,
+                "regime": run.regime,
+                "axes": " ".join(run.differs),
+                "runs": count,
+                "steps": count * steps(study, run),
+                "step_ms": 1e3 * trained / steps(study, run),
+                "training_hours": count * trained / 3_600,
+                "testing_hours": count * tested / 3_600,
+                "starting_hours": JOB_SECONDS * (blocks + count * len(analyses)) / 3_600,
+                "megabytes": count * bytes_per_run / 1e6,
             }
         )
     table = pd.DataFrame(rows)
     if table.empty:
         return table
-    summed = {name: "sum" for name in table.columns[2:] if name != "step_ms"}
-    return table.groupby(["architecture", "regime"], sort=False, as_index=False).agg(
+    summed = {name: "sum" for name in table.columns[3:] if name != "step_ms"}
+    return table.groupby(["architecture", "regime", "axes"], sort=False, as_index=False).agg(
         summed | {"step_ms": "first"}
     )[list(table.columns)]
 
@@ -113,6 +114,7 @@ def markdown(table: pd.DataFrame, at_once: int) -> str:
     if table.empty:
         return "Nothing is drawn of this study, so nothing is trained for it."
     table = table.assign(hours=table[HOURS].sum(axis=1))
+    table["architecture"] = (table["architecture"] + " " + table["axes"]).str.strip()
     shown = table.groupby("architecture", sort=False).agg(
         runs=("runs", "sum"),
         steps=("steps", "sum"),

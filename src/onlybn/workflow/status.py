@@ -24,9 +24,10 @@ def status(workflow: Workflow, *, verify: bool = False) -> str:
     the folder holds another run than the study asks for, which the next start trains again; `damaged`, where
     `verify` asks to read every file: one is not what training wrote.
     """
-    study, data = workflow.study, workflow.dataset_checksum
+    study = workflow.study
+    data = {name: workflow.dataset_checksum(name) for name in study.datasets}
     # Experiments share runs: each is looked at once, under its name.
-    looked = {str(run): _look(workflow, run, data, verify) for run in study.each_run()}
+    looked = {str(run): _look(workflow, run, data[run.dataset], verify) for run in study.each_run()}
     states = {name: state for name, (state, _) in looked.items()}
     total = Counter(states.values())
     shown = [state for state in STATES if total[state]]

@@ -1,0 +1,109 @@
+"""The axes: the ways in which runs differ, as data. Names are checked without torch.
+
+Every run has a value on each of `ALWAYS`. Those of `OPTIONAL` have a neutral value, which stands neither in
+a run's specification nor in its path: a new axis, and a new value, leave every run that exists as it is.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from onlybn import models
+from onlybn.networks import normalise, regimes, reparametrise, variants
+
+if TYPE_CHECKING:
+    from onlybn.models.network import Network
+
+# A run's values on the optional axes, by the axes' names and in their order; only those that are not neutral.
+Values = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One way in which runs differ.
+
+    `check` raises ValueError, in one sentence, for a name that is no value. `implementation` is the
+    `module:function` that a job calls with the network, the value and the seed; an axis that says something
+    of the training alone has none. `default` is the value where an experiment names none; None: it has to.
+    `acts` says whether a value changes a run of that regime, and raises ValueError where it does not fit the
+    regime. Where it does not act, the run is the neutral one.
+    """
+
+    name: str
+    description: str
+    check: Callable[[str], object]
+    implementation: str | None = None
+    default: str | None = None
+    acts: Callable[[str, str], bool] = lambda value, regime: True
+
+    @property
+    def plural(self) -> str:
+        """The key of an experiment, and of --config, that names values of the axis."""
+        return f"{self.name}s"
+
+    def apply(self, network: "Network", value: str, seed: int) -> None:
+        """Do to the network, in place, what the value says."""
+        module, function = self.implementation.split(":")
+        getattr(import_module(module), function)(network, value, seed)
+
+
+def _check_recipe(name: str) -> None:
+    if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", name):
+        raise ValueError(f"{name!r} is not a name of small letters, digits and hyphens")
+
+
+ARCHITECTURE = Axis("architecture", "networks", models.check)
+REGIME = Axis("regime", "what trains in each", regimes.check, "onlybn.networks.regimes:apply")
+VARIANT = Axis(
+    "variant",
+    "how the weights, and γ and β, are drawn",
+    variants.check,
+    "onlybn.networks.variants:initialise",
+    default=variants.DEFAULT,
+)
+REPARAMETRISATION = Axis(
+    "reparametrisation",
+    "the function through which the weights train: none, or linear-S for S · v",
+    reparametrise.check,
+    "onlybn.networks.reparametrise:apply",
+    default=reparametrise.NEUTRAL,
+    acts=reparametrise.acts,
+)
+NORMALISATION = Axis(
+    "normalisation",
+    "what stands where BatchNorm stands: batchnorm, or none",
+    normalise.check,
+    "onlybn.networks.normalise:apply",
+    default=normalise.NEUTRAL,
+    acts=normalise.acts,
+)
+RECIPE = Axis("recipe", "the study's training (none), or one of its recipes", _check_recipe, default="none")
+
+ALWAYS = (ARCHITECTURE, REGIME, VARIANT)
+OPTIONAL = (REPARAMETRISATION, NORMALISATION, RECIPE)
+AXES = (*ALWAYS, *OPTIONAL)
+# From an architecture to what trains: in this order a job applies them.
+STEPS = (NORMALISATION, VARIANT, REGIME, REPARAMETRISATION)
+
+
+def ordered(values: dict[str, str]) -> Values:
+    """Return values on optional axes in the order of the axes, without those that are neutral."""
+    there = ((axis.name, values.get(axis.name, axis.default)) for axis in OPTIONAL)
+    return tuple((name, value) for name, value in there if value != NEUTRAL[name])
+
+
+NEUTRAL = {axis.name: axis.default for axis in OPTIONAL}
+
+
+def other_axis(name: str, *but: Axis) -> str | None:
+    """Return the name of an axis, none of `but`, of which this is a value; None if there is none."""
+    for axis in AXES:
+        if axis not in but:
+            try:
+                axis.check(name)
+            except ValueError:
+                continue
+            return axis.name
+    return None

@@ -1,0 +1,305 @@
+"""Axes: what a value adds to a run's specification, path and network, and what a neutral one leaves alone."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+import yaml
+from conftest import BUILTIN, CONFIG
+from torch import nn
+from torch.nn import functional as F
+
+import onlybn
+from onlybn.axes import NORMALISATION, RECIPE, REGIME, REPARAMETRISATION, VARIANT
+from onlybn.configuration import open_study
+from onlybn.errors import UserError
+from onlybn.networks import regimes
+from onlybn.networks.draw import draw
+from onlybn.networks.state import frozen
+from onlybn.runs import saving
+from onlybn.tensors import digest
+from onlybn.training.evaluation import evaluate
+from onlybn.training.loop import train
+from onlybn.workflow.paths import Workflow
+
+LINEAR, NONE = (REPARAMETRISATION.name, "linear-2"), (NORMALISATION.name, "none")
+SHAPE = {"channels": 1, "classes": 10}
+
+STUDY = """
+dataset: digits
+training: {epochs: 2, batch_size: 32, learning_rate: 0.1, flip: false, milestones: [1]}
+recipes:
+  slow: {learning_rate: 0.05}
+  longer: {epochs: 4}
+  same: {momentum: 0.9}
+seeds: 2
+experiments:
+  first: {architectures: [resnet-8], regimes: [all, batchnorm]}
+  second:
+    architectures: [resnet-8]
+    regimes: [all, batchnorm]
+    reparametrisations: [none, linear-2, linear-1]
+    recipes: [none, slow, same]
+figures: {figure-2: [first]}
+"""
+
+
+@pytest.fixture
+def study(tmp_path):
+    def open_(text=STUDY, **config):
+        path = tmp_path / "axes.yaml"
+        path.write_text(text)
+        return open_study(CONFIG | {"study": str(path)} | config, BUILTIN)
+
+    return open_
+
+
+def with_axes(run, *values):
+    return replace(run, values=values)
+
+
+def test_a_neutral_value_stands_neither_in_the_specification_nor_in_the_path(make_run):
+    run = make_run()
+    assert "axes" not in run.specification
+    assert run.point == ("resnet-8", "batchnorm", VARIANT.default)
+    assert [run.value(axis) for axis in (REGIME, REPARAMETRISATION, RECIPE)] == ["batchnorm", "none", "none"]
+
+
+def test_other_values_stand_in_both_in_the_order_of_the_axes(make_run):
+    run = with_axes(make_run(regime="all"), LINEAR, NONE, ("recipe", "slow"))
+    assert run.specification["axes"] == dict([LINEAR, NONE, ("recipe", "slow")])
+    assert run.point[2] == f"{VARIANT.default}_linear-2_none_slow"
+    assert str(run) == "resnet-8 all linear-2 none slow seed 0"
+    assert run.digest != make_run(regime="all").digest
+
+
+def test_a_value_that_does_nothing_to_a_run_is_neutral_there(study):
+    opened = study()
+    first, second = (opened.runs(name) for name in ("first", "second"))
+    neutral = {run.point: run.digest for run in first}
+    assert neutral.items() <= {run.point: run.digest for run in second}.items()
+    # `batchnorm` trains no weight; linear-1 is the identity; `same` changes nothing.
+    assert {run.point[2].removeprefix(VARIANT.default) for run in second if run.regime == "batchnorm"} == {
+        "",
+        "_slow",
+    }
+    assert {run.point[2].removeprefix(VARIANT.default) for run in second if run.regime == "all"} == {
+        "",
+        "_slow",
+        "_linear-2",
+        "_linear-2_slow",
+    }
+    assert len(second) == 2 * 6
+    assert len(opened.each_run()) == len(second)
+
+
+def test_a_recipes_run_is_specified_by_its_training_and_a_length_moves_the_schedule(study):
+    opened = study(STUDY.replace("recipes: [none, slow, same]", "recipes: [slow, longer]"))
+    trainings = {run.value(RECIPE): run.training for run in opened.runs("second")}
+    assert trainings["slow"].learning_rate == 0.05
+    assert (trainings["longer"].epochs, trainings["longer"].milestones) == (4, [2])
+
+
+FAULTS = {
+    "reparametrisation": (
+        "reparametrisations: [linar-2]",
+        "unknown reparametrisation 'linar-2'; did you mean",
+    ),
+    "spelling": ("reparametrisations: [linear-2.0]", "unknown reparametrisation 'linear-2.0'"),
+    "normalisation": ("normalisations: [batchnrom]", "unknown normalisation 'batchnrom'; did you mean"),
+    "recipe": ("recipes: [slwo]", "experiments.second.recipes: unknown recipe 'slwo'; did you mean 'slow'?"),
+    "no γ": ("normalisations: [none]", "the regime batchnorm is about γ and β, which the normalisation none"),
+    "axis": ("normalisation: [none]", "unknown key 'normalisation'; did you mean 'normalisations'?"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_wrong_value_is_one_sentence(study, fault):
+    line, told = FAULTS[fault]
+    text = STUDY.replace(
+        "    reparametrisations: [none, linear-2, linear-1]\n    recipes: [none, slow, same]", f"    {line}"
+    )
+    with pytest.raises(UserError) as caught:
+        study(text)
+    (sentence,) = str(caught.value).splitlines()
+    assert told in sentence
+
+
+RECIPES = {
+    "linear-2: {learning_rate: 1}": "recipes.linear-2: 'linear-2' is a value of the axis reparametrisation",
+    "resnet-14: {learning_rate: 1}": "recipes.resnet-14: 'resnet-14' is a value of the axis architecture",
+    "none: {learning_rate: 1}": "recipes.none: 'none' is the study's own training; choose another name",
+    "x: {learnin_rate: 1}": "recipes.x: unknown key 'learnin_rate'; did you mean 'learning_rate'?",
+    "x: {learning_rate: -1}": "recipes.x.learning_rate: -1 is not a number above 0",
+    "x: {milestones: [3]}": "recipes.x: milestones 3 are not before the last epoch, 2",
+    "x: 5": "recipes.x: 5 is not a mapping",
+}
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_wrong_recipe_is_one_sentence(study, recipe):
+    with pytest.raises(UserError) as caught:
+        study(STUDY.replace("slow: {learning_rate: 0.05}", f"slow: {{learning_rate: 0.05}}\n  {recipe}"))
+    (sentence,) = str(caught.value).splitlines()
+    assert RECIPES[recipe] in sentence
+
+
+def test_the_command_line_selects_values_and_extends_experiments_that_name_none(study):
+    opened = study(reparametrisations="none,linear-4")
+    assert opened.name == "axes_reparametrisations-none,linear-4"
+    assert opened.runs_name == "axes"
+    assert opened.experiments["first"].reparametrisations == ["none", "linear-4"]
+    assert opened.experiments["second"].reparametrisations == ["none"]
+    shared = {Workflow(study()).places(run)[0] for run in study().runs("first")}
+    assert shared < {Workflow(opened).places(run)[0] for run in opened.runs("first")}
+    assert study(recipes="none").experiments["second"].recipes == ["none"]
+    for given, told in (
+        ({"recipes": "fast"}, "unknown recipe 'fast'"),
+        ({"normalisations": "no"}, "unknown norm"),
+    ):
+        with pytest.raises(UserError, match=told):
+            study(**given)
+    with pytest.raises(UserError, match="the regime batchnorm is about γ and β"):
+        study(normalisations="none")
+
+
+MORE = """
+  elsewhere: {architectures: [resnet-8], regimes: [all], dataset: cifar10, recipes: [slow], seeds: [1, 5]}
+figures:"""
+
+
+def test_an_experiment_may_have_images_and_seeds_of_its_own(study):
+    opened = study(STUDY.replace("\nfigures:", MORE))
+    runs = opened.runs("elsewhere")
+    assert [(run.dataset, run.seed) for run in runs] == [("cifar10", 1), ("cifar10", 5)]
+    assert runs[0].point[2] == f"{VARIANT.default}_slow_cifar10"
+    assert {run.dataset for run in opened.runs("first")} == {"digits"}
+    assert opened.seed_blocks() == [[0], [1], [5]]  # no job trains a seed that nothing asks for
+    workflow = Workflow(opened)
+    assert workflow.wildcard_constraints()["seed"] == "0|1|5"
+    assert study(STUDY.replace("\nfigures:", MORE), seeds=1).seeds("elsewhere") == [0]
+    flips = STUDY.replace("\nfigures:", MORE.replace("cifar10", "digits")).replace(
+        "0.05}", "0.05, flip: true}"
+    )
+    with pytest.raises(
+        UserError, match=r"experiments.elsewhere.dataset: recipes.slow.flip: a flipped image of dig"
+    ):
+        study(flips)
+
+
+# reparametrisation
+
+
+@pytest.mark.parametrize("regime", [*regimes.REGIMES, "random-2"])
+def test_only_weights_that_train_go_through_psi_and_begin_where_they_were(make_run, regime):
+    plain, _ = draw(make_run(regime=regime), **SHAPE)
+    network, trained = draw(with_axes(make_run(regime=regime), LINEAR), **SHAPE)
+    wrapped = {name.rsplit(".parametrizations")[0] for name in trained if name.endswith("weight.original")}
+    weights = {
+        name
+        for name, layer in plain.named_layers((nn.Conv2d, nn.Linear))
+        if any(p.requires_grad for n, p in layer.named_parameters() if "weight" in n)
+    }
+    assert wrapped == weights
+    assert bool(weights) == regimes.trains_weights(regime)
+    for name, layer in network.named_layers((nn.Conv2d, nn.Linear)):
+        assert torch.equal(layer.weight, plain.get_submodule(name).weight)
+        assert layer.bias is None or torch.equal(layer.bias, plain.get_submodule(name).bias)
+    assert digest(frozen(network)) == digest(frozen(plain))
+
+
+def test_a_step_through_linear_2_moves_a_weight_by_four_times_the_rate(make_run, few_digits):
+    options = {"regime": "output", "epochs": 1, "batch_size": 100, "weight_decay": 0, "shift": 0}
+    start, _ = draw(make_run(**options), **SHAPE)
+    plain = train(make_run(**options, learning_rate=0.1), few_digits).network.output.weight
+    through = train(with_axes(make_run(**options, learning_rate=0.1), LINEAR), few_digits).network.output
+    moved = (plain - start.output.weight).double()
+    torch.testing.assert_close(start.output.weight + 4 * moved, through.weight.double(), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("regime", ["all", "random-2"])
+def test_a_folder_holds_the_weights_themselves_and_gives_the_tested_network_back(
+    make_run, few_digits, tmp_path, regime
+):
+    run = with_axes(make_run(regime=regime, epochs=1), LINEAR)
+    outcome = train(run, few_digits)
+    tested = outcome.rows[-1]["top_1"]
+    trained = sum(parameter.numel() for parameter in outcome.trained.values())
+    saving.save(tmp_path, run, outcome, few_digits, {"processes": 1, "precision": "float32"})
+    network = onlybn.load(tmp_path)
+    assert evaluate(network, few_digits)["top_1"] == tested
+    record = json.loads((tmp_path / "run.json").read_text())
+    assert record["axes"] == dict([LINEAR])
+    assert record["counts"]["trainable_parameters"] == trained
+    plain, _ = draw(make_run(regime=regime), **SHAPE)
+    if regime == "random-2":  # all but two entries of a channel stay at their draw
+        same = (network.convolutions()[1].weight == plain.convolutions()[1].weight).flatten(1).sum(dim=1)
+        assert (same == plain.convolutions()[1].weight[0].numel() - 2).all()
+
+
+# normalisation
+
+
+def test_without_normalisation_a_vgg_is_convolutions_with_biases_and_relus(make_run):
+    run = with_axes(make_run("vgg-11", "all"), NONE)
+    network, trained = draw(run, **SHAPE)
+    assert network.normalisations() == []
+    assert network.parameter_counts()["batchnorm_parameters"] == 0
+    assert set(trained) == {name for name, _ in network.named_parameters()}
+    images = torch.randn(2, 1, 8, 8, dtype=torch.float64)
+    x, layers = images, [layer for stage in network.stages for layer in [stage]]
+    for number, stage in enumerate(layers):
+        if number and min(x.shape[2:]) > 1:
+            x = F.max_pool2d(x, 2)
+        for layer in stage:
+            weight, bias = (tensor.double() for tensor in (layer.convolution.weight, layer.convolution.bias))
+            x = F.conv2d(x, weight, bias, padding=1).clamp_min(0)
+    expected = x.mean(dim=(2, 3)) @ network.output.weight.double().T + network.output.bias.double()
+    torch.testing.assert_close(network.double()(images), expected)
+
+
+@pytest.mark.parametrize("name", ["resnet-8", "vgg-11"])
+def test_the_weights_are_those_of_the_same_seed_and_every_convolution_has_a_bias(make_run, name):
+    plain, _ = draw(make_run(name, "all"), **SHAPE)
+    network, _ = draw(with_axes(make_run(name, "all"), NONE), **SHAPE)
+    for one, other in zip(plain.convolutions(), network.convolutions(), strict=True):
+        assert torch.equal(one.weight, other.weight)
+        assert other.bias is not None
+
+
+def test_a_run_without_normalisation_is_trained_saved_and_loaded(make_run, few_digits, tmp_path):
+    run = with_axes(make_run("vgg-11", "all", epochs=1, learning_rate=0.01), NONE)
+    outcome = train(run, few_digits)
+    saving.save(tmp_path, run, outcome, few_digits, {"processes": 1, "precision": "float32"})
+    assert evaluate(onlybn.load(tmp_path), few_digits)["loss"] == outcome.rows[-1]["loss"]
+
+
+def test_a_network_of_ones_own_that_needs_its_batchnorm_is_refused_in_a_sentence(
+    make_run, tmp_path, monkeypatch
+):
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "needing.py").write_text(
+        "from torch import nn\n"
+        "class Net(nn.Module):\n"
+        "    def __init__(self, channels, classes):\n"
+        "        super().__init__()\n"
+        "        self.conv, self.norm = nn.Conv2d(channels, 4, 3), nn.BatchNorm2d(4)\n"
+        "        self.output = nn.Linear(4, classes)\n"
+        "    def forward(self, x):\n"
+        "        x = self.norm(self.conv(x)) * self.norm.weight.mean()\n"
+        "        return self.output(x.mean(dim=(2, 3)))\n"
+        "def net(channels, classes):\n    return Net(channels, classes)\n"
+    )
+    run = with_axes(make_run("needing:net", "all"), NONE)
+    with pytest.raises(
+        UserError, match="needing:net cannot have the normalisation none, since with it its forward"
+    ):
+        draw(run, **SHAPE, size=8)
+
+
+def test_axes_are_described_where_the_keys_of_an_experiment_are():
+    from onlybn.study import Experiment
+
+    assert all(Experiment.model_fields[axis.plural].description for axis in (RECIPE, NORMALISATION))
+    assert yaml.safe_load(STUDY)["recipes"].keys() == {"slow", "longer", "same"}
