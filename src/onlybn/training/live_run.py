@@ -15,6 +15,7 @@ from onlybn import observers
 from onlybn.datasets.images import Images
 from onlybn.devices import name_of
 from onlybn.distributed import ALONE, Group
+from onlybn.models.network import Network
 from onlybn.networks.draw import draw
 from onlybn.networks.state import frozen, learned, running_statistics
 from onlybn.observers.moment import Moment
@@ -269,7 +270,7 @@ def _copy(values: Mapping[str, Tensor], into: Mapping[str, Tensor]) -> None:
 
 
 @contextmanager
-def _kept(network: nn.Module) -> Iterator[None]:
+def _kept(network: Network) -> Iterator[None]:
     """Put every parameter and buffer of a network back on leaving, and training mode."""
     there = {**dict(network.named_parameters()), **dict(network.named_buffers())}
     values = {name: tensor.detach().clone() for name, tensor in there.items()}
