@@ -37,7 +37,8 @@ write_tables(Path("affine.parquet"), collect("features", "affine", runs))
 """,
     "draw figure-4": """
 from onlybn.drawing.draw import draw
-draw("figure-4", "benchmark", [Path("affine.parquet")], Path("figure-4"))
+from onlybn.papers import paper
+draw(paper("only-batchnorm"), "figure-4", "benchmark", [Path("affine.parquet")], Path("figure-4"))
 """,
 }
 # The system's own count, since getrusage's begins with that of the process that started this one.

@@ -13,7 +13,7 @@ import pandas as pd
 
 from onlybn.drawing.summaries import finals, read
 from onlybn.errors import UserError
-from onlybn.papers.only_batchnorm.tables.claims import Estimate
+from onlybn.judging import Estimate
 
 RUN = ["architecture", "regime", "variant", "seed"]
 

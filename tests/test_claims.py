@@ -11,28 +11,28 @@ import yaml
 from conftest import BUILTIN, run_columns
 from scipy import stats
 
+from onlybn.drawing import queries, summaries
+from onlybn.drawing.queries import Measured
+from onlybn.drawing.report import claimed
+from onlybn.judging import POSITIVE, Claim, Estimate, Published, Setting, judge, ratio_interval
 from onlybn.models import architecture
 from onlybn.networks.variants import DEFAULT
-from onlybn.papers.only_batchnorm.tables.claims import (
-    CIFAR10_TRAINING,
+from onlybn.papers import paper
+from onlybn.papers.only_batchnorm.claims import (
     CLAIMS,
-    IMAGENET_TRAINING,
     LARGEST,
-    NEAR_ZERO,
     ONES,
     OTHERS,
-    PAPERS,
-    POSITIVE,
-    Estimate,
-    Measured,
-    _ratio_interval,
-    beside,
-    caption,
     depth_beats_width,
     depth_beats_width_by,
-    numbers,
-    shown,
 )
+from onlybn.papers.only_batchnorm.published import (
+    CIFAR10_TRAINING,
+    IMAGENET_TRAINING,
+    NEAR_ZERO,
+    NETWORKS,
+)
+from onlybn.papers.only_batchnorm.tables.claims import caption, numbers, shown
 
 CIFAR_BATCHNORM = {
     "resnet-14": 48,
@@ -151,6 +151,7 @@ class World:
         return pd.DataFrame({"off": np.where(np.arange(100) < dead, 1.0, 0.5)})
 
 
+PAPER = paper("only-batchnorm")
 CIFAR = [claim.id for claim in CLAIMS if claim.dataset == "CIFAR-10"]
 IMAGENET = [claim.id for claim in CLAIMS if claim.dataset == "ImageNet"]
 SETTINGS = {
@@ -224,11 +225,6 @@ DIRECTIONS = {
     *("gamma-zero-more", "clamp-free", "clamp-mixed", "dead-relu-more", "bn-init-best", "bn-init-worse"),
     *("vgg-similar-order", "vgg-similar-zero"),
 }
-
-
-def test_every_claim_has_an_id_of_its_own():
-    ids = [claim.id for claim in CLAIMS]
-    assert len(set(ids)) == len(ids)
 
 
 def test_what_was_not_measured_of_a_claim_counts_and_leaves_it_inconclusive():
@@ -343,7 +339,7 @@ def test_the_papers_networks_are_those_of_its_study():
     with open(BUILTIN / "cifar10.yaml") as cifar, open(BUILTIN / "imagenet.yaml") as imagenet:
         experiments = [e for file in (cifar, imagenet) for e in yaml.safe_load(file)["experiments"].values()]
     named = {name for experiment in experiments for name in experiment["architectures"]}
-    assert Counter(architecture(name).family for name in named) == PAPERS
+    assert Counter(architecture(name).family for name in named) == NETWORKS
 
 
 def test_runs_of_several_trainings_are_not_judged():
@@ -452,7 +448,7 @@ def test_the_interval_of_the_slopes_ratio_covers_what_it_says():
     covered = 0
     for _ in range(300):
         depth, width = 3.54 + 0.2 * rng.standard_normal(3), 3 + 0.2 * rng.standard_normal(3)
-        low, high = _ratio_interval(depth, width)
+        low, high = ratio_interval(depth, width)
         covered += low < 1.18 < high
     assert 0.91 < covered / 300 < 0.99
 
@@ -469,11 +465,63 @@ def test_every_claim_of_the_paper_has_a_row_with_its_section_and_published_value
 
 def test_beside_a_figure_stand_the_claims_that_the_paper_makes_of_it_judged_by_its_table():
     metrics, affine, *_ = tables("cifar10", CIFAR10_TRAINING)
-    rows = beside("figure-2", "metrics", metrics).set_index("statement")
+
+    def beside(figure, **collected):
+        return claimed(PAPER, PAPER.figures[figure], collected)
+
+    rows = beside("figure-2", metrics=metrics).set_index("statement")
     assert rows.loc["ResNet-110, BatchNorm", ["published", "verdict"]].tolist() == [
         "69.5 % (± 2)",
         "reproduced",
     ]
     assert not any("ResNet-50" in statement for statement in rows.index)  # ImageNet's
-    assert beside("figure-5", "affine", affine)["verdict"].tolist() == ["reproduced"] * 3
-    assert beside("figure-g", "affine", affine).empty
+    assert beside("figure-5", affine=affine)["verdict"].tolist() == ["reproduced"] * 3
+    assert beside("figure-g", affine=affine).empty
+    assert beside("figure-2", metrics=metrics.assign(dataset="mine:images")).empty
+
+
+def accuracies(top_1, **columns):
+    """A collected table of three seeds of ResNet-8 under `batchnorm`, on digits."""
+    rows = [
+        run_columns("resnet-8", "batchnorm", seed)
+        | {"epoch": 1, "split": "test", "top_5": 90.0, "top_1": top_1 + seed / 10}
+        | columns
+        for seed in range(3)
+    ]
+    return pd.DataFrame(rows)
+
+
+def test_a_claim_of_another_paper_is_judged_by_what_that_paper_published():
+    claim = Claim(
+        *("low", "Section 1", "Digits", "ResNet-8 is low", "20 %"),
+        lambda measured: [Estimate("top-1", measured.values("resnet-8", "batchnorm").tolist(), (19, 21))],
+        networks=5,
+    )
+    setting = Setting("Digits", {"epochs": 2}, "of another scanner")
+    found = {
+        epochs: judge(
+            [claim],
+            {"metrics": accuracies(20.0, training=json.dumps({"epochs": epochs, "precision": "float32"}))},
+            Published({"digits": setting}, lambda dataset: None),
+        ).loc[0]
+        for epochs in (2, 3)
+    }
+    assert found[2]["verdict"] == "reproduced"
+    assert found[2]["reason"].endswith("; of another scanner")
+    assert found[2]["coverage"].endswith("(the paper: 5)")
+    assert found[3]["verdict"] == "not run"
+
+
+def test_a_query_finds_runs_at_the_requested_value_of_every_axis_and_else_at_the_neutral_one(monkeypatch):
+    monkeypatch.setitem(queries.NEUTRAL, "folding", "none")
+    point = summaries.point
+    monkeypatch.setattr(summaries, "point", lambda t: point(t) + [name for name in t if name == "folding"])
+    plain, folded = accuracies(20.0), accuracies(30.0, folding="twice")
+    both = pd.concat([plain.assign(folding="none"), folded])
+    for table, expected in ((plain, (20, None)), (both, (20, 30)), (folded, (None, 30))):
+        measured = Measured({"metrics": table, "affine": table})
+        for axes, first in zip(({}, {"folding": "twice"}), expected, strict=True):
+            one = measured.values("resnet-8", "batchnorm", **axes)
+            rows = measured.per_seed("affine", "resnet-8", "batchnorm", lambda r: r["top_1"].max(), **axes)
+            seeds = [] if first is None else [first, first + 0.1, first + 0.2]
+            assert one.tolist() == rows.tolist() == seeds

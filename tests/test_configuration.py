@@ -19,7 +19,7 @@ from onlybn import axes
 from onlybn.configuration import DEFAULTS, configuration_with, open_study
 from onlybn.errors import UserError
 from onlybn.networks.variants import NAMES as VARIANTS
-from onlybn.papers.only_batchnorm.tables.claims import IMAGENET_TRAINING
+from onlybn.papers.only_batchnorm.published import IMAGENET_TRAINING
 from onlybn.workflow.paths import Workflow, open_snakefile
 
 HEALTH = [HealthCheck.function_scoped_fixture]
@@ -277,8 +277,9 @@ BAD_FILES = {
     "missing key": (lambda content: content.pop("seeds"), "seeds: is missing"),
     "missing epochs": (
         lambda content: content["training"].pop("epochs"),
-        "training: epochs or steps is missing; the",
+        "training: epochs or steps is missing",
     ),
+    "epochs and steps": (put("training", "steps", 5), "training: epochs and steps are both given"),
     "architecture": (
         put("experiments", "one", "architectures", ["resnet-15"]),
         "experiments.one.architectures.0: 'resnet-15' does not exist: a CIFAR-10 ResNet has 6n + 2",
@@ -428,7 +429,7 @@ def test_an_environment_from_which_no_job_starts_is_refused(monkeypatch):
 
 BAD_TEXTS = {
     "not YAML": ("a: [", "not valid YAML"),
-    "not a mapping": ("- a", "a study is a mapping with the keys dataset, training"),
+    "not a mapping": ("- a", "a study is a mapping with the keys paper, dataset"),
     "empty": ("", "a study is a mapping"),
     "twice": ("seeds: 1\nseeds: 2", "line 2: not valid YAML: the key 'seeds' stands twice"),
     "python": ("seeds: !!python/object/apply:os.system [ls]", "not valid YAML"),

@@ -20,7 +20,7 @@ from torch.nn import BatchNorm2d
 import onlybn
 from onlybn.drawing.summaries import finals
 from onlybn.files import write_table
-from onlybn.papers.only_batchnorm.tables.claims import Estimate
+from onlybn.judging import Estimate
 from onlybn.runs.schemas import SCHEMAS
 
 REFERENCE = ROOT / "results" / "reference" / "digits"

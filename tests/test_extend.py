@@ -704,6 +704,12 @@ def test_a_family_of_one_depth_has_its_panel_by_width():
 
 def test_the_page_on_extending_does_what_it_says(tmp_path):
     page = (ROOT / "docs" / "extending.md").read_text()
+    (figure,) = [section for section in page.split("\n## ") if section.startswith("A figure")]
+    assert re.findall(r"^(?:# |\+\+\+ b/)(src/\S+)$", figure, re.M) == [
+        "src/onlybn/papers/only_batchnorm/figures/learning.py",
+        "src/onlybn/papers/only_batchnorm/paper.py",
+    ]
+    assert figure.count("@@\n") == 1  # the record
     fresh = Checkout(tmp_path, "")
     shutil.copytree(ROOT / "src", tmp_path / "src", ignore=shutil.ignore_patterns("__pycache__"))
     for language, code in re.findall(r"^```(\w+)\n(.*?)^```$", page, re.M | re.S):

@@ -1,12 +1,11 @@
 """Figures and tables from collected tables with known answers, diverged runs among them."""
 
-import importlib
 import json
 import math
 import os
 import subprocess
 import sys
-from importlib import import_module
+from functools import partial
 
 import matplotlib as mpl
 import numpy as np
@@ -16,34 +15,37 @@ from conftest import run_columns
 from matplotlib import pyplot as plt
 from PIL import Image
 
-from onlybn.drawing.draw import draw, left_out
-from onlybn.drawing.make import make
+from onlybn.drawing import draw as drawing
+from onlybn.drawing import make as making
+from onlybn.drawing import provenance
 from onlybn.drawing.sheet import sheet
 from onlybn.drawing.summaries import RUN, finals, over_seeds, read
 from onlybn.errors import UserError
 from onlybn.models import build
+from onlybn.papers import paper
 from onlybn.papers.only_batchnorm.figures import (
-    FIGURES,
     figure_2,
     figure_3,
     figure_5,
     figure_6,
     figure_7,
     figure_e2,
-    figure_f,
     gamma,
     gamma_layers,
 )
-from onlybn.papers.only_batchnorm.tables import (
-    TABLES,
-    accuracy,
-    dead_relu,
-    failed,
-    near_zero,
-    provenance,
-    table_1,
-)
+from onlybn.papers.only_batchnorm.tables import accuracy, dead_relu, failed, near_zero, table_1
 from onlybn.runs.schemas import DRAWN, SCHEMAS, missing
+
+PAPER = paper("only-batchnorm")
+FIGURES, TABLES = PAPER.figures, PAPER.tables
+draw, make = partial(drawing.draw, PAPER), partial(making.make, PAPER)
+
+
+def numbers_of(record, table) -> pd.DataFrame:
+    """What a figure or table that reads one kind of collected table makes of it."""
+    tables = {record.reads[0]: table}
+    given = drawing.drawn(record, tables) if record.name in FIGURES else tables.values()
+    return PAPER.load(record.module).numbers(*given)
 
 
 def status(value) -> str:
@@ -190,20 +192,12 @@ def test_runs_of_two_trainings_never_share_a_mean(kind):
         make_table({("resnet-14", "batchnorm"): value}).assign(training=rate)
         for value, rate in zip(value[kind], rates, strict=True)
     )
-    drawn = {
-        figure: importlib.import_module(f"onlybn.papers.only_batchnorm.figures.{name}")
-        for figure, (name, of) in FIGURES.items()
-        if of == kind
-    }
-    made = {
-        name: importlib.import_module(f"onlybn.papers.only_batchnorm.tables.{module}")
-        for name, (module, *kinds) in TABLES.items()
-        if kinds == [kind]
-    }
-    for name, module in (drawn | made).items():
-        alone = module.numbers(one)
+    for name, record in PAPER.made.items():
+        if (*record.reads, *getattr(record, "if_drawn", ())) != (kind,):
+            continue
+        alone = numbers_of(record, one)
         assert "training" not in alone
-        both = module.numbers(pd.concat([one, other], ignore_index=True))
+        both = numbers_of(record, pd.concat([one, other], ignore_index=True))
         assert set(both["training"]) == set(rates), name
         assert (both["n"] == 2).all()
         same = [c for c in alone.columns if c not in ("left", "right", "share", "slope", "intercept")]
@@ -253,15 +247,15 @@ LEFT_OUT = {"figure-3": {*EVERY} - {"batchnorm"}, "figure-f": {*EVERY} - {"batch
 
 @pytest.mark.parametrize("figure", FIGURES)
 def test_a_figure_draws_every_regime_or_says_what_it_leaves_out(figure):
-    name, kind = FIGURES[figure]
-    module = importlib.import_module(f"onlybn.papers.only_batchnorm.figures.{name}")
-    table = TABLES_OF[kind]({("resnet-14", regime): 50.0 for regime in EVERY})
-    numbers = module.numbers(table)
+    record = FIGURES[figure]
+    table = TABLES_OF[record.reads[0]]({("resnet-14", regime): 50.0 for regime in EVERY})
+    numbers = numbers_of(record, table)
     left = LEFT_OUT.get(figure, set())
     assert set(numbers["regime"]) == {*EVERY} - left
-    said = left_out(table, numbers)
+    said = drawing.left_out({"any": table}, numbers)
     assert said == (f" Not drawn of these runs: {', '.join(r for r in EVERY if r in left)}." if left else "")
-    labels = {label for axes in module.draw(numbers).axes for label in axes.get_legend_handles_labels()[1]}
+    drawn = PAPER.load(record.module).draw(numbers).axes
+    labels = {label for axes in drawn for label in axes.get_legend_handles_labels()[1]}
     titles = " ".join(axes.get_title() for axes in plt.gcf().axes)
     if figure not in LEFT_OUT:
         for shown in ("γ alone", "β alone", "4 random weights per channel", "stem"):
@@ -295,7 +289,7 @@ def test_figure_3_fits_points_per_doubling_of_batchnorm_parameters():
         (name, "batchnorm"): 40 + slope[name.split("-")[0]] * math.log2(count / 1_120)
         for name, count in counts.items()
     }
-    numbers = figure_3.numbers(collected(points | {("resnet-14", "all"): 90.0}))
+    numbers = numbers_of(FIGURES["figure-3"], collected(points | {("resnet-14", "all"): 90.0}))
     assert numbers.groupby("panel")["slope"].first().to_dict() == pytest.approx({"depth": 4.0, "width": 3.0})
     assert set(numbers["x"]) == set(counts.values())
     assert "+4.00 points per doubling by depth, +3.00 points" in figure_3.caption(numbers)
@@ -311,9 +305,9 @@ def test_figure_3_fits_points_per_doubling_of_batchnorm_parameters():
     ids=["one network", "every run of a point diverged"],
 )
 def test_a_figure_of_little_is_drawn_and_says_what_it_lacks(figure, points, tmp_path):
-    _, table = FIGURES[figure]
-    TABLES_OF[table](points, seeds=[0]).to_parquet(tmp_path / "table.parquet")
-    draw(figure, "s", [tmp_path / "table.parquet"], tmp_path / figure)
+    (kind,) = FIGURES[figure].reads
+    TABLES_OF[kind](points, seeds=[0]).to_parquet(tmp_path / f"{kind}.parquet")
+    draw(figure, "s", [tmp_path / f"{kind}.parquet"], tmp_path / figure)
     assert (tmp_path / f"{figure}.png").stat().st_size > 10_000
     caption = (tmp_path / f"{figure}.rst").read_text()
     assert "Study s" in caption
@@ -333,7 +327,8 @@ from pathlib import Path
 from onlybn.jobs import job
 with job(Path("log")):
     from onlybn.drawing.draw import draw
-    draw("figure-3", "s", [Path("metrics.parquet").absolute()], Path("elsewhere"))
+    from onlybn.papers import paper
+    draw(paper("only-batchnorm"), "figure-3", "s", [Path("metrics.parquet").absolute()], Path("elsewhere"))
 """
 
 
@@ -385,17 +380,8 @@ def test_tables_by_channel_are_read_as_categories_and_give_the_same_numbers(kind
     assert list(held.columns) == [n for n in whole if n not in SCHEMAS[kind].names or n in DRAWN[kind]]
     assert {str(held[name].dtype) for name in (*RUN, "position")} == {"category"}
     assert len(held) == len(whole)
-    drawn = [
-        f"onlybn.papers.only_batchnorm.figures.{module}"
-        for module, reads in FIGURES.values()
-        if reads == kind
-    ]
-    drawn += [
-        f"onlybn.papers.only_batchnorm.tables.{module}"
-        for module, *reads in TABLES.values()
-        if reads == [kind]
-    ]
-    for module in map(import_module, dict.fromkeys(drawn)):
+    for module in dict.fromkeys(r.module for r in PAPER.made.values() if r.reads == (kind,)):
+        module = PAPER.load(module)
         pd.testing.assert_frame_equal(module.numbers(held), module.numbers(whole))
 
 
@@ -480,7 +466,7 @@ def test_appendix_e2_shows_means_with_and_without_the_runs_at_chance():
 
 def test_appendix_f_places_random_k_at_k_and_batchnorm_at_none():
     points = {("resnet-14", regime): 20.0 for regime in ("random-1", "random-16", "batchnorm", "all")}
-    numbers = figure_f.numbers(collected(points))
+    numbers = numbers_of(FIGURES["figure-f"], collected(points))
     assert numbers["regime"].tolist() == ["random-1", "random-16", "batchnorm"]
     assert numbers["x"].tolist()[:2] == [1, 16]
     assert math.isnan(numbers["x"].iloc[2])
@@ -500,10 +486,10 @@ def test_dead_relus_are_split_by_position_and_diverged_runs_counted():
     assert rows.loc["all", ["n", "diverged"]].tolist() == [0, 2]
 
 
-@pytest.mark.parametrize("table", [name for name, (_, *kinds) in TABLES.items() if kinds[0] in TABLES_OF])
+@pytest.mark.parametrize("table", [name for name, record in TABLES.items() if record.reads[0] in TABLES_OF])
 def test_every_table_is_made_even_where_every_run_diverged(table, tmp_path):
     points = {("resnet-14", "all"): None, ("resnet-14", "batchnorm"): 40.0}
-    files = [tmp_path / f"{kind}.parquet" for kind in TABLES[table][1:]]
+    files = [tmp_path / f"{kind}.parquet" for kind in (*TABLES[table].reads, *TABLES[table].if_drawn)]
     for file in files:
         TABLES_OF[file.stem](points).to_parquet(file)
     make(table, "s", files, tmp_path / table)
@@ -558,10 +544,8 @@ def test_provenance_has_a_row_per_run_with_its_accuracy_but_where_it_diverged():
 def test_drawing_and_collecting_import_no_torch():
     code = (
         "import sys; import onlybn.drawing.draw, onlybn.drawing.make, onlybn.runs.collect;"
-        "from importlib import import_module; from onlybn.papers.only_batchnorm.figures import FIGURES;"
-        "from onlybn.papers.only_batchnorm.tables import TABLES;"
-        "[import_module(f'onlybn.papers.only_batchnorm.figures.{module}') for module, _ in FIGURES.values()];"
-        "[import_module(f'onlybn.papers.only_batchnorm.tables.{module}') for module, *_ in TABLES.values()];"
+        "from onlybn.papers import NAMES, paper;"
+        "[paper(n).load(r.module) for n in NAMES for r in paper(n).made.values()];"
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -152,6 +152,7 @@ def open_study(config: Mapping[str, Any], builtin: Path) -> Study:
     )
     _check_names(study)
     _check_last_batches(study)
+    study.recordings(study.each_run()[0])  # which refuses what does not fit together
     return study
 
 
@@ -296,11 +297,7 @@ def _current(definition: Definition, key: str) -> object:
 def _with_changes(raw: Mapping[str, Any], whole: Definition, changes: Mapping[str, Any]) -> dict[str, Any]:
     """Apply a changed dataset and changed training keys; a changed length moves the schedule with it."""
     dataset = changes.get("dataset", raw["dataset"])
-    given = {
-        key: [value] if key == "milestones" and not isinstance(value, list) else value
-        for key, value in changes.items()
-        if key != "dataset"
-    }
+    given = {key: value for key, value in changes.items() if key != "dataset"}
     return {**raw, "training": changed_training(whole.training, given), "dataset": dataset}
 
 

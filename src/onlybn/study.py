@@ -17,16 +17,15 @@ from pydantic import (
     Field,
     SerializerFunctionWrapHandler,
     ValidationError,
+    ValidationInfo,
     create_model,
     model_serializer,
     model_validator,
 )
 
-from onlybn import custom, datasets
+from onlybn import custom, datasets, observers, papers
 from onlybn.axes import ALWAYS, AXES, OPTIONAL, RECIPE, VARIANT, Axis, Values, ordered, other_axis
 from onlybn.errors import UserError, choose_from
-from onlybn.papers.only_batchnorm.figures import FIGURES
-from onlybn.papers.only_batchnorm.tables import TABLES
 
 # Raised when the meaning of a specification changes, so that older runs are not taken for new ones.
 SPECIFICATION = 1
@@ -100,6 +99,20 @@ def _choice(kind: str, allowed: Iterable[str]) -> AfterValidator:
     return _named(check)
 
 
+def _of_paper(kind: Literal["figure", "table"]) -> AfterValidator:
+    """Check that a name is one of the study's paper, unless that is at fault itself."""
+
+    def check(name: str, info: ValidationInfo) -> str:
+        if "paper" in info.data:
+            paper = papers.paper(info.data["paper"])
+            allowed = {"figure": paper.figures, "table": paper.tables}[kind]
+            if name not in allowed:
+                raise ValueError(choose_from(kind, name, allowed))
+        return name
+
+    return AfterValidator(check)
+
+
 def seeds_from(value: object) -> list[int]:
     """Take a number of seeds, counted from 0, or a list of them."""
     if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
@@ -114,6 +127,23 @@ def seeds_from(value: object) -> list[int]:
     raise ValueError(
         f"{value!r} is not a number of seeds of at least 1, or a list of different whole numbers from 0"
     )
+
+
+def recordings_from(value: object) -> dict[str, dict[str, Any]]:
+    """Take a list of recordings, or a mapping of them to options; return all options."""
+    if isinstance(value, list) and all(isinstance(name, str) for name in value):
+        value = dict.fromkeys(_without_repeats(value))
+    if not isinstance(value, dict) or not all(isinstance(name, str) for name in value):
+        raise ValueError(f"{value!r} is not a list of recordings, or a mapping of them to options")
+    found, faults = {}, []
+    for name, options in value.items():
+        try:
+            found[name] = observers.check(name, options)
+        except ValueError as error:
+            faults += str(error).splitlines()
+    if faults:
+        raise ValueError("\n".join(faults))
+    return found
 
 
 def _without_repeats(names: list[str]) -> list[str]:
@@ -236,21 +266,23 @@ class Training(_Strict):
 
 
 def changed(training: Training, changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the keys of a training with some changed.
+    """Return the raw keys of a training with some changed.
 
     Another length, in epochs or in steps, replaces the one there is, and moves milestones and warm-up in
     proportion. Where both lengths are given both stay, for validation to refuse.
     """
-    keys = training.model_dump(exclude_unset=True)
+    raw = training.model_dump(exclude_unset=True)
     lengths = [key for key in ("epochs", "steps") if key in changes]
     if len(lengths) == 1:
         for key in ("epochs", "steps", *(["test_every"] if lengths == ["epochs"] else [])):
-            keys.pop(key, None)
+            raw.pop(key, None)
         length = changes[lengths[0]]
         if isinstance(length, int) and not isinstance(length, bool) and length >= 1:
-            keys["milestones"] = [m * length / training.length for m in training.milestones]
-            keys["warmup"] = training.warmup * length / training.length
-    return keys | dict(changes)
+            raw["milestones"] = [m * length / training.length for m in training.milestones]
+            raw["warmup"] = training.warmup * length / training.length
+    for key, value in changes.items():
+        raw[key] = [value] if key == "milestones" and not isinstance(value, list) else value
+    return raw
 
 
 def _grid(axis: Axis) -> tuple[Any, Any]:
@@ -273,12 +305,19 @@ Experiment = create_model(
         Annotated[list[int] | None, BeforeValidator(lambda given: given and seeds_from(given))],
         Field(default=None, description="its seeds, where they are not the study's"),
     ),
+    record=(
+        Annotated[dict | None, BeforeValidator(lambda given: given and recordings_from(given))],
+        Field(default=None, description="its recordings, where they are not the study's"),
+    ),
 )
 
 
 class Definition(_Strict):
     """What a study file holds."""
 
+    paper: Annotated[str, _choice("paper", papers.NAMES)] = Field(
+        default=papers.NAMES[0], description="whose figures and tables the study draws"
+    )
     dataset: Annotated[str, _named(datasets.check)] = Field(
         description="which images, by name or as module:function"
     )
@@ -290,13 +329,16 @@ class Definition(_Strict):
     seeds: Annotated[list[int], BeforeValidator(seeds_from)] = Field(
         description="a number of seeds, counted from 0, or a list of them"
     )
+    record: Annotated[dict, BeforeValidator(recordings_from)] = Field(
+        default={}, description="what is recorded while runs train: `[weights]`, or with options"
+    )
     experiments: dict[Name, Experiment] = Field(
         min_length=1, description="grids of runs by names of your own: the keys below"
     )
-    figures: dict[Annotated[str, _choice("figure", FIGURES)], list[str]] = Field(
+    figures: dict[Annotated[str, _of_paper("figure")], list[str]] = Field(
         default={}, description="which experiments each figure draws"
     )
-    tables: dict[Annotated[str, _choice("table", TABLES)], list[str]] = Field(
+    tables: dict[Annotated[str, _of_paper("table")], list[str]] = Field(
         default={}, description="which experiments each table shows"
     )
 
@@ -526,6 +568,25 @@ class Study:
     def seeds(self, experiment: str) -> list[int]:
         """Return an experiment's seeds."""
         return self.experiments[experiment].seeds or self.definition.seeds
+
+    def recordings(self, run: Run) -> dict[str, dict[str, Any]]:
+        """Return what is recorded of a run, for all experiments that it is in, with the options."""
+        return self._recordings.get((run.point, run.seed), {})
+
+    @cached_property
+    def _recordings(self) -> dict[tuple[Any, int], dict[str, dict[str, Any]]]:
+        found: dict[tuple[Any, int], dict[str, dict[str, Any]]] = {}
+        for name, grid in self.experiments.items():
+            record = self.definition.record if grid.record is None else grid.record
+            for run in self.runs(name) if record else ():
+                there = found.setdefault((run.point, run.seed), {})
+                for recording, options in record.items():
+                    if there.setdefault(recording, options) != options:
+                        raise UserError(
+                            f"study: experiments.{name}.record: another experiment records {recording} of"
+                            f" {run} with other options; give both the same"
+                        )
+        return found
 
     def seed_blocks(self) -> list[list[int]]:
         """Return the seeds in the blocks that one training job takes together.

@@ -10,7 +10,6 @@ Commit what changes on purpose by itself, and say why.
 import json
 import shutil
 from collections.abc import Iterator
-from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,10 +19,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from onlybn.configuration import configuration_with, open_study
-from onlybn.drawing.summaries import read
+from onlybn.drawing.draw import drawn
+from onlybn.drawing.summaries import read_kinds
 from onlybn.networks import regimes, variants
-from onlybn.papers.only_batchnorm.figures import FIGURES
-from onlybn.papers.only_batchnorm.tables import TABLES
 from onlybn.study import Run, Training
 from onlybn.tensors import fingerprint
 from onlybn.workflow.paths import Workflow
@@ -101,14 +99,15 @@ def frozen_draw(architecture: str, regime: str, variant: str, seed: int) -> dict
 
 def numbers(workflow: Workflow, name: str) -> pd.DataFrame:
     """Return the numbers of a committed figure or table, from the study's collected tables."""
-    if name in FIGURES:
-        module, _ = FIGURES[name]
+    paper = workflow.paper
+    record = paper.made[name]
+    if name in paper.figures:
         files = map(Path, workflow.figure_inputs(SimpleNamespace(figure=name)))
-        return import_module(f"onlybn.papers.only_batchnorm.figures.{module}").numbers(read(files))
-    module, *kinds = TABLES[name]
-    files = list(map(Path, workflow.table_inputs(SimpleNamespace(table=name))))
-    collected = [read([file for file in files if file.stem == kind]) for kind in kinds]
-    return import_module(f"onlybn.papers.only_batchnorm.tables.{module}").numbers(*collected)
+        given = drawn(record, read_kinds(record.reads, files))
+    else:
+        files = map(Path, workflow.table_inputs(SimpleNamespace(table=name)))
+        given = read_kinds(record.reads, files).values()
+    return paper.load(record.module).numbers(*given)
 
 
 def committed(workflow: Workflow) -> list[str]:

@@ -8,6 +8,9 @@ from onlybn.jobs import job
 
 with job(Path(snakemake.log[0])):
     from onlybn.drawing.draw import draw
+    from onlybn.workflow.paths import open_workflow
 
+    workflow = open_workflow(snakemake.config, Path(snakemake.scriptdir).parent / "studies")
     target = Path(snakemake.output[0]).with_suffix("")
-    draw(snakemake.wildcards.figure, target.parents[1].name, map(Path, snakemake.input), target)
+    files = map(Path, snakemake.input)
+    draw(workflow.paper, snakemake.wildcards.figure, workflow.study.name, files, target)

@@ -8,6 +8,9 @@ from onlybn.jobs import job
 
 with job(Path(snakemake.log[0])):
     from onlybn.drawing.make import make
+    from onlybn.workflow.paths import open_workflow
 
+    workflow = open_workflow(snakemake.config, Path(snakemake.scriptdir).parent / "studies")
     target = Path(snakemake.output[0]).with_suffix("")
-    make(snakemake.wildcards.table, target.parents[1].name, map(Path, snakemake.input), target)
+    files = map(Path, snakemake.input)
+    make(workflow.paper, snakemake.wildcards.table, workflow.study.name, files, target)

@@ -26,5 +26,6 @@ with job(Path(snakemake.log[0])) as terminal:
         processes=study.processes_per_run,
         workers=workflow.workers,
         checkpoint_every=study.checkpoint_every,
+        recordings=[study.recordings(run) for run in runs.values()],
         terminal=terminal,
     )

@@ -1,8 +1,8 @@
 """The draw stage for figures: collected tables in; the picture, its numbers and its caption out."""
 
 import textwrap
-from collections.abc import Iterable
-from importlib import import_module, resources
+from collections.abc import Iterable, Mapping
+from importlib import resources
 from pathlib import Path
 
 import matplotlib as mpl
@@ -10,16 +10,15 @@ import pandas as pd
 
 from onlybn.datasets import known
 from onlybn.drawing import report
-from onlybn.drawing.summaries import read, seeds_phrase
+from onlybn.drawing.summaries import read_kinds, seeds_phrase
 from onlybn.errors import UserError
 from onlybn.files import written_whole
-from onlybn.papers.only_batchnorm.figures import FIGURES, numbered
-from onlybn.papers.only_batchnorm.tables.claims import beside as beside_paper
+from onlybn.papers import Figure, Paper
 from onlybn.runs.records import write_drawn
 
 
-def draw(figure: str, study: str, tables: Iterable[Path], target: Path) -> None:
-    """Draw a figure from its experiments' tables into `target` with .pdf, .png, .parquet and .rst.
+def draw(paper: Paper, figure: str, study: str, tables: Iterable[Path], target: Path) -> None:
+    """Draw a figure of a paper from its experiments' tables into `target` with .pdf, .png, .parquet and .rst.
 
     The Parquet holds exactly the numbers drawn, the last one the caption, which stands below the picture
     too, and what the paper claims of the figure. Raises UserError if the tables hold nothing that the
@@ -28,15 +27,15 @@ def draw(figure: str, study: str, tables: Iterable[Path], target: Path) -> None:
     mpl.use("agg")
     from matplotlib import pyplot as plt
 
-    name, kind = FIGURES[figure]
-    module = import_module(f"onlybn.papers.only_batchnorm.figures.{name}")
+    record = paper.figures[figure]
+    module = paper.load(record.module)
     files = list(tables)
-    table = read(files)
-    numbers = module.numbers(table)
+    collected = read_kinds(record.reads, files)
+    numbers = module.numbers(*drawn(record, collected))
     if numbers.empty:
         raise UserError(f"{figure}: the study {study} has no run that this figure shows")
     epochs = int(numbers["epochs"].max())
-    caption = f"{module.caption(numbers)}{left_out(table, numbers)}"
+    caption = f"{module.caption(numbers)}{left_out(collected, numbers)}"
     caption += f" Study {study}, {epochs} epoch{'s' * (epochs != 1)}; "
     caption += "mean ± one standard deviation, " if "std" in numbers and numbers["n"].max() > 1 else ""
     caption += f"{seeds_phrase(numbers)}."
@@ -55,7 +54,7 @@ def draw(figure: str, study: str, tables: Iterable[Path], target: Path) -> None:
         picture.text(
             0.01,
             low / picture.bbox.height - 0.02,
-            textwrap.fill(f"{numbered(figure)}. {caption}", characters),
+            textwrap.fill(f"{record.number or record.shows}. {caption}", characters),
             va="top",
             fontsize=6,
         )
@@ -65,11 +64,20 @@ def draw(figure: str, study: str, tables: Iterable[Path], target: Path) -> None:
         plt.close(picture)
     write_drawn(target.with_suffix(".parquet"), numbers, files)
     with written_whole(target.with_suffix(".rst")) as beside:
-        claims = beside_paper(figure, kind, table)
+        claims = report.claimed(paper, record, collected)
         beside.write_text(report.description(caption, claims), encoding="utf-8")
 
 
-def left_out(table: pd.DataFrame, numbers: pd.DataFrame) -> str:
-    """Say which regimes of the collected table a figure does not draw, if any."""
-    left = [regime for regime in table["regime"].unique() if regime not in set(numbers["regime"])]
+def drawn(record: Figure, collected: Mapping[str, pd.DataFrame | None]) -> list[pd.DataFrame | None]:
+    """Return what a figure draws of collected tables: the rows of its regimes."""
+    if not record.regimes:
+        return list(collected.values())
+    return [t if t is None else t[t["regime"].map(record.draws).astype(bool)] for t in collected.values()]
+
+
+def left_out(collected: Mapping[str, pd.DataFrame | None], numbers: pd.DataFrame) -> str:
+    """Say which regimes of the collected tables a figure does not draw, if any."""
+    tables = (table for table in collected.values() if table is not None)
+    there = dict.fromkeys(regime for table in tables for regime in table["regime"].unique())
+    left = [regime for regime in there if regime not in set(numbers["regime"])]
     return f" Not drawn of these runs: {', '.join(left)}." if left else ""

@@ -1,36 +1,32 @@
 """The draw stage for tables: collected tables in; CSV, Markdown, Parquet, a page and its caption out."""
 
 from collections.abc import Iterable, Sequence
-from importlib import import_module
 from pathlib import Path
 
 import pandas as pd
 
 from onlybn.drawing import report
 from onlybn.drawing.page import page
-from onlybn.drawing.summaries import read, seeds_phrase
+from onlybn.drawing.summaries import read_kinds, seeds_phrase
 from onlybn.files import written_whole
-from onlybn.papers.only_batchnorm.tables import TABLES
-from onlybn.papers.only_batchnorm.tables.claims import beside as beside_paper
+from onlybn.papers import Paper
 from onlybn.runs.records import write_drawn
 
 
-def make(table: str, study: str, tables: Iterable[Path], target: Path) -> None:
-    """Write the named table, made from collected ones, into `target` with .csv, .md and .parquet.
+def make(paper: Paper, table: str, study: str, tables: Iterable[Path], target: Path) -> None:
+    """Write a table of a paper, made from collected ones, into `target` with .csv, .md and .parquet.
 
     With .html and .rst, for the report, a page that holds the table, its caption and what the paper claims
-    of it, and the last two alone. Which kind of collected table a file holds is told by its name; a kind of
-    which there is none is None.
+    of it, and the last two alone.
     """
-    name, *kinds = TABLES[table]
-    module = import_module(f"onlybn.papers.only_batchnorm.tables.{name}")
+    record = paper.tables[table]
+    module = paper.load(record.module)
     files = list(tables)
-    given = {kind: [file for file in files if file.stem == kind] for kind in kinds}
-    collected = [read(given[kind]) if given[kind] else None for kind in kinds]
-    numbers = module.numbers(*collected)
+    collected = read_kinds([*record.reads, *record.if_drawn], files)
+    numbers = module.numbers(*collected.values())
     caption = f"{module.caption(numbers)} Study {study}"
     caption += f"; {seeds_phrase(numbers)}." if "at_chance" in numbers else "."
-    claims = beside_paper(table, kinds[0], collected[0])
+    claims = report.claimed(paper, record, collected)
     shown = module.shown(numbers).map(_text)
     with written_whole(target.with_suffix(".csv")) as beside:
         numbers.to_csv(beside, index=False)
@@ -40,7 +36,7 @@ def make(table: str, study: str, tables: Iterable[Path], target: Path) -> None:
         )
     write_drawn(target.with_suffix(".parquet"), numbers, files)
     with written_whole(target.with_suffix(".html")) as beside:
-        text = page(report.title(table), caption, shown, module.WORDS, claims, target.with_suffix(".csv"))
+        text = page(record.title, caption, shown, module.WORDS, claims, target.with_suffix(".csv"))
         beside.write_text(text, encoding="utf-8")
     with written_whole(target.with_suffix(".rst")) as beside:
         beside.write_text(report.description(caption, claims), encoding="utf-8")

@@ -1,77 +1,24 @@
-"""The report: where each figure and table stands in it, and its description there (reStructuredText)."""
+"""A figure or table in the report: what the paper claims there, and its description (reStructuredText)."""
 
 import re
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
-from onlybn.papers.only_batchnorm.figures import FIGURES, numbered
+import pandas as pd
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-# Category: its figures and tables, and what each shows. Snakemake sorts by name: categories get numbers.
-PLACES: dict[str, dict[str, str]] = {
-    "Claims and accuracy": {
-        "claims": "Claims of the paper, judged",
-        "accuracy": "Final accuracy by network and regime",
-    },
-    "Main text": {
-        "figure-1": "accuracy with and without γ and β",
-        "figure-2": "accuracy by what trains",
-        "figure-3": "accuracy by number of BatchNorm parameters",
-        "figure-4": "distribution of γ",
-        "figure-5": "share of γ near 0",
-        "figure-6": "accuracy with small γ set to 0",
-        "figure-7": "ReLU channels that are off",
-        "table-1": "parameter counts",
-        "near-zero": "Share of γ near 0, by the sign of β",
-        "dead-relu": "ReLU channels that are off, by position",
-    },
-    "Appendix C, VGG": {
-        "figure-c2": "accuracy by what trains",
-        "figure-c4": "distribution of γ",
-        "figure-c5": "share of γ near 0",
-        "figure-c6": "accuracy with small γ set to 0",
-        "figure-c7": "ReLU channels that are off",
-        "accuracy-vgg": "Final accuracy by network and regime",
-    },
-    "Appendix D, shortcuts": {
-        "figure-d": "accuracy with the shortcuts trained too",
-        "accuracy-shortcut": "Final accuracy by network and regime",
-    },
-    "Appendix E, initialisation": {
-        "figure-e1": "accuracy by the features' draw",
-        "figure-e2": "accuracy by BatchNorm's initialisation",
-        "accuracy-initialisation": "Final accuracy by network and regime",
-        "failed": "Runs that failed to train",
-    },
-    "Appendix F, random weights": {
-        "figure-f": "accuracy by number of random weights",
-        "accuracy-random": "Final accuracy by network and regime",
-    },
-    "Appendices G to I, every network": {
-        "figure-g": "distribution of γ",
-        "figure-h": "distribution of β",
-        "figure-i": "how often ReLU channels are off",
-        "figure-g-layers": "γ",
-        "figure-h-layers": "β",
-        "figure-i-layers": "how often ReLU channels are off",
-    },
-    "Runs": {
-        "provenance": "Provenance of the runs",
-        "provenance-appendices": "Provenance of the runs, appendices",
-    },
-}
+from onlybn.papers import Figure, Paper, Table
 
 
-def title(name: str) -> str:
-    """Return what a figure or table is called in the report."""
-    (shows,) = [names[name] for names in PLACES.values() if name in names]
-    if name in FIGURES:
-        return f"{numbered(name)}: {shows}"
-    return f"Table 1: {shows}" if name == "table-1" else shows
+def claimed(paper: Paper, record: Figure | Table, tables: Mapping[str, pd.DataFrame | None]) -> pd.DataFrame:
+    """Return what a paper claims of a figure or table, judged by the collected tables of one kind."""
+    if not paper.claims or not record.section:
+        return pd.DataFrame()
+    from onlybn.judging import beside  # whose statistics take long to import
+
+    module = paper.load(paper.claims)
+    return beside(record.section, module.CLAIMS, tables, module.PUBLISHED)
 
 
-def description(caption: str, claims: "pd.DataFrame | None" = None) -> str:
+def description(caption: str, claims: pd.DataFrame | None = None) -> str:
     """Return a caption as reStructuredText, and below it, if there are any, claims as a table."""
     text = escaped(caption) + "\n"
     if claims is None or claims.empty:

@@ -1,85 +1,27 @@
-"""What all figures look alike in: the colour and mark of each regime, axes, points with error bars."""
+"""What all figures look alike in: panels, axes, points with error bars, a legend."""
 
 from collections.abc import Callable, Sequence
-from itertools import cycle
+from functools import partial
 
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 from matplotlib.transforms import offset_copy
 
-from onlybn import custom
 from onlybn.datasets import known
-from onlybn.drawing.summaries import PANELS, axis, chance
+from onlybn.drawing.looks import Looks, axis, named
+from onlybn.drawing.summaries import chance
 
-COLOURS = sns.color_palette("colorblind")
-# Regime: what a reader calls it, its colour, its mark.
-REGIMES = {
-    "all": ("all parameters", COLOURS[0], "o"),
-    "no-affine": ("all but γ and β", COLOURS[7], "s"),
-    "batchnorm+output+shortcut": ("BatchNorm, output and shortcuts", COLOURS[9], "<"),
-    "batchnorm+output": ("BatchNorm and output layer", COLOURS[2], "^"),
-    "batchnorm": ("BatchNorm", COLOURS[3], "D"),
-    "random-2": ("2 random weights per channel", COLOURS[4], "v"),
-    "output": ("output layer", COLOURS[1], "P"),
-    "gamma": ("γ alone", COLOURS[5], ">"),
-    "beta": ("β alone", COLOURS[6], "*"),
-}
-FAMILIES = {
-    "depth": (COLOURS[3], "D"),
-    "width": (COLOURS[9], "s"),
-    "VGG depth": (COLOURS[2], "^"),
-    "ImageNet depth": (COLOURS[0], "o"),
-}
-# Of the user's families and regimes, and of `random-K` for other K, one after the other.
-OWN_COLOURS = (COLOURS[8], COLOURS[4], COLOURS[5], COLOURS[1], COLOURS[6])
-OWN_MARKS = "Xphd8"
 X_LABELS = {"depth": "depth (layers)", "width": "width (factor on channels)"}
-
-
-def panels_of(numbers: pd.DataFrame) -> list[str]:
-    """Return the panels that there are, those of the paper's families first."""
-    there = list(dict.fromkeys(numbers["panel"]))
-    return [panel for panel in PANELS if panel in there] + [panel for panel in there if panel not in PANELS]
-
-
-def regimes_of(numbers: pd.DataFrame) -> dict[str, tuple]:
-    """Return the regimes that there are, those of `REGIMES` first, each as there.
-
-    The others look alike in every panel of a figure, since `panels` names all of its regimes to each.
-    """
-    there = set(numbers["regime"])
-    others = [regime for regime in _named(numbers).cat.categories if regime not in REGIMES]
-    looks = zip(others, cycle(OWN_COLOURS), cycle(OWN_MARKS), strict=False)
-    every = REGIMES | {regime: (_called(regime), *look) for regime, *look in looks}
-    return {regime: look for regime, look in every.items() if regime in there}
-
-
-def _named(numbers: pd.DataFrame) -> pd.Series:
-    """Return the regime of each row, which knows of all regimes of the figure, in their order."""
-    regimes = numbers["regime"]
-    if isinstance(regimes.dtype, pd.CategoricalDtype):
-        return regimes
-    return regimes.astype(pd.CategoricalDtype(list(dict.fromkeys(regimes))))
-
-
-def _called(regime: str) -> str:
-    """Return what a reader calls a regime that is not in `REGIMES`."""
-    if custom.is_own(regime):
-        return regime.split(":")[1]
-    number = regime.removeprefix("random-")
-    if number == regime:
-        return regime
-    return f"{number} random weight{'s' * (number != '1')} per channel"
 
 
 def panels(
     numbers: pd.DataFrame,
     draw: Callable[[Axes, pd.DataFrame], None],
+    looks: Looks,
     *,
     y_label: str,
     y_limits: tuple[float, float] | None = (0, 102),
@@ -90,8 +32,8 @@ def panels(
 
     `draw` is given the axes and the panel's numbers; axes and legend are added here.
     """
-    numbers = numbers.assign(regime=_named(numbers))
-    shown = panels_of(numbers)
+    numbers = numbers.assign(regime=named(numbers))
+    shown = list(looks.of_panels(numbers))
     values = list(dict.fromkeys(numbers[rows])) if rows else [""]
     figure, grid = plt.subplots(
         len(values),
@@ -119,14 +61,20 @@ def panels(
     return figure
 
 
-def accuracies_by_regime(numbers: pd.DataFrame, draw: Callable[[Axes, pd.DataFrame], None]) -> Figure:
+def percentages(numbers: pd.DataFrame, looks: Looks, *, y_label: str) -> Figure:
+    """Draw percentages, a line per regime, on an axis that ends not far above the largest."""
+    top = max(10.0, 1.15 * (numbers["y"] + numbers["std"].fillna(0)).max())
+    lines = partial(regime_lines, looks=looks)
+    return panels(numbers, lines, looks, y_label=y_label, y_limits=(0, min(102, top)))
+
+
+def accuracies_by_regime(
+    numbers: pd.DataFrame, draw: Callable[[Axes, pd.DataFrame], None], looks: Looks
+) -> Figure:
     """Draw test accuracies in a row of panels for each regime."""
+    labels = {regime: look.label for regime, look in looks.of_regimes(numbers).items()}
     return panels(
-        numbers,
-        draw,
-        y_label="test accuracy (%)",
-        rows="regime",
-        row_title=lambda regime: regimes_of(numbers)[regime][0],
+        numbers, draw, looks, y_label="test accuracy (%)", rows="regime", row_title=labels.__getitem__
     )
 
 
@@ -139,7 +87,7 @@ def network_panels(
     share_x: bool,
 ) -> Figure:
     """Draw a panel for each network that there is, three or four to a row; `draw` is as in `panels`."""
-    numbers = numbers.assign(regime=_named(numbers))
+    numbers = numbers.assign(regime=named(numbers))
     networks = (
         numbers[["architecture", "family", "depth", "width"]]
         .drop_duplicates()
@@ -208,10 +156,10 @@ def _move_apart(axes: Axes) -> None:
             artist.set_transform(moved)
 
 
-def regime_lines(axes: Axes, here: pd.DataFrame) -> None:
-    """Draw a line for each regime that there is, in the order of `REGIMES`."""
-    for regime, (label, colour, marker) in regimes_of(here).items():
-        points(axes, here[here["regime"] == regime], label=label, colour=colour, marker=marker)
+def regime_lines(axes: Axes, here: pd.DataFrame, looks: Looks) -> None:
+    """Draw a line for each regime that there is, in the order of its looks."""
+    for regime, look in looks.of_regimes(here).items():
+        points(axes, here[here["regime"] == regime], label=look.label, colour=look.colour, marker=look.mark)
 
 
 def log_axis(axes: Axes, values: Sequence[float], *, ticks: Sequence[float] | None = None) -> None:

@@ -61,6 +61,13 @@ def read(paths: Iterable[Path]) -> pd.DataFrame:
     return whole if seen else whole.drop_duplicates(ignore_index=True)
 
 
+def read_kinds(kinds: Iterable[str], paths: Iterable[Path]) -> dict[str, pd.DataFrame | None]:
+    """Stack collected tables by their kind, which a file's name tells; a kind without files is None."""
+    files = list(paths)
+    given = {kind: [file for file in files if file.stem == kind] for kind in kinds}
+    return {kind: read(found) if found else None for kind, found in given.items()}
+
+
 def _stacked(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """Stack tables; unlike pandas, keep categories that differ between them."""
     columns = {}
@@ -203,39 +210,6 @@ def classes(rows: pd.DataFrame) -> pd.Series:
 def chance(rows: pd.DataFrame) -> pd.Series:
     """Return the accuracy of guessing on each row's dataset, in percent."""
     return 100 / classes(rows)
-
-
-# Panel, which ends in the name of the column along its x-axis: the family that it shows. A family of the
-# user's own has a panel by depth, or by width where it has networks of one depth only.
-PANELS = {
-    "depth": "resnet",
-    "width": "wrn",
-    "VGG depth": "vgg",
-    "ImageNet depth": "imagenet-resnet",
-}
-
-
-def by_panel(points: pd.DataFrame) -> pd.DataFrame:
-    """Place points in the panels of their families, `x` being their place along the axis.
-
-    ResNet-14 is the WRN of width 1, so it stands in both `depth` and `width` where there are WRNs.
-    """
-    placed, panels = [], dict(PANELS)
-    for family, members in points.groupby("family", sort=False):
-        if family not in PANELS.values():
-            by = "width" if members["depth"].nunique() == 1 < members["width"].nunique() else "depth"
-            panels[f"{family} {by}"] = family
-    for panel, family in panels.items():
-        members = points["family"] == family
-        if panel == "width" and members.any():
-            members |= points["architecture"] == "resnet-14"
-        placed.append(points[members].assign(panel=panel, x=points.loc[members, axis(panel)]))
-    return pd.concat(placed).reset_index(drop=True).sort_values(["panel", "regime", "x"], ignore_index=True)
-
-
-def axis(panel: str) -> str:
-    """Return the column along a panel's x-axis."""
-    return panel.split()[-1]
 
 
 def ranges(points: pd.DataFrame) -> str:

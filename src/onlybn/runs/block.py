@@ -115,7 +115,9 @@ def train_block(
             held.callback(os.close, wait_for_lock(work_folder / ".lock", told, terminal))
         for run, work_folder, folder, wanted in zip(runs, folders_of_work, folders, recorded, strict=True):
             kept = sorted((replaced / work_folder.name).glob("*"))
-            finished = (at for at in (folder, work_folder, *kept) if _is_finished(at, run, data, wanted))
+            finished = (
+                at for at in (folder, work_folder, *kept) if records.is_finished(at, run, data, wanted)
+            )
             if source := next(finished, None):
                 print(f"{run}: finished before" + f", and kept in {source}" * (source in kept), flush=True)
             else:
@@ -154,20 +156,6 @@ def train_block(
         size = sum(map(size_of, moved)) / 1e6
         told = ", ".join(map(str, moved))
         terminal.say(f"{runs[0].study}: what new runs replace is kept ({size:,.1f} MB): {told}")
-
-
-def _is_finished(folder: Path, run: Run, data: str, recordings: Mapping[str, Mapping[str, Any]]) -> bool:
-    """Say whether a folder holds this very run, with these recordings, its files as they were written."""
-    if not records.is_finished(folder, run, data):
-        return False
-    record = records.read_record(folder)
-    if not recordings.items() <= record.get("recordings", {}).items():
-        return False
-    try:
-        records.check_files(folder, record, [f"{name}.parquet" for name in recordings])
-    except UserError:
-        return False
-    return True
 
 
 def _set_up(threads: int, deterministic: bool) -> None:

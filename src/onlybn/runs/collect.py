@@ -15,7 +15,7 @@ from onlybn.axes import OPTIONAL
 from onlybn.errors import UserError
 from onlybn.models import architecture
 from onlybn.runs.records import COUNTS, WRITTEN, check_files, check_measured, collected_from, expect, telling
-from onlybn.runs.schemas import SCHEMAS, missing
+from onlybn.runs.schemas import SCHEMAS, STEP, columns, missing
 from onlybn.study import Run
 
 
@@ -36,6 +36,8 @@ def collect(
     records = {folder: expect(folder, run, data) for folder, run in runs.items()}
     told = collected_from((run, records[folder]) for folder, run in runs.items())
     trained_on, computed = {}, {}
+    in_steps = any(run.training.steps for run in runs.values())
+    schema = columns(table, in_steps=in_steps)
     varied = [axis for axis in OPTIONAL if {run.value(axis) for run in runs.values()} != {axis.default}]
     for folder, record in records.items():
         trained_on.setdefault(record["dataset_checksum"], folder)
@@ -58,7 +60,7 @@ def collect(
                     f"experiment {experiment} mixes replicates of other {name}: {other} in {of}, {value} in"
                     f" {folder}; delete those you do not want"
                 )
-        columns = {
+        described = {
             "study": record["study"],
             "dataset": record["dataset"],
             "experiment": experiment,
@@ -69,18 +71,18 @@ def collect(
             **{axis.name: runs[folder].value(axis) for axis in varied},
             "seed": record["seed"],
             "status": record["status"],
-            "epochs": record["training"]["epochs"],
+            "epochs": record["training"].get("epochs", 0),
+            **({"steps": record["training"].get("steps", 0)} if in_steps else {}),
             "training": json.dumps(record["training"], sort_keys=True),
             **{name: network[name] for name in COUNTS},
         }
         if custom.is_own(record["dataset"]):  # of others it is known
-            columns["classes"] = record["classes"]
+            described["classes"] = record["classes"]
+        written = record.get("files", WRITTEN)
         # The table of runs is read for all of a run, so each study looks at every file once.
-        check_files(
-            folder, record, WRITTEN if table == "runs" else {f"{table}.parquet"}.intersection(WRITTEN)
-        )
-        rows = _recorded(record, folder) if table == "runs" else _measured(table, folder, record)
-        named = {name: _constant(value, rows.num_rows) for name, value in columns.items()}
+        check_files(folder, record, None if table == "runs" else {f"{table}.parquet"}.intersection(written))
+        rows = _recorded(record, folder) if table == "runs" else _measured(table, schema, folder, record)
+        named = {name: _constant(value, rows.num_rows) for name, value in described.items()}
         part = pa.table({**named, **{name: rows[name] for name in rows.column_names}})
         yield telling(part, runs=told)
 
@@ -101,7 +103,7 @@ def _recorded(record: Mapping[str, Any], folder: Path) -> pa.Table:
         ) from None
 
 
-def _measured(table: str, folder: Path, record: Mapping[str, Any]) -> pa.Table:
+def _measured(table: str, schema: pa.Schema, folder: Path, record: Mapping[str, Any]) -> pa.Table:
     path = folder / f"{table}.parquet"
     again = f"delete {path} to measure" if table in ANALYSES else f"delete {folder} to train"
     try:
@@ -112,8 +114,10 @@ def _measured(table: str, folder: Path, record: Mapping[str, Any]) -> pa.Table:
         raise UserError(f"{path} lacks the columns {', '.join(lacking)}; {again} it again")
     if table in ANALYSES:
         check_measured(path, rows, record)
-    rows = rows.select(SCHEMAS[table].names)
-    if other := [field.name for field in SCHEMAS[table] if rows.schema.field(field.name).type != field.type]:
+    if STEP in schema and STEP.name not in rows.column_names:  # of a run by epochs beside one by steps
+        rows = rows.append_column(STEP, pa.nulls(rows.num_rows, STEP.type))
+    rows = rows.select(schema.names)
+    if other := [field.name for field in schema if rows.schema.field(field.name).type != field.type]:
         raise UserError(f"{path} holds other types in the columns {', '.join(other)}; {again} it again")
     if rows.num_rows == 0:
         return pa.table([pa.nulls(1, field.type) for field in rows.schema], rows.schema)

@@ -118,10 +118,13 @@ class Found(NamedTuple):
     fault: str | None
 
 
-def find(folder: Path, run: Run, data: str | None = None) -> Found:
+def find(
+    folder: Path, run: Run, data: str | None = None, recordings: Mapping[str, Any] | None = None
+) -> Found:
     """Say whether the folder's record is of this very run, trained on the data of that checksum.
 
-    `data` is None where it is not known yet. The files beside the record are not looked at.
+    `data` is None where it is not known yet. `recordings` are those that it has to have, with their options.
+    The files beside the record are not looked at.
     """
     if not (folder / RECORD).exists():
         return Found(None, None)
@@ -146,22 +149,28 @@ def find(folder: Path, run: Run, data: str | None = None) -> Found:
             differ.append(f"{told['module']} of {told['folder']}, which is other code")
     if data is not None and record["dataset_checksum"] != data:
         differ.append("other images of the dataset's name")
+    there = record.get("recordings", {})
+    lacking = [name for name, options in (recordings or {}).items() if there.get(name) != options]
+    if not differ and lacking:
+        return Found(None, f"{folder} lacks the recording {', '.join(lacking)} that the study asks for")
     if differ:
         return Found(None, f"{folder} holds another run than {run}: {', '.join(differ)}")
     return Found(record, None)
 
 
-def expect(folder: Path, run: Run, data: str | None = None) -> dict[str, Any]:
+def expect(
+    folder: Path, run: Run, data: str | None = None, recordings: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """Return the record of this very run; raise UserError if the folder holds none, or another's."""
-    record, fault = find(folder, run, data)
+    record, fault = find(folder, run, data, recordings)
     if fault:
         raise UserError(fault)
     return record or read_record(folder)  # which says that it is missing
 
 
-def check_files(folder: Path, record: Mapping[str, Any], names: Iterable[str] = WRITTEN) -> None:
-    """Raise UserError unless these files of a run's folder are those that training wrote."""
-    for name in names:
+def check_files(folder: Path, record: Mapping[str, Any], names: Iterable[str] | None = None) -> None:
+    """Raise UserError unless these files of a run's folder, or all, are those that training wrote."""
+    for name in record.get("files", WRITTEN) if names is None else names:
         path = folder / name
         again = f"delete {folder} to train the run again"
         try:
@@ -174,9 +183,11 @@ def check_files(folder: Path, record: Mapping[str, Any], names: Iterable[str] = 
             )
 
 
-def is_finished(folder: Path, run: Run, data: str | None = None) -> bool:
+def is_finished(
+    folder: Path, run: Run, data: str | None = None, recordings: Mapping[str, Any] | None = None
+) -> bool:
     """Say whether the folder holds this very run, finished or diverged, its files as they were written."""
-    record, _ = find(folder, run, data)
+    record, _ = find(folder, run, data, recordings)
     try:
         if record:
             check_files(folder, record)

@@ -21,7 +21,7 @@ from onlybn.files import sha256, write_json, write_table, written_whole
 from onlybn.machine import commit, machine, versions
 from onlybn.networks import reparametrise
 from onlybn.runs.records import RECORD, WRITTEN, check_files, described, read_record, run_of, sealed
-from onlybn.runs.schemas import SCHEMAS, STEP
+from onlybn.runs.schemas import SCHEMAS, columns
 from onlybn.study import Run
 from onlybn.tensors import fingerprint, read_tensors
 
@@ -46,7 +46,7 @@ def save(folder: Path, run: Run, outcome: "Outcome", images: "Images", settings:
     network = outcome.network.cpu()
     reparametrise.settle(network)
     (folder / RECORD).unlink(missing_ok=True)  # of another run: these files would not be its own
-    metrics = SCHEMAS["metrics"] if run.training.unit == "epoch" else SCHEMAS["metrics"].insert(1, STEP)
+    metrics = columns("metrics", in_steps=run.training.unit == "step")
     write_table(folder / "metrics.parquet", pa.Table.from_pylist(outcome.rows, metrics))
     for name, rows in outcome.recorded.items():
         write_table(folder / f"{name}.parquet", pa.Table.from_pylist(rows, SCHEMAS[name]))

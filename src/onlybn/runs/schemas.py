@@ -95,8 +95,14 @@ SCHEMAS = {
     ),
 }
 
-# What a table has besides, behind its epoch, where a run's length is in steps.
+# What metrics have besides, behind their epoch, where a run's length is in steps.
 STEP = pa.field("step", pa.int64())
+
+
+def columns(kind: str, *, in_steps: bool) -> pa.Schema:
+    """Return the columns of a table of runs whose length is in steps, or in epochs."""
+    return SCHEMAS[kind].insert(1, STEP) if kind == "metrics" and in_steps else SCHEMAS[kind]
+
 
 # What figures and tables read of those with a row per channel, ten million in a large study, besides the
 # run's columns; of the other kinds they read all.

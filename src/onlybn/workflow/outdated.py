@@ -18,8 +18,11 @@ from onlybn.workflow.paths import COLLECTED, Workflow
 def find_runs(workflow: Workflow) -> list[tuple[Run, Found]]:
     """Return every run of the study once, and what its folder holds."""
     data = {name: workflow.dataset_checksum(name) for name in workflow.study.datasets}
-    runs = workflow.study.each_run()
-    return [(run, records.find(workflow.places(run)[0], run, data[run.dataset])) for run in runs]
+    study = workflow.study
+    return [
+        (run, records.find(workflow.places(run)[0], run, data[run.dataset], study.recordings(run)))
+        for run in study.each_run()
+    ]
 
 
 class Forced:

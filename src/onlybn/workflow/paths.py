@@ -11,22 +11,20 @@ from itertools import chain, groupby
 from pathlib import Path
 from typing import Any
 
-from onlybn import custom, datasets, jobs
+from onlybn import custom, datasets, jobs, observers, papers
 from onlybn.analyses import ANALYSES
-from onlybn.axes import AXES
+from onlybn.axes import ARCHITECTURE, AXES, OPTIONAL, REGIME
 from onlybn.configuration import open_study
-from onlybn.drawing.report import PLACES, title
 from onlybn.environment import check_python
 from onlybn.errors import UserError, choose_from
 from onlybn.files import refuse_future
-from onlybn.papers.only_batchnorm import figures, tables
 from onlybn.runs import folders
 from onlybn.runs.records import FILES
 from onlybn.strict_yaml import read_yaml
 from onlybn.study import Run, Study
 from onlybn.workflow import demands
 
-COLLECTED = ("runs", "metrics", "affine", *ANALYSES)
+COLLECTED = ("runs", "metrics", "affine", *ANALYSES, *observers.NAMES)
 # The wildcards of a run's folders; the last one tells all optional axes too (`Run.point`).
 POINT = ("architecture", "regime", "variant")
 FIGURE_FILES = (".pdf", ".png", ".parquet", ".rst")
@@ -38,6 +36,7 @@ class Workflow:
 
     def __init__(self, study: Study):
         self.study = study
+        self.paper = papers.paper(study.definition.paper)
         self.results = Path(study.results_dir)
         self.runs = str(self.results / study.runs_name)
         self.drawn = str(self.results / study.name)
@@ -82,15 +81,15 @@ class Workflow:
 
     @property
     def parameter_counts(self) -> str:
-        """The table of parameter counts that Table 1 is made from."""
+        """The table of parameter counts."""
         return f"{self.drawn}/parameter_counts.parquet"
 
     @property
     def counted(self) -> list[str]:
-        """The architectures of Table 1: those of the experiments that it is said to show."""
-        experiments = self.study.definition.tables.get("table-1", [])
-        named = (name for e in experiments for name in self.study.experiments[e].architectures)
-        return list(dict.fromkeys(named))
+        """The architectures whose parameters are counted: of the experiments that such a table shows."""
+        tables = self.study.definition.tables.items()
+        shown = (e for name, wanted in tables if self.paper.tables[name].counts for e in wanted)
+        return list(dict.fromkeys(name for e in shown for name in self.study.experiments[e].architectures))
 
     # train
 
@@ -229,7 +228,8 @@ class Workflow:
         """Return what a collected table is made from: its runs' records and tables."""
         folders = [self.places(run)[0] for run in self.study.runs(wildcards.experiment)]
         read = ["run.json"]
-        if wildcards.collected != "runs":
+        # No rule makes a recording, which not every run has: the record proves that it is there.
+        if wildcards.collected not in ("runs", *observers.NAMES):
             read.append(f"{wildcards.collected}.parquet")
         return [f"{folder}/{file}" for folder in folders for file in read]
 
@@ -242,12 +242,13 @@ class Workflow:
         That is one table for the experiments of which `main` needs runs, and one for the others', so that
         `main` trains nothing for it.
         """
-        named = self.study.definition.tables
-        drawn = self.study.definition.figures | named
-        drawn.pop("table-1", None)  # which needs no run
-        used = {e: None for name in drawn if name in (*figures.MAIN, *tables.MAIN) for e in drawn[name]}
+        named, made = self.study.definition.tables, self.paper.made
+        drawn = {
+            n: wanted for n, wanted in (self.study.definition.figures | named).items() if not made[n].counts
+        }
+        used = {e: None for name in drawn if made[name].main for e in drawn[name]}
         others = {e: None for experiments in drawn.values() for e in experiments if e not in used}
-        provenance = {"provenance": [*used], "provenance-appendices": [*others]}
+        provenance = {r.name: [*(used if r.main else others)] for part in papers.RUNS.values() for r in part}
         return named | {name: experiments for name, experiments in provenance.items() if experiments}
 
     def figure_files(self, figure: str) -> list[str]:
@@ -263,28 +264,25 @@ class Workflow:
         return self._figure_inputs(wildcards.figure)
 
     def _figure_inputs(self, figure: str) -> list[str]:
-        return self.collected(self.study.definition.figures[figure], figures.FIGURES[figure][1:])
+        return self.collected(self.study.definition.figures[figure], self.paper.figures[figure].reads)
 
     def table_inputs(self, wildcards: Any) -> list[str]:
         """Return the collected tables of the experiments that a table shows, and no others."""
         return self._table_inputs(wildcards.table)
 
     def _table_inputs(self, table: str) -> list[str]:
-        _, *kinds = tables.TABLES[table]
-        wanted = self.tables[table]
-        if kinds == ["parameter_counts"]:
+        record, wanted = self.paper.tables[table], self.tables[table]
+        if record.counts:
             return [self.parameter_counts]
-        if table != "claims":
-            return self.collected(wanted, kinds)
-        # For the claims, an experiment gives its metrics and what the study's figures draw of it.
-        return [
-            file for experiment in wanted for file in self.collected([experiment], self._drawn(experiment))
-        ]
+        if not record.if_drawn:
+            return self.collected(wanted, record.reads)
+        kinds = {e: sorted({*record.reads, *self._drawn(e).intersection(record.if_drawn)}) for e in wanted}
+        return [file for e in wanted for file in self.collected([e], kinds[e])]
 
-    def _drawn(self, experiment: str) -> list[str]:
-        drawn = self.study.definition.figures.items()
-        kinds = {figures.FIGURES[figure][1] for figure, wanted in drawn if experiment in wanted}
-        return sorted(kinds | {"metrics"})
+    def _drawn(self, experiment: str) -> set[str]:
+        """Return the kinds of collected tables that the study's figures draw of an experiment."""
+        figures = [name for name, wanted in self.study.definition.figures.items() if experiment in wanted]
+        return {kind for name in figures for kind in self.paper.figures[name].reads}
 
     def collected(self, experiments: Iterable[str], kinds: Iterable[str]) -> list[str]:
         """Return the collected tables of these kinds of each experiment."""
@@ -305,7 +303,7 @@ class Workflow:
     def pictures(self) -> list[str]:
         """What the sheet shows: the main part's figures, or those that the study has, as PNG."""
         drawn = list(self.study.definition.figures)
-        shown = [figure for figure in drawn if figure in figures.MAIN] or drawn
+        shown = [figure for figure in drawn if self.paper.figures[figure].main] or drawn
         return [f"{self.drawn}/figures/{figure}.png" for figure in shown]
 
     @property
@@ -322,9 +320,9 @@ class Workflow:
 
     @property
     def main(self) -> list[str]:
-        """The files of the paper's main part: Figures 1 to 7, Table 1 and the accuracies."""
-        named = (name for name in self.targets if name in (*figures.MAIN, *tables.MAIN))
-        return [file for name in named for file in self.targets[name]]
+        """The files of the paper's main part."""
+        named = {name for name, record in self.paper.made.items() if record.main}
+        return [file for name, files in self.targets.items() if name in named for file in files]
 
     @property
     def everything(self) -> list[str]:
@@ -333,6 +331,13 @@ class Workflow:
 
     # report
 
+    @property
+    def shown_axes(self) -> dict[str, list[str]]:
+        """The study's values on the axes that the report's first page lists, by what it calls the axes."""
+        always = {"Networks": self.study.names(ARCHITECTURE), "What trains": self.study.names(REGIME)}
+        shown = [axis for axis in OPTIONAL if self.study.names(axis) != [axis.default]]
+        return always | {axis.plural.capitalize(): self.study.names(axis) for axis in shown}
+
     def reported(self, files: list[str], report: Callable[..., str]) -> list[str]:
         """Return the files, with each picture and page flagged by Snakemake's `report`.
 
@@ -340,17 +345,18 @@ class Workflow:
         """
         shown = [file for file in files if file.endswith((".png", ".html")) and file != self.sheet]
         placed = {Path(file).stem for file in shown}
-        categories = [name for name, members in PLACES.items() if placed & members.keys()]
+        parts = {part: {record.name for record in records} for part, records in self.paper.parts.items()}
+        categories = [part for part, names in parts.items() if placed & names]
 
         def flagged(file: str) -> str:
             name = Path(file).stem
-            (category,) = [c for c in categories if name in PLACES[c]]
+            (category,) = [part for part in categories if name in parts[part]]
             return report(
                 file,
                 # Snakemake takes captions to be named from the Snakefile's folder.
                 caption=str(Path(file).with_suffix(".rst").absolute()),
                 category=f"{categories.index(category) + 1} {category}",
-                labels={"shows": title(name)},
+                labels={"shows": self.paper.made[name].title},
             )
 
         return [flagged(file) if file in shown else file for file in files]

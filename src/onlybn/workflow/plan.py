@@ -4,11 +4,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from onlybn import custom
+from onlybn import custom, papers
 from onlybn.analyses.clamping import THRESHOLDS
 from onlybn.datasets import Dataset, prepared
 from onlybn.jobs import duration
-from onlybn.papers.only_batchnorm import figures, tables
 from onlybn.study import Run, Study
 from onlybn.workflow.costs import Times, work
 
@@ -50,23 +49,22 @@ def testing_seconds(study: Study, times: Times, run: Run, passes: int) -> float:
 def plan(study: Study, times: Times, *, main: bool = False) -> pd.DataFrame:
     """Return a row per point of a study but for its variant: what runs, each once, and analyses cost.
 
-    With `main`, only what Figures 1 to 7, Table 1 and the accuracies need. Empty where nothing is drawn.
+    With `main`, only what the target `main` needs. Empty where nothing is drawn.
 
     Columns: architecture, regime, axes (the values that are not neutral, as words), runs, steps (of all of
     them), step_ms, training_hours, testing_hours (while training, and in analyses), starting_hours of jobs,
     megabytes.
     """
     kinds: dict[tuple[str, str, str], set[str]] = {}
+    made = papers.paper(study.definition.paper).made
     runs: dict[tuple[str, str, str], dict[int, Run]] = {}
-    # Of the claims, a table of the whole paper, figures make what is not the metrics.
-    made_from = figures.FIGURES | tables.TABLES | {"claims": ("claims", "metrics")}
     wanted = {
         name: shown
         for name, shown in (study.definition.figures | study.definition.tables).items()
-        if name in (*figures.MAIN, *tables.MAIN) or not main
+        if made[name].main or not main
     }
     for name in study.experiments:
-        drawn = {kind for made, shown in wanted.items() if name in shown for kind in made_from[made][1:]}
+        drawn = {kind for one, shown in wanted.items() if name in shown for kind in made[one].reads}
         if not drawn:
             continue
         for run in study.runs(name):

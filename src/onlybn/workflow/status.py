@@ -63,12 +63,13 @@ def status(workflow: Workflow, *, verify: bool = False) -> str:
 def _look(workflow: Workflow, run: Run, data: str | None, verify: bool) -> tuple[str, str]:
     """Return the state of a run, one of `STATES`, and a line on it."""
     folder, work = workflow.places(run)
-    published = records.find(folder, run, data)
-    waiting = records.find(work, run, data)  # for the end of its block
+    recordings = workflow.study.recordings(run)
+    published = records.find(folder, run, data, recordings)
+    waiting = records.find(work, run, data, recordings)  # for the end of its block
     for place, (record, _) in ((folder, published), (work, waiting)):
         if record:
             try:
-                records.check_files(place, record, records.WRITTEN if verify else ())
+                records.check_files(place, record, None if verify else ())
             except UserError as error:
                 return "damaged", str(error)
             return record["status"], f"{run}: in epoch {record.get('diverged_epoch')}"

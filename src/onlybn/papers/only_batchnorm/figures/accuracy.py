@@ -5,7 +5,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from onlybn.drawing import style
-from onlybn.drawing.summaries import by_panel, classes, finals, over_seeds
+from onlybn.drawing.summaries import classes, finals, over_seeds
+from onlybn.papers.only_batchnorm.looks import LOOKS
 
 
 def numbers(metrics: pd.DataFrame, *, top_5: bool = False) -> pd.DataFrame:
@@ -13,7 +14,7 @@ def numbers(metrics: pd.DataFrame, *, top_5: bool = False) -> pd.DataFrame:
 
     `measure` is top-1, and with `top_5` also top-5 where chance does not come near it (ImageNet).
     """
-    shown = by_panel(over_seeds(finals(metrics)))
+    shown = LOOKS.by_panel(over_seeds(finals(metrics)))
     measures = {"top-1": "top_1"}
     if top_5 and len(shown) and classes(shown).iloc[0] >= 100:
         measures["top-5"] = "top_5"
@@ -30,8 +31,9 @@ def draw(numbers: pd.DataFrame) -> Figure:
     """Draw a panel for each family that there is, a line per regime."""
 
     def panel(axes: Axes, here: pd.DataFrame) -> None:
-        style.regime_lines(axes, here)
+        style.regime_lines(axes, here, LOOKS)
         style.chance_line(axes, here)
 
     several = numbers["measure"].nunique() > 1
-    return style.panels(numbers, panel, y_label="test accuracy (%)", rows="measure" if several else None)
+    rows = "measure" if several else None
+    return style.panels(numbers, panel, LOOKS, y_label="test accuracy (%)", rows=rows)

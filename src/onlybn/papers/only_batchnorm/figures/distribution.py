@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from onlybn.drawing import style
 from onlybn.drawing.summaries import over_seeds, per_run, point
+from onlybn.papers.only_batchnorm.looks import LOOKS
 
 
 def numbers(table: pd.DataFrame, column: str, edges: Sequence[float] | None = None) -> pd.DataFrame:
@@ -56,12 +57,12 @@ def draw(numbers: pd.DataFrame, label: str, *, log: bool = False) -> Figure:
     """Draw a panel per network, with a filled outline per regime."""
 
     def panel(axes: Axes, network: pd.DataFrame) -> None:
-        for regime, (name, colour, _) in style.regimes_of(network).items():
+        for regime, look in LOOKS.of_regimes(network).items():
             here = network[network["regime"] == regime]
             if here["share"].notna().any():
                 edges = [*here["left"], here["right"].iloc[-1]]
-                axes.stairs(here["share"], edges, color=colour, label=name, linewidth=1)
-                axes.stairs(here["share"], edges, color=colour, fill=True, alpha=0.18)
+                axes.stairs(here["share"], edges, color=look.colour, label=look.label, linewidth=1)
+                axes.stairs(here["share"], edges, color=look.colour, fill=True, alpha=0.18)
         if log:
             axes.set_yscale("log")
 
@@ -71,7 +72,7 @@ def draw(numbers: pd.DataFrame, label: str, *, log: bool = False) -> Figure:
 def moments(numbers: pd.DataFrame, symbol: str) -> str:
     """Say each regime's mean, deviation and negative share, of one network or averaged over several."""
     phrases = []
-    for regime in style.regimes_of(numbers):
+    for regime in LOOKS.of_regimes(numbers):
         points = numbers[numbers["regime"] == regime]
         points = points.drop_duplicates(point(points))
         points = points.dropna(subset="mean")

@@ -1,7 +1,5 @@
 """Figure 3: accuracy of `batchnorm` against the number of BatchNorm parameters, by depth and by width."""
 
-from itertools import cycle
-
 import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
@@ -11,7 +9,8 @@ from scipy.stats import linregress
 
 from onlybn.datasets import known
 from onlybn.drawing import style
-from onlybn.drawing.summaries import by_panel, finals, over_seeds
+from onlybn.drawing.summaries import finals, over_seeds
+from onlybn.papers.only_batchnorm.looks import LOOKS
 
 
 def numbers(metrics: pd.DataFrame) -> pd.DataFrame:
@@ -21,7 +20,7 @@ def numbers(metrics: pd.DataFrame) -> pd.DataFrame:
     and `intercept` the line's height at x = 1, by least squares over the means; both are missing where
     fewer than two architectures have one.
     """
-    points = by_panel(over_seeds(finals(metrics[metrics["regime"] == "batchnorm"]), values=["top_1"]))
+    points = LOOKS.by_panel(over_seeds(finals(metrics), values=["top_1"]))
     points = points.rename(columns={"top_1": "y", "top_1_std": "std"})
     points["x"] = points["batchnorm_parameters"]
     points[["slope", "intercept"]] = np.nan
@@ -36,17 +35,15 @@ def numbers(metrics: pd.DataFrame) -> pd.DataFrame:
 def draw(numbers: pd.DataFrame) -> Figure:
     """Draw all families in one panel, each with its line, whose slope stands in the legend."""
     figure, axes = plt.subplots(figsize=(4.0, 2.6), layout="constrained")
-    own_looks = zip(cycle(style.OWN_COLOURS), cycle(style.OWN_MARKS), strict=False)
-    for panel in style.panels_of(numbers):
-        colour, marker = style.FAMILIES.get(panel) or next(own_looks)
+    for panel, look in LOOKS.of_panels(numbers).items():
         family = numbers[numbers["panel"] == panel]
         slope, intercept = family[["slope", "intercept"]].iloc[0]
         label = f"growing {panel}"
         if not np.isnan(slope):
             label += f": {slope:+.1f} points per doubling"
             ends = np.array([family["x"].min(), family["x"].max()])
-            axes.plot(ends, intercept + slope * np.log2(ends), color=colour, linestyle="--", linewidth=1)
-        style.points(axes, family, label=label, colour=colour, marker=marker, line="none")
+            axes.plot(ends, intercept + slope * np.log2(ends), color=look.colour, linestyle="--", linewidth=1)
+        style.points(axes, family, label=label, colour=look.colour, marker=look.mark, line="none")
     for name, x, y in numbers[["architecture", "x", "y"]].drop_duplicates().itertuples(index=False):
         if not np.isnan(y):
             place = {"textcoords": "offset points", "va": "top", "fontsize": 5.5}

@@ -4,23 +4,26 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from onlybn.drawing import style
-from onlybn.drawing.summaries import by_panel, over_seeds, per_run, ranges
+from onlybn.drawing.summaries import over_seeds, per_run, ranges
+from onlybn.papers.only_batchnorm.looks import LOOKS
 
 THRESHOLD = 0.01
 
 
+def near_zero(rows: pd.DataFrame) -> float:
+    """Return the percentage of γ with |γ| < 0.01."""
+    return 100 * (rows["gamma"].abs() < THRESHOLD).mean()
+
+
 def numbers(affine: pd.DataFrame) -> pd.DataFrame:
     """Return a row per panel, regime and architecture: `y`, the percentage of γ with |γ| < 0.01."""
-    runs = per_run(affine, lambda rows: {"y": 100 * (rows["gamma"].abs() < THRESHOLD).mean()})
-    return by_panel(over_seeds(runs, values=["y"])).rename(columns={"y_std": "std"})
+    runs = per_run(affine, lambda rows: {"y": near_zero(rows)})
+    return LOOKS.by_panel(over_seeds(runs, values=["y"])).rename(columns={"y_std": "std"})
 
 
 def draw(numbers: pd.DataFrame) -> Figure:
     """Draw a panel for each family that there is, a line per regime."""
-    top = max(10.0, 1.15 * (numbers["y"] + numbers["std"].fillna(0)).max())
-    return style.panels(
-        numbers, style.regime_lines, y_label="γ with |γ| < 0.01 (%)", y_limits=(0, min(102, top))
-    )
+    return style.percentages(numbers, LOOKS, y_label="γ with |γ| < 0.01 (%)")
 
 
 def caption(numbers: pd.DataFrame) -> str:

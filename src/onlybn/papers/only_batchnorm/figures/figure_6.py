@@ -6,7 +6,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from onlybn.drawing import style
-from onlybn.drawing.summaries import by_panel, over_seeds, point
+from onlybn.drawing.summaries import over_seeds, point
+from onlybn.papers.only_batchnorm.looks import LOOKS
 
 SHOWN = (0.01, 0.05, 0.1)
 _MARKERS = ("o", "D", "v", "s")
@@ -30,7 +31,7 @@ def numbers(clamping: pd.DataFrame) -> pd.DataFrame:
         ]
     )
     points = over_seeds(runs, values=["top_1", "clamped_percent"], by=["threshold"])
-    return by_panel(points.rename(columns={"top_1": "y", "top_1_std": "std"}))
+    return LOOKS.by_panel(points.rename(columns={"top_1": "y", "top_1_std": "std"}))
 
 
 def draw(numbers: pd.DataFrame) -> Figure:
@@ -45,7 +46,7 @@ def draw(numbers: pd.DataFrame) -> Figure:
                 style.points(axes, line, label=label, colour=colour, marker=marker)
         style.chance_line(axes, here)
 
-    return style.accuracies_by_regime(numbers, panel)
+    return style.accuracies_by_regime(numbers, panel, LOOKS)
 
 
 def caption(numbers: pd.DataFrame) -> str:

@@ -4,7 +4,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from onlybn.drawing import style
-from onlybn.drawing.summaries import by_panel, over_seeds, per_run, ranges
+from onlybn.drawing.summaries import over_seeds, per_run, ranges
+from onlybn.papers.only_batchnorm.looks import LOOKS
 
 OFTEN = 0.99
 
@@ -17,18 +18,12 @@ def dead_percent(rows: pd.DataFrame) -> float:
 def numbers(activations: pd.DataFrame) -> pd.DataFrame:
     """Return a row per panel, regime and architecture: `y`, the percentage of ReLU channels that are off."""
     runs = per_run(activations, lambda rows: {"y": dead_percent(rows)})
-    return by_panel(over_seeds(runs, values=["y"])).rename(columns={"y_std": "std"})
+    return LOOKS.by_panel(over_seeds(runs, values=["y"])).rename(columns={"y_std": "std"})
 
 
 def draw(numbers: pd.DataFrame) -> Figure:
     """Draw a panel for each family that there is, a line per regime."""
-    top = max(10.0, 1.15 * (numbers["y"] + numbers["std"].fillna(0)).max())
-    return style.panels(
-        numbers,
-        style.regime_lines,
-        y_label="ReLU channels off > 99 % (%)",
-        y_limits=(0, min(102, top)),
-    )
+    return style.percentages(numbers, LOOKS, y_label="ReLU channels off > 99 % (%)")
 
 
 def caption(numbers: pd.DataFrame) -> str:

@@ -6,13 +6,12 @@ from matplotlib.figure import Figure
 
 from onlybn.datasets import known
 from onlybn.drawing import style
+from onlybn.drawing.looks import COLOURS
 from onlybn.drawing.summaries import finals, over_seeds
 
 
 def numbers(metrics: pd.DataFrame) -> pd.DataFrame:
     """Return a row per architecture and regime: mean top-1 `y`, `x` = K (missing for `batchnorm`)."""
-    regimes = metrics["regime"]
-    metrics = metrics[regimes.eq("batchnorm") | regimes.str.startswith("random-")]
     points = over_seeds(finals(metrics), values=["top_1"])
     points["x"] = points["regime"].str.extract(r"random-(\d+)", expand=False).astype(float)
     points = points.rename(columns={"top_1": "y", "top_1_std": "std"})
@@ -24,7 +23,7 @@ def draw(numbers: pd.DataFrame) -> Figure:
     figure, axes = plt.subplots(figsize=(4.0, 2.6), layout="constrained")
     for index, network in enumerate(dict.fromkeys(numbers["architecture"])):
         here = numbers[numbers["architecture"] == network]
-        colour = style.COLOURS[index % len(style.COLOURS)]
+        colour = COLOURS[index % len(COLOURS)]
         swept = here.dropna(subset="x")
         if len(swept):
             style.points(axes, swept, label=network, colour=colour, marker="v")

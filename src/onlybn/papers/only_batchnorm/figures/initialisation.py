@@ -5,7 +5,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from onlybn.drawing import style
-from onlybn.drawing.summaries import by_panel, finals, over_seeds, stuck
+from onlybn.drawing.looks import COLOURS
+from onlybn.drawing.summaries import finals, over_seeds, stuck
+from onlybn.papers.only_batchnorm.looks import LOOKS
 
 _MARKERS = ("o", "s", "^", "D")
 
@@ -27,7 +29,7 @@ def numbers(metrics: pd.DataFrame, part: int, *, without_failed: bool = False) -
     points["initialisation"] = points["variant"].str.split("_").str[part]
     failed = points.loc[points["at_chance"] > 0, "initialisation"]
     points = points[points["runs"].eq("all") | points["initialisation"].isin(failed)]
-    return by_panel(points.rename(columns={"top_1": "y", "top_1_std": "std"}))
+    return LOOKS.by_panel(points.rename(columns={"top_1": "y", "top_1_std": "std"}))
 
 
 def draw(numbers: pd.DataFrame) -> Figure:
@@ -35,7 +37,7 @@ def draw(numbers: pd.DataFrame) -> Figure:
     names = list(dict.fromkeys(numbers["initialisation"]))
 
     def panel(axes: Axes, here: pd.DataFrame) -> None:
-        for name, colour, marker in zip(names, style.COLOURS, _MARKERS, strict=False):
+        for name, colour, marker in zip(names, COLOURS, _MARKERS, strict=False):
             for runs, line in (("all", "-"), ("trained", ":")):
                 shown = here[(here["initialisation"] == name) & (here["runs"] == runs)]
                 if len(shown):
@@ -43,4 +45,4 @@ def draw(numbers: pd.DataFrame) -> Figure:
                     style.points(axes, shown, label=label, colour=colour, marker=marker, line=line)
         style.chance_line(axes, here)
 
-    return style.accuracies_by_regime(numbers, panel)
+    return style.accuracies_by_regime(numbers, panel, LOOKS)

@@ -6,6 +6,7 @@ from matplotlib.figure import Figure
 
 from onlybn.drawing import style
 from onlybn.drawing.summaries import by_run, over_seeds, per_run, point
+from onlybn.papers.only_batchnorm.looks import LOOKS
 
 QUANTILES = {"low": 0.1, "median": 0.5, "high": 0.9}
 
@@ -34,11 +35,12 @@ def draw(numbers: pd.DataFrame, label: str) -> Figure:
     """Draw a panel per network: for each regime the medians, and a band from the low to the high quantile."""
 
     def panel(axes: Axes, here: pd.DataFrame) -> None:
-        for regime, (name, colour, _) in style.regimes_of(here).items():
+        for regime, look in LOOKS.of_regimes(here).items():
             line = here[here["regime"] == regime]
             if line["median"].notna().any():
-                axes.plot(line["x"], line["median"], color=colour, label=name, linewidth=1)
-                axes.fill_between(line["x"], line["low"], line["high"], color=colour, alpha=0.18, linewidth=0)
+                axes.plot(line["x"], line["median"], color=look.colour, label=look.label, linewidth=1)
+                band = {"color": look.colour, "alpha": 0.18, "linewidth": 0}
+                axes.fill_between(line["x"], line["low"], line["high"], **band)
 
     return style.network_panels(numbers, panel, x_label="layer", y_label=label, share_x=False)
 

@@ -1,0 +1,82 @@
+"""What claims ask of a study's collected tables: values by seed, of one point of the study."""
+
+from collections.abc import Callable, Mapping
+
+import pandas as pd
+
+from onlybn import custom
+from onlybn.axes import AXES
+from onlybn.drawing.summaries import finals, per_run
+from onlybn.models import architecture
+
+# The axes that a query need not name, by their columns, and their neutral values. A table without such a
+# column holds runs that are neutral there.
+NEUTRAL = {axis.name: axis.default for axis in AXES if axis.default is not None}
+
+
+class Measured:
+    """A study's collected tables, as claims ask about them."""
+
+    def __init__(self, tables: Mapping[str, pd.DataFrame | None]):
+        self.tables = tables
+        metrics = tables.get("metrics")
+        self.finals = None if metrics is None else finals(metrics)
+        self._finished: dict[tuple, pd.DataFrame] = {}
+        if self.finals is not None:
+            finished = self.finals[self.finals["status"] == "finished"].set_index("seed").sort_index()
+            names = ["architecture", "regime", *(name for name in NEUTRAL if name in finished)]
+            self._finished = dict(iter(finished.groupby(names, observed=True)))
+
+    def values(self, network: str, regime: str, value: str = "top_1", **axes: str) -> pd.Series:
+        """Return each finished run's final test accuracy, in percent, by seed.
+
+        `axes` name, by column, the values of axes that are not neutral, `variant` for instance.
+        """
+        point = {"architecture": network, "regime": regime, **NEUTRAL, **axes}
+        found = None
+        if self.finals is not None and _neutral_beyond(self.finals, axes):
+            found = self._finished.get(tuple(v for name, v in point.items() if name in self.finals))
+        return pd.Series(dtype=float) if found is None else found[value]
+
+    def per_seed(
+        self,
+        table: str,
+        network: str,
+        regime: str,
+        measure: Callable[[pd.DataFrame], float],
+        **axes: str,
+    ) -> pd.Series:
+        """Return what `measure` makes of each finished run's rows, by seed; axes as in `values`."""
+        rows = self.tables.get(table)
+        if rows is None or rows.empty or not _neutral_beyond(rows, axes):
+            return pd.Series(dtype=float)
+        point = {"architecture": network, "regime": regime, "status": "finished", **NEUTRAL, **axes}
+        for column, name in point.items():
+            if column in rows:
+                rows = rows[rows[column] == name]
+        if rows.empty:
+            return pd.Series(dtype=float)
+        runs = per_run(rows, lambda run: {"value": measure(run)})
+        return runs.set_index("seed").sort_index()["value"]
+
+    def networks(self, *families: str) -> list[str]:
+        """Return every network of those families in any table, by family and size."""
+        there = {
+            name
+            for table in self.tables.values()
+            if table is not None and len(table)
+            for name in table["architecture"].unique()
+        }
+        described = [architecture(name) for name in there if not custom.is_own(name)]
+        chosen = [a for a in described if a.family in families]
+        return [a.name for a in sorted(chosen, key=lambda a: (a.family, a.depth, a.width))]
+
+
+def _neutral_beyond(rows: pd.DataFrame, axes: Mapping[str, str]) -> bool:
+    """Say whether every axis without a column is requested at its neutral value."""
+    return all(NEUTRAL[name] == value or name in rows for name, value in axes.items())
+
+
+def difference(one: pd.Series, other: pd.Series) -> list[float]:
+    """Return the differences of replicates paired by seed."""
+    return (one - other).dropna().tolist()

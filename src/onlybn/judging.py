@@ -1,0 +1,302 @@
+"""Claims of a paper, each with its published value, judged against what a study measured.
+
+A claim is one statement: an estimate, or some per network, each with a 95 % interval over seeds and the
+range in which it holds. `reproduced`: every interval lies inside, and no estimate was not measured.
+`contradicted`: one lies outside, of several estimates with a Holm-adjusted p below 0.05. Otherwise
+`inconclusive`: straddling, not measured in part, from one seed, or from two seeds that agree. On another
+dataset or schedule than the paper's only directions are judged, `consistent` or `inconsistent`, and a value
+is `not run`.
+"""
+
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+from scipy import special
+from statsmodels.stats.multitest import multipletests
+
+from onlybn.drawing.queries import Measured
+
+WORDS = (
+    *("id", "section", "dataset", "statement", "published"),
+    *("measured", "coverage", "verdict", "reason"),
+)
+POSITIVE = (0.0, math.inf)
+NEGATIVE = (-math.inf, 0.0)
+# Shares of images and channels move in steps of at least 0.002 % (one of 50,000 test images): of two seeds
+# that are closer than this, one count was found twice, and the spread says nothing.
+STEP = 0.001
+
+Tables = Mapping[str, pd.DataFrame | None]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What was measured of one network, or of one quantity: values by seed, or an interval of its own.
+
+    `range` is where the published claim holds; the ends are outside. Without values it was not measured.
+    """
+
+    of: str
+    values: Sequence[float]
+    range: tuple[float, float]
+    network: str = ""
+    bounds: tuple[float, float] | None = None
+
+    @cached_property
+    def mean(self) -> float:
+        """The mean over seeds."""
+        return float(np.mean(self.values))
+
+    @cached_property
+    def error(self) -> float:
+        """The mean's standard error, of two seeds or more."""
+        return float(np.std(self.values, ddof=1) / math.sqrt(len(self.values)))
+
+    @cached_property
+    def interval(self) -> tuple[float, float]:
+        """The 95 % interval over seeds by Student's t; without end for one seed."""
+        if self.bounds is not None:
+            return self.bounds
+        count = len(self.values)
+        if count < 2:
+            return (-math.inf, math.inf)
+        half = float(special.stdtrit(count - 1, 0.975)) * self.error
+        return (self.mean - half, self.mean + half)
+
+    @property
+    def decides(self) -> bool:
+        """Whether there are seeds enough for the interval to mean something."""
+        count, (low, high) = len(self.values), self.bounds or (min(self.values), max(self.values))
+        return count > 2 or (count == 2 and high - low >= STEP)
+
+    def judged(self, allowed: tuple[float, float]) -> bool | None:
+        """Say whether the interval lies in the allowed range, outside it, or (None) decides nothing."""
+        low, high = self.interval
+        if not self.decides:
+            return None
+        if allowed[0] < low and high < allowed[1]:
+            return True
+        return False if high < allowed[0] or low > allowed[1] else None
+
+    def p_outside(self, allowed: tuple[float, float]) -> float:
+        """Return Student's two-sided p of a mean outside the allowed range against its nearer end; else 1.
+
+        An interval of its own tells only on which side of 0.05 it is.
+        """
+        if self.bounds is not None:
+            return 0.05 if self.judged(allowed) is False else 1.0
+        beyond = max(allowed[0] - self.mean, self.mean - allowed[1])
+        if beyond <= 0:
+            return 1.0
+        # The function of Student's distribution itself: scipy.stats takes a hundred times as long around it.
+        tail = float(special.stdtr(len(self.values) - 1, -beyond / self.error)) if self.error else 0.0
+        return 2 * tail
+
+    def __str__(self) -> str:
+        low, high = self.interval
+        spread = f" [{low:.2f}, {high:.2f}]" if len(self.values) > 1 else ""
+        return f"{self.of} {self.mean:z.2f}{spread}"
+
+
+Estimates = Iterable[Estimate]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A statement of a paper, where it stands, on which of its datasets, and how it is measured.
+
+    `direction` is the range in which it holds on any dataset and schedule; None where it says nothing there.
+    `networks` is how many networks of the paper it is said of, where it is said of every one.
+    """
+
+    id: str
+    section: str
+    dataset: str
+    statement: str
+    published: str
+    estimate: Callable[[Measured], Estimates]
+    direction: tuple[float, float] | None = None
+    networks: int = 0
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A dataset of a paper: the claims' word for it, the training that the paper gives, and a remark.
+
+    A run's training has to agree in every key but `precision`. The remark says in what our images differ.
+    """
+
+    dataset: str
+    training: Mapping[str, object]
+    remark: str = ""
+
+
+@dataclass(frozen=True)
+class Published:
+    """A paper's settings by the names of our datasets, and for which of them another dataset stands in.
+
+    `stands_for` returns, for a dataset, the claims' word for the one that it stands in for, or None.
+    """
+
+    settings: Mapping[str, Setting]
+    stands_for: Callable[[str], str | None]
+
+
+def around(centre: float, tolerance: float) -> tuple[float, float]:
+    """Return the range of a value that is published with this tolerance."""
+    return (centre - tolerance, centre + tolerance)
+
+
+def ratio_interval(above: np.ndarray, below: np.ndarray) -> tuple[float, float]:
+    """Return Fieller's 95 % interval of a ratio of means of pairs; without ends if `below` may be 0 or less.
+
+    It holds the ratios r for which Student's t does not reject that the mean of above − r · below is 0. A
+    bootstrap of two seeds covers half of the cases, and of five 83 %, where this covers 95 %.
+    """
+    count = len(above)
+    unknown = (-math.inf, math.inf)
+    if count < 2:
+        return unknown
+    squares = np.cov(above, below) * special.stdtrit(count - 1, 0.975) ** 2 / count
+    first = below.mean() ** 2 - squares[1, 1]
+    if first <= 0 or below.mean() <= 0:
+        return unknown
+    second = above.mean() * below.mean() - squares[0, 1]
+    root = math.sqrt(max(0.0, second**2 - first * (above.mean() ** 2 - squares[0, 0])))
+    return ((second - root) / first, (second + root) / first)
+
+
+def judge(claims: Iterable[Claim], tables: Tables, published: Published) -> pd.DataFrame:
+    """Return a row per claim: published, measured with its 95 % interval, n, coverage, verdict, reason.
+
+    `tables` are a study's collected tables by kind; one of which there is none is None.
+    """
+    there = [table for table in tables.values() if table is not None and len(table)]
+    trainings = {text for table in there for text in table["training"].unique()}
+    if len(trainings) > 1:  # whose runs must not share a mean
+        return pd.DataFrame([_not_run(claim, "runs of several trainings are not judged") for claim in claims])
+    setting = published.settings.get(there[0]["dataset"].iloc[0])
+    if setting is not None and not all(_agrees(json.loads(text), setting.training) for text in trainings):
+        setting = None
+    measured = Measured(tables)
+    return pd.DataFrame([_row(claim, measured, setting) for claim in claims])
+
+
+def _agrees(training: Mapping[str, object], schedule: Mapping[str, object]) -> bool:
+    """Say whether a training is the published one; a key beyond the schedule's is a change of it."""
+    return {key: value for key, value in training.items() if key != "precision"} == schedule
+
+
+def _not_run(claim: Claim, reason: str) -> dict[str, object]:
+    """Return the row of a claim of which nothing is judged."""
+    told = {name: getattr(claim, name) for name in ("id", "section", "dataset", "statement", "published")}
+    return told | {"measured": "", "n": 0, "coverage": "", "verdict": "not run", "reason": reason}
+
+
+def _row(claim: Claim, measured: Measured, setting: Setting | None) -> dict[str, object]:
+    """Judge a claim by what was measured, in the paper's setting or (None) in no such."""
+    published = setting is not None and setting.dataset == claim.dataset
+    estimates = list(claim.estimate(measured))
+    there = [estimate for estimate in estimates if estimate.values]
+    if not there:
+        return _not_run(claim, "no run of this study measures it")
+    # Another dataset, or another schedule, stands in: of it only directions are judged.
+    if not published and claim.direction is None:
+        return _not_run(claim, "published values are judged under the paper's dataset and schedule alone")
+    networks = {estimate.network for estimate in there}
+    lacking = [e.of for e in estimates if not e.values and e.network in networks]
+    ranges = [estimate.range if published else claim.direction for estimate in there]
+    judged = [(e, allowed, e.judged(allowed)) for e, allowed in zip(there, ranges, strict=True)]
+    words = ("reproduced", "contradicted") if published else ("consistent", "inconsistent")
+    verdict, reason = _verdict(judged, lacking)
+    remark = setting.remark if published else "direction only, on another dataset or schedule"
+    reason += f"; {remark}" if remark else ""
+    held = sum(holds is True for _, _, holds in judged)
+    coverage = f"{held} of {len(there) + len(lacking)} estimates hold"
+    coverage += f", {len(lacking)} not measured" if lacking else ""
+    if claim.networks:
+        coverage += f", on {len(networks)} network{'s' * (len(networks) != 1)}"
+        coverage += f" (the paper: {claim.networks})"
+    return _not_run(claim, reason) | {
+        "measured": ", ".join(map(str, there)),
+        "n": min(len(estimate.values) for estimate in there),
+        "coverage": coverage,
+        "verdict": {True: words[0], False: words[1], None: "inconclusive"}[verdict],
+    }
+
+
+Judged = tuple[Estimate, tuple[float, float], bool | None]
+
+
+def _verdict(judged: Sequence[Judged], lacking: Sequence[str]) -> tuple[bool | None, str]:
+    """Return whether the claim holds, fails, or (None) is undecided by these estimates, and why."""
+    outside = _certainly_outside(judged)
+    if outside:
+        return False, f"outside: {', '.join(map(str, outside))}"
+    undecided = {
+        "one seed": [e for e, _, _ in judged if len(e.values) == 1],
+        "two seeds that agree": [e for e, _, _ in judged if len(e.values) == 2 and not e.decides],
+        "the interval straddles the bound": [e for e, _, holds in judged if e.decides and holds is None],
+        "outside, but not with a Holm-adjusted p below 0.05": [e for e, _, holds in judged if holds is False],
+        "not measured": lacking,
+    }
+    reasons = [f"{why}: {', '.join(map(str, what))}" for why, what in undecided.items() if what]
+    return (None, "; ".join(reasons)) if reasons else (True, "every interval lies in the range")
+
+
+def _certainly_outside(judged: Sequence[Judged]) -> list[Estimate]:
+    """Return the estimates outside their range with a Holm-adjusted p below 0.05 among those that decide.
+
+    Of many networks one lies outside by chance more often than 5 % of the time; of one estimate, the
+    interval outside is that p.
+    """
+    tested = [(estimate, allowed, holds) for estimate, allowed, holds in judged if estimate.decides]
+    outside = [holds is False for _, _, holds in tested]
+    if len(tested) > 1 and any(outside):
+        small, *_ = multipletests([e.p_outside(allowed) for e, allowed, _ in tested], 0.05, "holm")
+        outside = [beyond and bool(few) for beyond, few in zip(outside, small, strict=True)]
+    return [estimate for (estimate, _, _), beyond in zip(tested, outside, strict=True) if beyond]
+
+
+def shown(numbers: pd.DataFrame) -> pd.DataFrame:
+    """Return the claims with long measurements shortened; they are whole in the Parquet and CSV."""
+    return numbers[[*WORDS, "n"]].assign(
+        measured=numbers["measured"].map(_shortened), reason=numbers["reason"].map(_shortened)
+    )
+
+
+def caption(numbers: pd.DataFrame) -> str:
+    """Say how many claims have which verdict, and what the verdicts mean."""
+    counted = ", ".join(f"{count} {verdict}" for verdict, count in numbers["verdict"].value_counts().items())
+    return (
+        f"What the paper says, and what was measured with its 95 % interval over seeds: {counted}. Under the"
+        " paper's dataset and schedule a claim is reproduced if every interval lies in the range in brackets,"
+        " which is this project's tolerance where the paper gives one number, and contradicted if one lies"
+        " outside, of several with a Holm-adjusted p below 0.05. Elsewhere only directions are judged:"
+        " consistent or inconsistent."
+    )
+
+
+def beside(section: str, claims: Iterable[Claim], tables: Tables, published: Published) -> pd.DataFrame:
+    """Return what a paper claims in a section: statement, published, measured and verdict.
+
+    Judged by `tables`, the collected ones of a figure or table; claims about other data than the study's, or
+    what stands in for it, are left out. Empty where the paper claims nothing there.
+    """
+    columns = ["statement", "published", "measured", "verdict"]
+    dataset = next(table["dataset"].iloc[0] for table in tables.values() if table is not None)
+    about = published.stands_for(dataset)
+    chosen = [claim for claim in claims if claim.dataset == about and claim.section.endswith(section)]
+    if not chosen:
+        return pd.DataFrame(columns=columns)
+    judged = judge(chosen, tables, published)
+    return judged.assign(measured=judged["measured"].map(_shortened))[columns]
+
+
+def _shortened(text: str, length: int = 160) -> str:
+    return text if len(text) <= length else text[: text.rfind(", ", 0, length)] + ", …"
