@@ -118,7 +118,7 @@ class Silent:
 def train_block(tmp_path):
     """Run a training job on the CPU; its runs' folders are `tmp_path/runs/seed-N`."""
 
-    def train(runs, dataset, processes=1):
+    def train(runs, dataset, processes=1, recordings=None):
         from onlybn.runs import block
 
         folders = [tmp_path / "runs" / f"seed-{run.seed}" for run in runs]
@@ -136,6 +136,7 @@ def train_block(tmp_path):
             workers=0,
             checkpoint_every=0,
             terminal=Silent(),
+            recordings=recordings,
         )
         return folders
 

@@ -5,12 +5,16 @@ import subprocess
 import sys
 from dataclasses import replace
 
+import pyarrow.parquet as pq
 import pytest
 from conftest import Silent
 
 from onlybn import jobs
+from onlybn.drawing.summaries import RUN, finals
 from onlybn.jobs import lock
 from onlybn.runs import block, folders, records
+from onlybn.runs.schemas import SCHEMAS, STEP
+from onlybn.training.live_run import LiveRun
 
 
 @pytest.fixture
@@ -130,3 +134,25 @@ def test_of_a_long_run_the_terminal_hears_now_and_then_with_the_time_left(
         train_block([replace(run, seed=expected)], digits_folder)
         assert sum("s left" in line for line in said) == expected
         assert "after 3 epochs" in said[-1]
+
+
+def test_a_run_of_steps_says_and_records_its_steps(train_block, digits_folder, make_run, monkeypatch, capsys):
+    said = []
+    monkeypatch.setattr("conftest.Silent.say", lambda self, line: said.append(line))
+    run = make_run(epochs=None, steps=1_000, test_every=1, batch_size=1_400)
+    monkeypatch.setattr(LiveRun, "is_over", property(lambda live: live.taken == 3))
+    (folder,) = train_block([run], digits_folder)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.partition(", training loss")[0] for line in lines] == [
+        f"resnet-8 batchnorm seed 0: step {step}/1,000" for step in (1, 2, 3)
+    ]
+    assert "% after 3 steps, " in said[-1]
+    metrics = pq.read_table(folder / "metrics.parquet")
+    assert metrics.schema.remove_metadata() == SCHEMAS["metrics"].insert(1, STEP)
+    assert metrics["step"].to_pylist() == [1, 1, 2, 2, 3, 3]
+    assert metrics["epoch"].to_pylist() == [1, 1, 1, 1, 2, 2]  # two steps pass over 1,437 images
+    record = records.read_record(folder)
+    assert (record["training"]["steps"], "epochs" in record["training"]) == (1_000, False)
+    assert records.is_finished(folder, run)
+    (test_row,) = finals(metrics.to_pandas().assign(**dict.fromkeys(RUN, 0)))["step"]
+    assert test_row == 3

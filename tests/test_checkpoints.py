@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from onlybn.jobs import Stop
 from onlybn.runs import folders, records
+from onlybn.training import checkpoints as module
 from onlybn.training import loop
 from onlybn.training.checkpoints import Checkpoints
 from onlybn.training.live_run import LiveRun
@@ -215,6 +216,20 @@ def _facts_of_another_kind(path, make_run):
     save_file(load_file(path), path, metadata={"onlybn": "[1]"})
 
 
+def _rows_altered(path, make_run):
+    rows = path.with_name("0-rows.jsonl")
+    rows.write_text(rows.read_text().replace("train", "drain", 1))
+
+
+def _rows_cut_short(path, make_run):
+    rows = path.with_name("0-rows.jsonl")
+    rows.write_bytes(rows.read_bytes()[:-9])
+
+
+def _rows_gone(path, make_run):
+    path.with_name("0-rows.jsonl").unlink()
+
+
 def _not_a_checkpoint(path, make_run):
     path.write_bytes(b"not at all")
 
@@ -240,6 +255,9 @@ def _rewrite(path, without=None, lacking=None, **changes):
         (_a_bit_flipped, "is damaged (its content is not that of its digest)"),
         (_of_an_older_version, "is not one of this version"),
         (_facts_of_another_kind, "is damaged ("),
+        (_rows_altered, "is damaged (its rows are not those of its digest)"),
+        (_rows_cut_short, "is damaged (its rows are not those of its digest)"),
+        (_rows_gone, "is damaged (its rows are not those of its digest)"),
         (_not_a_checkpoint, "is damaged ("),
     ],
 )
@@ -256,6 +274,89 @@ def test_a_checkpoint_of_anything_else_is_not_used_and_the_log_says_why(
     assert outcome.resumed == []
     assert_same([outcome], train_replicates([run], images))
     assert f"starting again, since its checkpoint {reason}" in capsys.readouterr().out
+
+
+def test_rows_that_a_killed_process_wrote_behind_its_checkpoint_are_cut_off(few_digits, make_run, tmp_path):
+    run = make_run(epochs=4)
+    undisturbed = train_replicates([run], few_digits)
+
+    def kill(live):
+        if live.taken == 12:
+            raise Killed
+
+    with pytest.raises(Killed):
+        kept = checkpoints(tmp_path, every=6)
+        train_replicates([run], few_digits, report=kill, checkpoints=kept)
+    rows = tmp_path / "0-rows.jsonl"
+    own = rows.read_bytes()
+    assert own.count(b"\n") == 4  # of the tests after steps 4 and 8
+    rows.write_bytes(own + b'["metrics", {"epoch": 3, "spl')
+    assert_same(train_replicates([run], few_digits, checkpoints=checkpoints(tmp_path)), undisturbed)
+    assert rows.read_bytes().startswith(own)
+    assert rows.read_bytes().count(b"\n") == 8
+
+
+def test_what_a_checkpoint_tells_does_not_grow_with_the_rows(few_digits, make_run, tmp_path):
+    sizes = []
+    for steps in (1, 40):
+        run = make_run(epochs=None, steps=steps, test_every=1)
+        train_replicates([run], few_digits, checkpoints=checkpoints(tmp_path))
+        with safe_open(tmp_path / "0", "pt") as file:
+            sizes.append(len(file.metadata()["onlybn"]))
+    assert sizes[1] < sizes[0] + 20
+
+
+@pytest.mark.parametrize("kill_at", [2, 7, 13])
+def test_a_killed_run_of_steps_goes_on_to_the_same_bits(
+    few_digits, make_run, tmp_path, monkeypatch, capsys, kill_at
+):
+    run = make_run(regime="all", epochs=None, steps=14, test_every=3, milestones=[9])
+    undisturbed = train_replicates([run], few_digits)
+    for share in (0.0, math.inf):
+        with monkeypatch.context() as patch:
+            killing_after(kill_at, patch)
+            with pytest.raises(Killed):
+                train_replicates([run], few_digits, checkpoints=checkpoints(tmp_path, share=share))
+    (outcome,) = train_replicates([run], few_digits, checkpoints=checkpoints(tmp_path))
+    assert_same([outcome], undisturbed)
+    assert f"going on after step {kill_at}\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("costs", "kept_at"),
+    [
+        (0.2, [10, 20, 30]),  # at 2 %, 10 seconds after the last
+        (0.4, [20]),
+        (1e-9, list(range(1, 37))),
+        (1e9, []),
+    ],
+)
+def test_a_checkpoint_is_kept_when_that_takes_its_share_of_the_time(
+    few_digits, make_run, tmp_path, monkeypatch, costs, kept_at
+):
+    """By a clock that goes on by a second with each step, and by what keeping costs."""
+    clock = 0.0
+    monkeypatch.setattr(module.time, "perf_counter", lambda: clock)
+    step, write, kept = LiveRun.step_ended, Checkpoints._write, []
+
+    def second(self):
+        nonlocal clock
+        step(self)
+        clock = round(clock + 1, 6)
+
+    def costly(self, live, tensors):
+        nonlocal clock
+        write(self, live, tensors)
+        kept.append(live.taken)
+        clock = round(clock + costs, 6)
+
+    monkeypatch.setattr(LiveRun, "step_ended", second)
+    monkeypatch.setattr(Checkpoints, "_write", costly)
+    monkeypatch.setattr(module, "FIRST_COST", costs)
+    monkeypatch.setattr(module, "FIRST_COST_PER_BYTE", 0)
+    run = make_run(epochs=9)
+    train_replicates([run], few_digits, checkpoints=checkpoints(tmp_path, share=0.02))
+    assert sorted({*kept_at, 36}) == sorted(set(kept))
 
 
 # Of a block of two runs of two epochs of 4 steps, with a checkpoint every 3 steps: a kill, and the places

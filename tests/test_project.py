@@ -1,5 +1,6 @@
 """The project's own files: versions that agree, and nothing of the machine they were made on."""
 
+import ast
 import re
 import subprocess
 import tomllib
@@ -7,6 +8,8 @@ import tomllib
 import pytest
 import yaml
 from conftest import ROOT
+
+SRC = ROOT / "src"
 
 
 def locked() -> dict[str, set[str]]:
@@ -47,3 +50,47 @@ def test_no_file_holds_a_path_of_a_machine():
     for name in listed.stdout.splitlines():
         content = (ROOT / name).read_bytes()
         assert not re.search(rb"(?<![\w.])/(work|home|root|Users)/\w", content), name
+
+
+def imports(module: ast.Module) -> set[str]:
+    """Return what a module imports when it is imported, and for type checkers: not what a function does."""
+    found, left = set(), [module]
+    while left:
+        for node in ast.iter_child_nodes(left.pop()):
+            if isinstance(node, ast.Import):
+                found |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+            elif not isinstance(node, ast.FunctionDef):
+                left.append(node)
+    return found
+
+
+def circle(imported: dict[str, set[str]]) -> list[str] | None:
+    """Return modules each of which imports the next, the last one the first, if there are any."""
+    done: set[str] = set()
+
+    def from_(name: str, path: list[str]) -> list[str] | None:
+        if name in path:
+            return path[path.index(name) :]
+        if name in done:
+            return None
+        found = next(filter(None, (from_(other, [*path, name]) for other in sorted(imported[name]))), None)
+        done.add(name)
+        return found
+
+    return next(filter(None, (from_(name, []) for name in sorted(imported))), None)
+
+
+def test_no_module_imports_itself_by_way_of_others():
+    paths = {
+        ".".join(path.relative_to(SRC).with_suffix("").parts).removesuffix(".__init__"): path
+        for path in SRC.rglob("*.py")
+    }
+    imported = {name: imports(ast.parse(path.read_text())) & paths.keys() for name, path in paths.items()}
+    # `from package import module` asks for the module.
+    for name, others in imported.items():
+        imported[name] = {o for o in others if not any(other.startswith(f"{o}.") for other in others)}
+    assert "onlybn.training.loop" in imported["onlybn.runs.block"]
+    assert circle(imported) is None
+    assert circle(imported | {"onlybn.study": {"onlybn.runs.block"}})

@@ -5,12 +5,14 @@ import math
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 from torch.nn import functional as F
 
 from onlybn.networks.draw import draw
 from onlybn.randomness import generator
-from onlybn.study import Training
+from onlybn.study import Training, changed
 from onlybn.training.evaluation import Measures
+from onlybn.training.live_run import LiveRun
 from onlybn.training.loop import train
 from onlybn.training.schedules import learning_rates
 
@@ -87,6 +89,115 @@ def test_fractions_of_an_epoch_fall_on_steps():
 def test_warmup_grows_linearly_to_the_full_rate():
     training = Training(epochs=4, batch_size=1, learning_rate=0.4, warmup=2)
     assert learning_rates(training, 2).tolist() == pytest.approx([0.1, 0.2, 0.3, 0.4, *[0.4] * 4])
+
+
+def test_a_length_in_steps_has_milestones_and_warmup_in_steps():
+    training = Training(steps=6, batch_size=1, learning_rate=1, milestones=[4], warmup=2)
+    assert learning_rates(training, steps_per_epoch=4).tolist() == pytest.approx([0.5, 1, 1, 1, 0.1, 0.1])
+
+
+SHARED = {"batch_size": 25, "learning_rate": 0.1}
+
+
+@pytest.mark.parametrize(
+    ("keys", "sentence"),
+    [
+        ({}, "epochs or steps is missing; the length of training is one of the two"),
+        ({"epochs": 1, "steps": 2}, "epochs and steps are both given; the length of training is one of the"),
+        ({"epochs": 1, "test_every": 2}, "test_every goes with steps; a run whose length is in epochs is"),
+        ({"steps": 9, "milestones": [9.5]}, "milestones 9.5 are not before the last step, 9"),
+        ({"steps": 9, "warmup": 9}, "warmup of 9 steps is not shorter than the 9 steps"),
+        ({"epochs": 9, "milestones": [3, 9]}, "milestones 9 are not before the last epoch, 9"),
+        ({"epochs": 9, "warmup": 9.5}, "warmup of 9.5 epochs is not shorter than the 9 epochs"),
+    ],
+)
+def test_a_length_that_cannot_be_is_one_sentence(keys, sentence):
+    with pytest.raises(ValidationError) as raised:
+        Training(**SHARED, **keys)
+    (fault,) = raised.value.errors()
+    assert str(fault["ctx"]["error"]).startswith(sentence)
+
+
+def test_a_specification_has_the_length_that_was_given_alone():
+    by_epochs, by_steps = Training(**SHARED, epochs=3), Training(**SHARED, steps=10, test_every=4)
+    assert {"steps", "test_every"}.isdisjoint(by_epochs.specified)
+    assert "epochs" not in by_steps.specified
+    assert by_steps.specified | {"epochs": 3} == by_epochs.specified | {"steps": 10, "test_every": 4}
+    assert Training(**by_steps.specified) == by_steps
+    assert (by_epochs.steps_of(100), by_epochs.tests(100)) == (12, 3)
+    assert (by_steps.steps_of(100), by_steps.tests(100)) == (10, 3)
+    assert Training(**SHARED, steps=10).tests(100) == 3
+
+
+@pytest.mark.parametrize(
+    ("keys", "changes", "expected"),
+    [
+        ({"epochs": 4}, {"epochs": 8}, {"epochs": 8, "milestones": [4, 6], "warmup": 2}),
+        ({"epochs": 4}, {"steps": 40}, {"steps": 40, "milestones": [20, 30], "warmup": 10}),
+        (
+            {"steps": 4, "test_every": 3},
+            {"steps": 2},
+            {"steps": 2, "test_every": 3, "milestones": [1, 1.5], "warmup": 0.5},
+        ),
+        ({"steps": 4, "test_every": 3}, {"epochs": 2}, {"epochs": 2, "milestones": [1, 1.5], "warmup": 0.5}),
+        ({"epochs": 4}, {"epochs": 8, "milestones": [1]}, {"epochs": 8, "milestones": [1], "warmup": 2}),
+        ({"epochs": 4}, {"momentum": 0}, {"epochs": 4, "milestones": [2, 3], "warmup": 1, "momentum": 0}),
+        (
+            {"epochs": 4},
+            {"epochs": 8, "steps": 9},
+            {"epochs": 8, "steps": 9, "milestones": [2, 3], "warmup": 1},
+        ),
+        ({"epochs": 4}, {"steps": "x"}, {"steps": "x", "milestones": [2, 3], "warmup": 1}),
+    ],
+)
+def test_another_length_replaces_the_one_there_was_and_moves_the_schedule(keys, changes, expected):
+    training = Training(**SHARED, **keys, milestones=[2, 3], warmup=1)
+    assert changed(training, changes) == SHARED | expected
+
+
+def test_a_run_of_as_many_steps_as_its_epochs_have_is_the_same_run(few_digits, make_run):
+    by_epochs = train(make_run(epochs=3, milestones=[2], warmup=1), few_digits)
+    by_steps = train(make_run(epochs=None, steps=12, milestones=[8], warmup=4), few_digits)
+    assert by_steps.rows == by_epochs.rows
+    assert [(row["epoch"], row["step"]) for row in by_steps.rows[::2]] == [(1, 4), (2, 8), (3, 12)]
+
+
+def test_how_often_a_run_is_tested_changes_no_weight_and_a_pass_is_drawn_as_before(few_digits, make_run):
+    often, once = (
+        train(make_run(regime="all", epochs=None, steps=10, test_every=every), few_digits)
+        for every in (3, 99)
+    )
+    assert [(row["epoch"], row["step"]) for row in often.rows[1::2]] == [(1, 3), (2, 6), (3, 9), (3, 10)]
+    assert [(row["epoch"], row["step"]) for row in once.rows[1::2]] == [(3, 10)]
+    assert often.rows[-1] == once.rows[-1]
+    by_epochs = train(make_run(regime="all", epochs=3), few_digits)
+    assert often.rows[-1] != by_epochs.rows[-1]
+    for name, tensor in once.network.state_dict().items():
+        assert torch.equal(often.network.state_dict()[name], tensor)
+
+
+def test_a_step_is_gradients_that_stay_readable_and_a_move(few_digits, make_run):
+    live, other = LiveRun(make_run(regime="all"), few_digits), LiveRun(make_run(regime="all"), few_digits)
+    images, labels = live.next_batch()
+    loss = live.gradients(images, labels, len(labels))
+    before = [parameter.grad.clone() for parameter in live.trained.values()]
+    assert loss.item() > 0
+    assert any(gradient.any() for gradient in before)
+    live.move(0.1)
+    assert all(torch.equal(p.grad, g) for p, g in zip(live.trained.values(), before, strict=True))
+    other.step(images, labels, len(labels), 0.1)
+    assert all(parameter.grad is None for parameter in other.trained.values())
+    for ours, theirs in zip(live.moved(), other.moved(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_a_run_of_steps_that_diverges_goes_back_to_the_last_test(few_digits, make_run):
+    run = make_run(regime="all", epochs=None, steps=10, test_every=2, learning_rate=1e12)
+    outcome = train(run, few_digits)
+    last = outcome.rows[-1]
+    assert outcome.diverged == last["epoch"]
+    assert last["step"] < 10
+    assert all(torch.isfinite(parameter).all() for parameter in outcome.trained.values())
 
 
 def test_measures_average_over_examples_not_batches():

@@ -1,7 +1,7 @@
 """Recordings: what observers write down while a run trains, without changing it.
 
-A recording has a name, a module here and a table of that name in `onlybn.runs.schemas`. This module imports no
-torch, since a study's recordings are checked when it is read.
+A recording has a name, a module here and a table of that name in `onlybn.runs.schemas`. This module imports
+no torch, since a study's recordings are checked when it is read.
 """
 
 from collections.abc import Mapping, Sequence

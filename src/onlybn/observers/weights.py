@@ -33,8 +33,8 @@ class Options(BaseModel):
 class Recorder:
     """Takes quantiles of the weights of convolutions and linear layers, float64, by linear interpolation.
 
-    A row has the weights as they are once `step` steps of training are taken; those before training have epoch
-    and step 0. A weight that a parametrisation makes is the weight itself.
+    A row has the weights as they are once `step` steps of training are taken; those before training have
+    epoch and step 0. A weight that a parametrisation makes is the weight itself.
     """
 
     table = "weights"

@@ -93,9 +93,9 @@ def train_block(
     them. A folder that holds another run, or a damaged one, is moved into `replaced/seed-N`; a run that
     was moved there before, and is asked for again, comes back. While another job trains one of the runs,
     as one whose Snakemake was killed does, this one waits, and takes what that one finished. `processes`
-    share each run, each on `threads` threads and with `workers` more that decode photographs. `recordings` has
-    those of each run, with their options; a finished run that lacks one is trained again. Raises UserError if
-    the devices are not there, or if there is no such recording.
+    share each run, each on `threads` threads and with `workers` more that decode photographs. `recordings`
+    has those of each run, with their options; a finished run that lacks one is trained again. Raises
+    UserError if the devices are not there, or if there is no such recording.
     """
     _set_up(threads, deterministic)
     try:

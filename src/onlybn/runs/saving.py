@@ -1,7 +1,8 @@
 """What a finished run leaves in its folder, written whole, and its network given back.
 
-`metrics.parquet`, `affine.parquet`, a Parquet file for each recording, `state.safetensors` (what training moved,
-no more) and `run.json`, which is written last, with the SHA-256 of the others, and so marks a run as finished.
+`metrics.parquet`, `affine.parquet`, a Parquet file for each recording, `state.safetensors` (what training
+moved, no more) and `run.json`, which is written last, with the SHA-256 of the others, and so marks a run as
+finished.
 """
 
 import json

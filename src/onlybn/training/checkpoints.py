@@ -55,8 +55,8 @@ class Checkpoints:
 
     One is also kept at the end of training, and when `stop` is set: at the next step, and then
     KeyboardInterrupt is raised. `paths` are by seed; a seed without one keeps none. `computed` is what the
-    bits of a run depend on beside its specification: a checkpoint of anything else is ignored. Rows lie beside
-    a checkpoint, in a journal to which they are appended.
+    bits of a run depend on beside its specification: a checkpoint of anything else is ignored. Rows lie
+    beside a checkpoint, in a journal to which they are appended.
     """
 
     def __init__(

@@ -215,7 +215,7 @@ class LiveRun:
         """Return what a checkpoint holds, on the device; by default that of how far it is.
 
         `gather` makes one tensor (processes, …) of what differs between a group's processes. Between two
-        tests there are the sums so far too, and the state at the test before, which a divergence goes back to.
+        tests there are the sums so far too, and the state at the last test, which a divergence goes back to.
         """
         each = running_statistics(self.network)
         held = {

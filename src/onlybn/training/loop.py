@@ -62,8 +62,8 @@ def train_replicates(
     Each is trained as if alone: its weights, order and augmentation are drawn from its own seed. On a GPU
     their steps are one CUDA graph. In a group every process calls this, and all return the same. With
     checkpoints, each resumes from its own if it has one. `recordings` are by seed, each with its options by
-    name; `report` is called with a run whenever it was tested. Raises ValueError, or UserError, if a recording
-    is not one of the network.
+    name; `report` is called with a run whenever it was tested. Raises ValueError if there is no such
+    recording, and UserError if it does not fit the network.
     """
     checkpoints, recordings = checkpoints or Checkpoints({}, {}), recordings or {}
     live = [LiveRun(run, images, precision, group, recordings.get(run.seed)) for run in runs]
