@@ -15,8 +15,9 @@ from onlybn.datasets import known
 from onlybn.errors import UserError
 from onlybn.runs.schemas import DRAWN, SCHEMAS, STEP, missing
 
-# What names a point of a study, and what tells its replicates apart. Besides, a point has what is not neutral
-# of the optional axes, the number of `classes` of a custom dataset, and its `training` where there are several.
+# What names a point of a study, and what tells its replicates apart. Besides, a point has what is not
+# neutral of the optional axes, the number of `classes` of a custom dataset, and its `training` where there
+# are several.
 POINT = [
     "study",
     "dataset",
@@ -43,7 +44,7 @@ def point(table: pd.DataFrame) -> list[str]:
 
 
 def differs(points: pd.DataFrame) -> pd.Series:
-    """Return in words what of each point is not neutral on an optional axis; its dataset where there are several."""
+    """Return in words what of each point is not neutral; its dataset too where there are several."""
     words = pd.Series("", index=points.index)
     for axis in OPTIONAL:
         if axis.name in points:
@@ -55,7 +56,7 @@ def differs(points: pd.DataFrame) -> pd.Series:
 
 
 def networks(points: pd.DataFrame) -> pd.Series:
-    """Return each point's network with all that tells it from others of that name: its variant, and `differs`."""
+    """Return each point's network, with its variant and what differs where they are not the default."""
     variant = points["variant"].astype(str)
     named = points["architecture"].astype(str) + (" " + variant).where(variant != VARIANT.default, "")
     return (named + " " + differs(points)).str.strip()
