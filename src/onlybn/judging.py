@@ -178,11 +178,13 @@ def judge(claims: Iterable[Claim], tables: Tables, published: Published) -> pd.D
     `tables` are a study's collected tables by kind; one of which there is none is None.
     """
     there = [own for table in tables.values() if table is not None and len(own := _of_the_study(table))]
-    for of, column in (("trainings", "training"), ("datasets", "dataset")):
-        if len({value for table in there for value in table[column].unique()}) != 1:  # which share no mean
-            return pd.DataFrame([_not_run(claim, f"runs of several {of} are not judged") for claim in claims])
-    trainings = there[0]["training"].unique()
-    setting = published.settings.get(there[0]["dataset"].iloc[0])
+    trainings, datasets = (
+        {name for table in there for name in table[column].unique()} for column in ("training", "dataset")
+    )
+    for kind, names in (("trainings", trainings), ("datasets", datasets)):
+        if len(names) > 1:  # whose runs must not share a mean
+            return pd.DataFrame([_not_run(c, f"runs of several {kind} are not judged") for c in claims])
+    setting = published.settings.get(next(iter(datasets), ""))
     if setting is not None and not all(_agrees(json.loads(text), setting.training) for text in trainings):
         setting = None
     measured = Measured(tables)

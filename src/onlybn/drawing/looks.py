@@ -72,9 +72,8 @@ class Looks:
         """Return the panels that there are, those of the paper's families first, each as there."""
         there = dict.fromkeys(numbers["panel"])
         first = {p.name: Look(p.name, p.colour, p.mark) for p in self.panels if p.name in there}
-        own = zip(
-            [name for name in there if name not in first], cycle(OWN_COLOURS), cycle(OWN_MARKS), strict=False
-        )
+        others = [name for name in there if name not in first]
+        own = zip(others, cycle(OWN_COLOURS), cycle(OWN_MARKS), strict=False)
         return first | {name: Look(name, *look) for name, *look in own}
 
     def by_panel(self, points: pd.DataFrame) -> pd.DataFrame:
