@@ -601,13 +601,13 @@ def test_memory_is_asked_for_before_anything_is_known_of_own_images_too(images, 
     from onlybn.workflow import demands
 
     study = opened(tmp_path, dataset="mine:missing")
-    unknown = demands.training_memory(study, "resnet-8", "all", 1, 1)
+    unknown = demands.training_memory(study, study.each_run()[0], 1, 1)
     assert unknown > demands.UNKNOWN_MB
     (tmp_path / "mine.py").write_text("def good(data_dir): ...")
     study = opened(tmp_path, dataset="mine:good")
-    assert demands.training_memory(study, "resnet-8", "all", 1, 1) == unknown
+    assert demands.training_memory(study, study.each_run()[0], 1, 1) == unknown
     prepare("mine:good", tmp_path, tmp_path / "results" / "datasets" / "mine.good")
-    assert demands.training_memory(study, "resnet-8", "all", 1, 1) < unknown
+    assert demands.training_memory(study, study.each_run()[0], 1, 1) < unknown
 
 
 def test_a_last_batch_too_small_is_refused_once_the_examples_are_counted(

@@ -114,6 +114,7 @@ import runpy, sys
 from types import SimpleNamespace as Told
 sys.path.append({str(Path(pd.__file__).parents[1])!r})  # what is installed, without its editable packages
 snakemake = Told(log=["log"], input=[{str(metrics)!r}], output=["digits/tables/accuracy.csv"])
+snakemake.config, snakemake.scriptdir = {{"study": "digits"}}, {str(ROOT / "workflow" / "scripts")!r}
 snakemake.wildcards = Told(table="accuracy")
 runpy.run_path({str(ROOT / "workflow/scripts/make_table.py")!r}, dict(snakemake=snakemake))
 """
