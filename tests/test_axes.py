@@ -3,20 +3,28 @@
 import json
 from dataclasses import replace
 
+import pandas as pd
 import pytest
 import torch
 import yaml
-from conftest import BUILTIN, CONFIG
+from checkout import Checkout
+from conftest import BUILTIN, CONFIG, run_columns
 from torch import nn
 from torch.nn import functional as F
 
 import onlybn
 from onlybn.axes import NORMALISATION, RECIPE, REGIME, REPARAMETRISATION, VARIANT
 from onlybn.configuration import open_study
+from onlybn.drawing.summaries import finals, over_seeds, read
 from onlybn.errors import UserError
+from onlybn.judging import judge
 from onlybn.networks import regimes
 from onlybn.networks.draw import draw
 from onlybn.networks.state import frozen
+from onlybn.papers.only_batchnorm.claims import CLAIMS
+from onlybn.papers.only_batchnorm.figures import figure_2
+from onlybn.papers.only_batchnorm.published import PUBLISHED
+from onlybn.papers.only_batchnorm.tables import accuracy
 from onlybn.runs import saving
 from onlybn.tensors import digest
 from onlybn.training.evaluation import evaluate
@@ -303,3 +311,125 @@ def test_axes_are_described_where_the_keys_of_an_experiment_are():
 
     assert all(Experiment.model_fields[axis.plural].description for axis in (RECIPE, NORMALISATION))
     assert yaml.safe_load(STUDY)["recipes"].keys() == {"slow", "longer", "same"}
+
+
+# recordings of studies and experiments
+
+
+RECORDING = STUDY.replace("\nexperiments:", "\nrecord: [weights]\nexperiments:")
+
+
+def test_a_run_is_recorded_for_every_experiment_that_it_is_in(study):
+    text = RECORDING.replace("regimes: [all, batchnorm]}", "regimes: [all, batchnorm], record: {}}")
+    opened = study(text)
+    whole = {"weights": {"every": None, "layers": None}}
+    assert all(opened.recordings(run) == whole for run in opened.runs("second"))
+    assert all(opened.recordings(run) == whole for run in opened.runs("first"))  # which are in both
+    alone = study(text, recipes="slow").runs("second")
+    assert all(opened.recordings(run) == whole for run in alone)
+    assert study().recordings(study().each_run()[0]) == {}
+    assert study(RECORDING).each_run()[0].digest == study().each_run()[0].digest
+
+
+WRONG = {
+    "record: [wieghts]": "record: unknown recording 'wieghts'; did you mean 'weights'?",
+    "record: {weights: {every: 0}}": "record: weights.every: 0 is not a number of steps of at least 1",
+    "record: {weights: {layer: [x]}}": "record: weights: unknown option 'layer'; did you mean 'layers'?",
+    "record: weights": "record: 'weights' is not a list of recordings, or a mapping",
+}
+
+
+@pytest.mark.parametrize("record", WRONG)
+def test_a_wrong_recording_is_one_sentence(study, record):
+    with pytest.raises(UserError) as caught:
+        study(STUDY.replace("\nexperiments:", f"\n{record}\nexperiments:"))
+    (sentence,) = str(caught.value).splitlines()
+    assert WRONG[record] in sentence
+
+
+def test_experiments_that_record_one_run_in_two_ways_are_refused(study):
+    other = "regimes: [all, batchnorm], record: {weights: {every: 5}}}"
+    with pytest.raises(
+        UserError, match=r"^study: experiments.second.record: another experiment records weights"
+    ):
+        study(RECORDING.replace("regimes: [all, batchnorm]}", other))
+
+
+def test_a_finished_run_that_lacks_a_recording_is_told_and_trained_again_to_the_same_bytes(tmp_path):
+    text = """
+dataset: digits
+training: {epochs: 1, batch_size: 500, learning_rate: 0.1, flip: false}
+seeds: 1
+experiments: {e: {architectures: [resnet-8], regimes: [all], reparametrisations: [none, linear-2]}}
+tables: {accuracy: [e]}
+"""
+    checkout = Checkout(tmp_path, text)
+    checkout.ok("accuracy")
+    before = checkout.digests()
+    (tmp_path / "tiny.yaml").write_text(text.replace("\nseeds:", "\nrecord: [weights]\nseeds:"))
+    collected = "results/tiny/experiments/e/weights.parquet"
+    told = checkout.ok("accuracy", collected)
+    assert "2 of 2 runs of tiny are there but are not what it asks for" in told
+    assert "lacks the recording weights that the study asks for" in told
+    after = checkout.digests()
+    runs = {name: found for name, found in before.items() if name.startswith("runs/")}
+    assert len(runs) == 6
+    assert runs.items() <= after.items()
+    weights = pd.read_parquet(tmp_path / collected)
+    assert weights.groupby(["reparametrisation", "epoch"]).size().to_dict() == {
+        (value, epoch): 10 for value in ("none", "linear-2") for epoch in (0, 1)
+    }
+    table = (tmp_path / "results/tiny/tables/accuracy.md").read_text()
+    assert "| resnet-8 " in table and "| resnet-8 linear-2 " in table
+
+
+# collected tables, figures and claims
+
+
+def rows(values, **columns):
+    """The metrics of one run for each of `values`, which are test accuracies."""
+    run = [run_columns("resnet-14", regime, 0, **columns) for regime in values]
+    told = {"epoch": 2, "split": "test", "loss": 1.0, "top_5": 99.0, "learning_rate": 0.1}
+    return pd.DataFrame(
+        [row | told | {"top_1": top_1} for row, top_1 in zip(run, values.values(), strict=True)]
+    )
+
+
+def test_tables_of_experiments_with_and_without_an_axis_are_stacked_where_runs_are_shared(tmp_path):
+    with_axis = pd.concat([rows({"all": 90.0}, recipe="none"), rows({"all": 80.0}, recipe="slow")])
+    paths = []
+    for name, table in (("first", rows({"all": 90.0})), ("second", with_axis)):
+        paths.append(tmp_path / name / "metrics.parquet")
+        paths[-1].parent.mkdir()
+        table.to_parquet(paths[-1], index=False)
+    stacked = read(paths)
+    assert stacked["recipe"].tolist() == ["none", "slow"]
+    points = over_seeds(finals(stacked))
+    assert points["top_1"].tolist() == [90.0, 80.0]
+    assert points["n"].tolist() == [1, 1]
+
+
+def test_values_that_are_not_neutral_have_panels_and_rows_of_their_own():
+    metrics = pd.concat(
+        rows({"all": 90.0 - number, "batchnorm": 50.0}, normalisation=normalisation, recipe=recipe)
+        for number, (normalisation, recipe) in enumerate([("batchnorm", "none"), ("none", "x5")])
+    )
+    numbers = figure_2.numbers(metrics)
+    assert numbers["panel"].unique().tolist() == ["depth", "normalisation none x5: depth"]
+    drawn = figure_2.draw(numbers)
+    assert [axes.get_title() for axes in drawn.axes] == [
+        "digits, depth",
+        "digits, normalisation none x5: depth",
+    ]
+    shown = accuracy.shown(accuracy.numbers(metrics))
+    assert shown["network"].tolist() == ["resnet-14", "resnet-14 normalisation none x5"]
+
+
+def test_claims_are_judged_by_the_studys_own_training_whatever_its_recipes_do(tmp_path):
+    both = [
+        rows({"all": 90.0, "no-affine": 80.0}, recipe=r, training=t) for r, t in (("none", "{}"), ("x", "[]"))
+    ]
+    affine_helps = [claim for claim in CLAIMS if claim.id == "affine-helps"]
+    (judged,) = judge(affine_helps, {"metrics": pd.concat(both)}, PUBLISHED).itertuples()
+    assert judged.measured == "resnet-14 10.00"
+    assert judged.verdict == "inconclusive"  # one seed
