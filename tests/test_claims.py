@@ -342,12 +342,15 @@ def test_the_papers_networks_are_those_of_its_study():
     assert Counter(architecture(name).family for name in named) == NETWORKS
 
 
-def test_runs_of_several_trainings_are_not_judged():
+@pytest.mark.parametrize(
+    ("column", "other"),
+    [("training", json.dumps(CIFAR10_TRAINING | {"learning_rate": 0.3})), ("dataset", "digits")],
+)
+def test_runs_of_several_trainings_or_datasets_are_not_judged(column, other):
     metrics, *_ = tables(*SETTINGS["CIFAR-10"])
-    other = metrics.assign(training=json.dumps(CIFAR10_TRAINING | {"learning_rate": 0.3}))
-    rows = numbers(pd.concat([metrics, other]))
+    rows = numbers(pd.concat([metrics, metrics.assign(**{column: other})]))
     assert set(rows["verdict"]) == {"not run"}
-    assert set(rows["reason"]) == {"runs of several trainings are not judged"}
+    assert set(rows["reason"]) == {f"runs of several {column}s are not judged"}
 
 
 def test_a_training_with_a_key_that_the_paper_does_not_have_is_not_the_papers():

@@ -15,7 +15,7 @@ import onlybn
 from onlybn import papers
 from onlybn.configuration import open_study
 from onlybn.errors import UserError
-from onlybn.papers import Figure, Table, paper
+from onlybn.papers import Figure, Paper, Table, paper
 from onlybn.workflow.paths import COLLECTED
 
 PACKAGE = Path(onlybn.__file__).parent
@@ -119,6 +119,24 @@ def test_an_unknown_paper_is_one_sentence_and_its_figures_are_no_further_faults(
     first, second = str(raised.value).splitlines()
     assert first.startswith(f"{file}: paper: unknown paper 'only-batchnrm'; did you mean 'only-batchnorm'? A")
     assert second.startswith(f"{file}: dataset: ")
+
+
+def test_a_figure_of_a_recording_that_its_experiment_does_not_make_is_one_sentence(tmp_path, monkeypatch):
+    toy = Paper("toy", "Toy", "", "toy", {"Toys": (Figure("weights", ".weights", ("weights",), "weights"),)})
+    monkeypatch.setattr(papers, "paper", lambda name: toy)
+    file, (study, _) = tmp_path / "mine.yaml", STUDY.split("figures:")
+
+    def opened(record):
+        file.write_text(f"{study}figures: {{weights: [one]}}\n{record}")
+        return open_study(CONFIG | {"study": str(file), "results_dir": str(tmp_path)}, BUILTIN)
+
+    with pytest.raises(UserError) as raised:
+        opened("")
+    assert str(raised.value) == (
+        f"{file}: figures.weights: reads the recording weights, which the experiment one does not make;"
+        " write record: [weights] in it, or in the study"
+    )
+    assert opened("record: [weights]").definition.figures == {"weights": ["one"]}
 
 
 TOY = {

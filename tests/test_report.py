@@ -1,11 +1,16 @@
 """The report of a study, as a reader opens it: in a browser, without a network."""
 
 import shutil
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
+from checkout import ROOT, STUDY
+from conftest import BUILTIN, CONFIG
 
+from onlybn.configuration import open_study
 from onlybn.drawing import report
+from onlybn.workflow.paths import Workflow
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 SHOWN = {
@@ -34,6 +39,39 @@ def test_no_character_of_a_caption_or_claim_means_anything_to_the_report():
     shown = publish_string(described, writer="pseudoxml", settings_overrides={"report_level": 1}).decode()
     assert shown.count(text) == 2
     assert "<system_message" not in shown
+
+
+def test_the_front_page_names_the_paper_and_what_the_studys_runs_differ_in(tmp_path):
+    from docutils.core import publish_string
+    from jinja2 import Environment
+
+    one = "one: {architectures: [resnet-8], regimes: [all, batchnorm]"
+    study = STUDY.replace(one, one + ", recipes: [none, slow]")
+    (tmp_path / "mine.yaml").write_text(study + "recipes: {slow: {learning_rate: 0.01}}\n")
+    config = {"study": str(tmp_path / "mine.yaml"), "results_dir": str(tmp_path)}
+    workflow = SimpleNamespace(globals={"STUDY": Workflow(open_study(CONFIG | config, BUILTIN))})
+    picture = SimpleNamespace(path="figure-1.png")
+    shown = {"category": SimpleNamespace(name="1 Main text"), "labels": {"shows": "Figure 1: accuracy"}}
+    files = [SimpleNamespace(workflow=workflow, mime="image/png", file=picture, **shown)]
+    template = (ROOT / "workflow" / "report" / "workflow.rst").read_text()
+    environment = Environment(trim_blocks=True, lstrip_blocks=True)  # Snakemake's
+    page = environment.from_string(template).render(files=files)
+    text = publish_string(page, writer="pseudoxml", settings_overrides={"report_level": 1}).decode()
+    assert "<system_message" not in text
+    lines = list(map(str.strip, text.splitlines()))
+    assert (
+        lines[0]
+        == '<document ids="only-batchnorm" names="only\\ batchnorm" source="<string>" title="Only BatchNorm">'
+    )
+    for name, told in (
+        ("Networks", "resnet-8, resnet-14, wrn-14-2"),
+        ("What trains", "all, no-affine, batchnorm"),
+        ("Recipes", "none, slow"),
+        ("Seeds", "0, 1"),
+    ):
+        assert lines[lines.index(name) + 1 :][:3] == ["<field_body>", "<paragraph>", told]
+    assert "Normalisations" not in lines
+    assert "Figure 1: accuracy" in lines
 
 
 @pytest.fixture(scope="module")

@@ -43,6 +43,10 @@ class Axis:
         """The key of an experiment, and of --config, that names values of the axis."""
         return f"{self.name}s"
 
+    def said(self, value: str) -> str:
+        """Return a value as a reader knows it from others: `none` says none of what."""
+        return f"{self.name} {value}" if value == "none" else value
+
     def apply(self, network: "Network", value: str, seed: int) -> None:
         """Do to the network, in place, what the value says."""
         module, function = self.implementation.split(":")

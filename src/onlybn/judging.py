@@ -19,6 +19,7 @@ import pandas as pd
 from scipy import special
 from statsmodels.stats.multitest import multipletests
 
+from onlybn.axes import RECIPE
 from onlybn.drawing.queries import Measured
 
 WORDS = (
@@ -176,15 +177,23 @@ def judge(claims: Iterable[Claim], tables: Tables, published: Published) -> pd.D
 
     `tables` are a study's collected tables by kind; one of which there is none is None.
     """
-    there = [table for table in tables.values() if table is not None and len(table)]
-    trainings = {text for table in there for text in table["training"].unique()}
-    if len(trainings) > 1:  # whose runs must not share a mean
-        return pd.DataFrame([_not_run(claim, "runs of several trainings are not judged") for claim in claims])
-    setting = published.settings.get(there[0]["dataset"].iloc[0])
+    there = [own for table in tables.values() if table is not None and len(own := _of_the_study(table))]
+    trainings, datasets = (
+        {name for table in there for name in table[column].unique()} for column in ("training", "dataset")
+    )
+    for kind, names in (("trainings", trainings), ("datasets", datasets)):
+        if len(names) > 1:  # whose runs must not share a mean
+            return pd.DataFrame([_not_run(c, f"runs of several {kind} are not judged") for c in claims])
+    setting = published.settings.get(next(iter(datasets), ""))
     if setting is not None and not all(_agrees(json.loads(text), setting.training) for text in trainings):
         setting = None
     measured = Measured(tables)
     return pd.DataFrame([_row(claim, measured, setting) for claim in claims])
+
+
+def _of_the_study(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of the study's own training: a recipe is another one."""
+    return table[table[RECIPE.name] == RECIPE.default] if RECIPE.name in table else table
 
 
 def _agrees(training: Mapping[str, object], schedule: Mapping[str, object]) -> bool:

@@ -389,6 +389,15 @@ class Definition(_Strict):
                 except ValueError as error:
                     yield f"experiments.{experiment}.{axis.plural}: {error}"
                     break
+        recorded = self.record if grid.record is None else grid.record
+        for kind, wanted in (("figures", self.figures), ("tables", self.tables)):
+            for name in (name for name in wanted if experiment in wanted[name]):
+                read = {*papers.paper(self.paper).made[name].reads}
+                for lacking in sorted(read.intersection(observers.NAMES) - recorded.keys()):
+                    yield (
+                        f"{kind}.{name}: reads the recording {lacking}, which the experiment {experiment}"
+                        f" does not make; write record: [{lacking}] in it, or in the study"
+                    )
         name = grid.dataset or self.dataset
         dataset = datasets.known(name)
         for recipe in grid.recipes:

@@ -34,9 +34,8 @@ def draw(paper: Paper, figure: str, study: str, tables: Iterable[Path], target: 
     numbers = module.numbers(*drawn(record, collected))
     if numbers.empty:
         raise UserError(f"{figure}: the study {study} has no run that this figure shows")
-    epochs = int(numbers["epochs"].max())
     caption = f"{module.caption(numbers)}{left_out(collected, numbers)}"
-    caption += f" Study {study}, {epochs} epoch{'s' * (epochs != 1)}; "
+    caption += f" Study {study}, {length(numbers)}; "
     caption += "mean ± one standard deviation, " if "std" in numbers and numbers["n"].max() > 1 else ""
     caption += f"{seeds_phrase(numbers)}."
     size = known(numbers["dataset"].iloc[0]).size
@@ -66,6 +65,15 @@ def draw(paper: Paper, figure: str, study: str, tables: Iterable[Path], target: 
     with written_whole(target.with_suffix(".rst")) as beside:
         claims = report.claimed(paper, record, collected)
         beside.write_text(report.description(caption, claims), encoding="utf-8")
+
+
+def length(numbers: pd.DataFrame) -> str:
+    """Say how long the runs of some points trained, in epochs or in steps."""
+    found = []
+    for unit in ("epoch", "step"):
+        longest = int(numbers[f"{unit}s"].max()) if f"{unit}s" in numbers else 0
+        found += [f"{longest:,} {unit}{'s' * (longest != 1)}"] if longest else []
+    return " or ".join(found)
 
 
 def drawn(record: Figure, collected: Mapping[str, pd.DataFrame | None]) -> list[pd.DataFrame | None]:

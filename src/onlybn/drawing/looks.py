@@ -9,6 +9,7 @@ import pandas as pd
 import seaborn as sns
 
 from onlybn import custom
+from onlybn.drawing.summaries import differs
 
 COLOURS = sns.color_palette("colorblind")
 # Of the user's families and regimes, and of `random-K` for other K, one after the other.
@@ -71,9 +72,8 @@ class Looks:
         """Return the panels that there are, those of the paper's families first, each as there."""
         there = dict.fromkeys(numbers["panel"])
         first = {p.name: Look(p.name, p.colour, p.mark) for p in self.panels if p.name in there}
-        own = zip(
-            [name for name in there if name not in first], cycle(OWN_COLOURS), cycle(OWN_MARKS), strict=False
-        )
+        others = [name for name in there if name not in first]
+        own = zip(others, cycle(OWN_COLOURS), cycle(OWN_MARKS), strict=False)
         return first | {name: Look(name, *look) for name, *look in own}
 
     def by_panel(self, points: pd.DataFrame) -> pd.DataFrame:
@@ -93,6 +93,9 @@ class Looks:
                 members |= points["architecture"].isin(panel.too)
             placed.append(points[members].assign(panel=panel.name, x=points.loc[members, panel.axis]))
         whole = pd.concat(placed).reset_index(drop=True)
+        # What is not neutral on an optional axis has panels of its own.
+        words = differs(whole)
+        whole["panel"] = (words + ": ").where(words != "", "") + whole["panel"]
         return whole.sort_values(["panel", "regime", "x"], ignore_index=True)
 
 

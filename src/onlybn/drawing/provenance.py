@@ -2,10 +2,10 @@
 
 import pandas as pd
 
-from onlybn.drawing.summaries import finals, run
+from onlybn.drawing.summaries import NEUTRAL, differs, finals, run
 
 WORDS = (
-    *("network", "regime", "variant", "status", "device", "precision"),
+    *("network", "regime", "variant", "axes", "status", "device", "precision"),
     *("specification", "data", "frozen weights", "commit", "versions"),
 )
 KEPT = [
@@ -43,11 +43,14 @@ def numbers(runs: pd.DataFrame, metrics: pd.DataFrame) -> pd.DataFrame:
     """Return a row per run; `top_1` is its final test accuracy in percent, missing where it diverged."""
     final = finals(metrics).query("status == 'finished'")
     names = run(runs)
-    return runs.merge(final[[*names, "top_1"]], on=names, how="left")[KEPT]
+    whole = runs.merge(final[[*names, "top_1"]], on=names, how="left")
+    some = [name for name in NEUTRAL if name in whole]
+    return whole[[*KEPT[:3], *some, *KEPT[3:]]]
 
 
 def shown(numbers: pd.DataFrame) -> pd.DataFrame:
     """Return a row per run with its digests shortened; whole in the CSV and Parquet."""
+    axes = differs(numbers)
     return pd.DataFrame(
         {
             "network": numbers["architecture"],
@@ -59,6 +62,7 @@ def shown(numbers: pd.DataFrame) -> pd.DataFrame:
             "seconds": numbers["seconds"],
             "resumed": numbers["resumed"],
             "variant": numbers["variant"],
+            **({"axes": axes} if axes.any() else {}),
             "device": numbers["device_name"],
             "precision": numbers["precision"],
             "specification": numbers["digest"],

@@ -13,7 +13,7 @@ from matplotlib.transforms import offset_copy
 
 from onlybn.datasets import known
 from onlybn.drawing.looks import Looks, axis, named
-from onlybn.drawing.summaries import chance
+from onlybn.drawing.summaries import chance, networks
 
 X_LABELS = {"depth": "depth (layers)", "width": "width (factor on channels)"}
 
@@ -43,7 +43,7 @@ def panels(
         squeeze=False,
         layout="constrained",
     )
-    title = known(numbers["dataset"].iloc[0]).title
+    titles = {panel: known(here["dataset"].iloc[0]).title for panel, here in numbers.groupby("panel")}
     for line, value in zip(grid, values, strict=True):
         for axes, panel in zip(line, shown, strict=True):
             here = numbers[(numbers["panel"] == panel) & (numbers[rows] == value if rows else True)]
@@ -53,7 +53,7 @@ def panels(
             if here["x"].nunique() == 1:
                 _move_apart(axes)
             axes.set_xlabel(X_LABELS[axis(panel)])
-            axes.set_title(f"{title}, {panel}" + (f": {row_title(value)}" if rows else ""))
+            axes.set_title(f"{titles[panel]}, {panel}" + (f": {row_title(value)}" if rows else ""))
         line[0].set_ylabel(y_label)
     if y_limits:
         grid[0][0].set_ylim(*y_limits)
@@ -87,14 +87,11 @@ def network_panels(
     share_x: bool,
 ) -> Figure:
     """Draw a panel for each network that there is, three or four to a row; `draw` is as in `panels`."""
-    numbers = numbers.assign(regime=named(numbers))
-    networks = (
-        numbers[["architecture", "family", "depth", "width"]]
-        .drop_duplicates()
-        .sort_values(["family", "depth", "width"])["architecture"]
-    )
-    columns = 3 if len(networks) in (5, 6, 9) else min(4, len(networks))
-    rows = -(-len(networks) // columns)
+    numbers = numbers.assign(regime=named(numbers), network=networks(numbers))
+    placed = numbers[["network", "family", "depth", "width"]].drop_duplicates()
+    names = placed.sort_values(["family", "depth", "width"], kind="stable")["network"]
+    columns = 3 if len(names) in (5, 6, 9) else min(4, len(names))
+    rows = -(-len(names) // columns)
     figure, grid = plt.subplots(
         rows,
         columns,
@@ -104,12 +101,12 @@ def network_panels(
         layout="constrained",
     )
     title = known(numbers["dataset"].iloc[0]).title
-    for axes in grid.flat[len(networks) :]:
+    for axes in grid.flat[len(names) :]:
         axes.remove()
-    shown = list(grid.flat[: len(networks)])
-    for axes, network in zip(shown, networks, strict=True):
-        draw(axes, numbers[numbers["architecture"] == network])
-        axes.set_title(network if len(networks) > 1 else f"{title}, {network}")
+    shown = list(grid.flat[: len(names)])
+    for axes, network in zip(shown, names, strict=True):
+        draw(axes, numbers[numbers["network"] == network])
+        axes.set_title(network if len(names) > 1 else f"{title}, {network}")
         axes.tick_params(labelbottom=True)
     for line in grid:
         line[0].set_ylabel(y_label)

@@ -10,12 +10,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pandas.api.types import union_categoricals
 
+from onlybn.axes import OPTIONAL, VARIANT
 from onlybn.datasets import known
 from onlybn.errors import UserError
-from onlybn.runs.schemas import DRAWN, SCHEMAS, missing
+from onlybn.runs.schemas import DRAWN, SCHEMAS, STEP, missing
 
-# What names a point of a study, and what tells its replicates apart. Besides, a point has the number of
-# `classes` of the user's own dataset, and where a table has runs of several, its `training`.
+# What names a point of a study, and what tells its replicates apart. Besides, a point has what is not
+# neutral of the optional axes, the number of `classes` of a custom dataset, and its `training` where there
+# are several.
 POINT = [
     "study",
     "dataset",
@@ -30,12 +32,34 @@ POINT = [
     "epochs",
 ]
 RUN = [*POINT, "seed", "status"]
+# Columns that a table has only where some run is not neutral there, and what the others are.
+NEUTRAL = {axis.name: axis.default for axis in OPTIONAL} | {"steps": 0}
 
 
 def point(table: pd.DataFrame) -> list[str]:
     """Return the columns of a table that name a point; runs of different points never share a mean."""
     varies = "training" in table and table["training"].nunique() > 1
-    return [*POINT, *(["classes"] if "classes" in table else []), *(["training"] if varies else [])]
+    some = [name for name in (*NEUTRAL, "classes") if name in table]
+    return [*POINT, *some, *(["training"] if varies else [])]
+
+
+def differs(points: pd.DataFrame) -> pd.Series:
+    """Return in words what of each point is not neutral; its dataset too where there are several."""
+    words = pd.Series("", index=points.index)
+    for axis in OPTIONAL:
+        if axis.name in points:
+            value = points[axis.name].astype(str)
+            words += (" " + value.map(axis.said)).where(value != axis.default, "")
+    if points["dataset"].nunique() > 1:
+        words += " " + points["dataset"].astype(str)
+    return words.str.strip()
+
+
+def networks(points: pd.DataFrame) -> pd.Series:
+    """Return each point's network, with its variant and what differs where they are not the default."""
+    variant = points["variant"].astype(str)
+    named = points["architecture"].astype(str) + (" " + variant).where(variant != VARIANT.default, "")
+    return (named + " " + differs(points)).str.strip()
 
 
 def run(table: pd.DataFrame) -> list[str]:
@@ -52,8 +76,10 @@ def read(paths: Iterable[Path]) -> pd.DataFrame:
     """
     tables: list[pd.DataFrame] = []
     seen: dict[tuple, tuple[Path, int]] = {}
-    for path in map(Path, paths):
-        table = _read(path)
+    files = [Path(path) for path in paths]
+    optional = [name for name in (*NEUTRAL, STEP.name) if any(name in _names(path) for path in files)]
+    for path in files:
+        table = _read(path, optional)
         if set(RUN) <= set(table.columns):
             table = _unseen(path, table, seen)
         tables.append(table)
@@ -78,8 +104,19 @@ def _stacked(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     return pd.DataFrame(columns, copy=False)
 
 
-def _read(path: Path) -> pd.DataFrame:
-    """Return a collected table but for its experiment, read a column at a time."""
+def _names(path: Path) -> list[str]:
+    """Return a table's columns; none where it is damaged, which reading it tells."""
+    try:
+        return pq.read_schema(path).names
+    except (OSError, pa.ArrowException):
+        return []
+
+
+def _read(path: Path, optional: Sequence[str]) -> pd.DataFrame:
+    """Return a collected table but for its experiment, read a column at a time.
+
+    It has the columns `optional`, which other tables have, after its own; there its runs are neutral.
+    """
     again = "delete it to collect it again"
     kind = path.stem
     try:
@@ -91,9 +128,18 @@ def _read(path: Path) -> pd.DataFrame:
                 raise UserError(f"{path} lacks the columns {', '.join(lacking)}; {again}")
             if kind in DRAWN:
                 names = [name for name in names if name not in SCHEMAS[kind].names or name in DRAWN[kind]]
-            return pd.DataFrame({name: _column(file, name, kind) for name in names}, copy=False)
+            table = pd.DataFrame({name: _column(file, name, kind) for name in names}, copy=False)
     except (OSError, pa.ArrowException) as error:
         raise UserError(f"{path} is missing or damaged ({error}); {again}") from None
+    if optional and set(RUN) <= set(names):
+        for name in optional:
+            if name not in names:
+                neutral = NEUTRAL.get(name, np.nan)
+                table[name] = pd.Categorical([neutral] * len(table)) if kind in DRAWN else neutral
+        table = table[[*(name for name in names if name not in optional), *optional]]
+    if STEP.name in table and kind == "metrics":  # which runs by epochs lack
+        table[STEP.name] = table[STEP.name].astype(float)
+    return table
 
 
 def _column(file: pq.ParquetFile, name: str, kind: str) -> pd.Series:

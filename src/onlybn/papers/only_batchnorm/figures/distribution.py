@@ -39,7 +39,7 @@ def numbers(table: pd.DataFrame, column: str, edges: Sequence[float] | None = No
                 "deviation": values.std(ddof=1),
                 "negative": 100 * (values < 0).mean(),
             }
-        shares = 100 * counts / max(1, len(values))
+        shares = 100 * counts / (len(values) or np.nan)
         return facts | {f"bin_{place}": share for place, share in enumerate(shares)}
 
     values = ["mean", "deviation", "negative", *(f"bin_{place}" for place in range(bins))]

@@ -12,7 +12,7 @@ THRESHOLD = 0.01
 
 def near_zero(rows: pd.DataFrame) -> float:
     """Return the percentage of γ with |γ| < 0.01."""
-    return 100 * (rows["gamma"].abs() < THRESHOLD).mean()
+    return 100 * (rows["gamma"].dropna().abs() < THRESHOLD).mean()
 
 
 def numbers(affine: pd.DataFrame) -> pd.DataFrame:

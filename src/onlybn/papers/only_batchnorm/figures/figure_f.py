@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from onlybn.datasets import known
 from onlybn.drawing import style
 from onlybn.drawing.looks import COLOURS
-from onlybn.drawing.summaries import finals, over_seeds
+from onlybn.drawing.summaries import finals, networks, over_seeds
 
 
 def numbers(metrics: pd.DataFrame) -> pd.DataFrame:
@@ -21,8 +21,9 @@ def numbers(metrics: pd.DataFrame) -> pd.DataFrame:
 def draw(numbers: pd.DataFrame) -> Figure:
     """Draw a line per network over K, and its BatchNorm-only accuracy as a level line of its colour."""
     figure, axes = plt.subplots(figsize=(4.0, 2.6), layout="constrained")
-    for index, network in enumerate(dict.fromkeys(numbers["architecture"])):
-        here = numbers[numbers["architecture"] == network]
+    numbers = numbers.assign(network=networks(numbers))
+    for index, network in enumerate(dict.fromkeys(numbers["network"])):
+        here = numbers[numbers["network"] == network]
         colour = COLOURS[index % len(COLOURS)]
         swept = here.dropna(subset="x")
         if len(swept):

@@ -2,8 +2,7 @@
 
 import pandas as pd
 
-from onlybn.drawing.summaries import differing, finals, over_seeds
-from onlybn.networks.variants import DEFAULT
+from onlybn.drawing.summaries import differing, finals, networks, over_seeds
 
 WORDS = ("network",)
 
@@ -16,8 +15,7 @@ def numbers(metrics: pd.DataFrame) -> pd.DataFrame:
 def shown(numbers: pd.DataFrame) -> pd.DataFrame:
     """Return a row per network and a column per regime: mean ± standard deviation (n) of top-1."""
     cells = numbers.assign(cell=[_cell(row) for row in numbers.itertuples()])
-    variant = numbers["variant"].ne(DEFAULT)
-    cells["network"] = cells["architecture"] + (" " + cells["variant"]).where(variant, "")
+    cells["network"] = networks(cells)
     if "training" in cells:
         cells["network"] = (cells["network"] + " " + differing(cells["training"])).str.rstrip()
     wide = cells.pivot(index="network", columns="regime", values="cell").fillna("")

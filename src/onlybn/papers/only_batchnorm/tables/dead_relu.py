@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from onlybn.drawing.summaries import over_seeds, per_run
+from onlybn.drawing.summaries import networks, over_seeds, per_run
 from onlybn.papers.only_batchnorm.figures.figure_7 import dead_percent
 
 WORDS = ("architecture", "regime")
@@ -25,7 +25,9 @@ def numbers(activations: pd.DataFrame) -> pd.DataFrame:
 
 def shown(numbers: pd.DataFrame) -> pd.DataFrame:
     """Return a row per network and regime, in percent of the channels of each position."""
-    return numbers[["architecture", "regime", "every", *POSITIONS, "n"]]
+    return numbers.assign(architecture=networks(numbers))[
+        ["architecture", "regime", "every", *POSITIONS, "n"]
+    ]
 
 
 def caption(numbers: pd.DataFrame) -> str:

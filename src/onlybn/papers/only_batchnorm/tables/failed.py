@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from onlybn.drawing.summaries import finals, over_seeds, point, stuck
+from onlybn.drawing.summaries import differs, finals, over_seeds, point, stuck
 
 WORDS = ("architecture", "regime", "variant")
 
@@ -26,6 +26,7 @@ def numbers(metrics: pd.DataFrame) -> pd.DataFrame:
 def shown(numbers: pd.DataFrame) -> pd.DataFrame:
     """Return the rows with at least one failed run."""
     failed = numbers[numbers["failed"] > 0]
+    failed = failed.assign(architecture=(failed["architecture"] + " " + differs(failed)).str.strip())
     return failed[["architecture", "regime", "variant", "runs", "diverged", "at_chance"]].assign(
         **{"mean top-1": failed["top_1"], "without failed": failed["top_1_trained"].astype(float)}
     )

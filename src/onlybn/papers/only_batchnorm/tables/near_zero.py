@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from onlybn.drawing.summaries import over_seeds, per_run
+from onlybn.drawing.summaries import networks, over_seeds, per_run
 from onlybn.papers.only_batchnorm.figures.figure_5 import THRESHOLD
 
 WORDS = ("architecture", "regime")
@@ -17,6 +17,7 @@ def numbers(affine: pd.DataFrame) -> pd.DataFrame:
     """
 
     def measure(rows: pd.DataFrame) -> dict[str, float]:
+        rows = rows.dropna(subset="gamma")  # which a network without normalisation lacks
         small, beta = rows["gamma"].abs() < THRESHOLD, rows["beta"]
         zero = beta.abs() < THRESHOLD
         shares = (small, small & ~zero & (beta < 0), small & zero, small & ~zero & (beta > 0))
@@ -28,7 +29,7 @@ def numbers(affine: pd.DataFrame) -> pd.DataFrame:
 
 def shown(numbers: pd.DataFrame) -> pd.DataFrame:
     """Return a row per network and regime, in percent of all channels."""
-    return numbers[["architecture", "regime"]].assign(
+    return numbers.assign(architecture=networks(numbers))[["architecture", "regime"]].assign(
         **{
             # No bars for the absolute value: they end a cell of Markdown.
             "γ within 0.01 of 0": numbers["near_zero"],
