@@ -122,6 +122,7 @@ def in_turn(run, images):
                 total += loss.item() * len(labels)
                 own.update({name: tensor.clone() for name, tensor in running.items()})
             optimiser.step(rate)
+            optimiser.forget_gradients()
         for name, tensor in running_statistics(network).items():
             tensor.copy_((statistics[0][name] + statistics[1][name]) / 2)
         rows += [{"loss": total / 102}, evaluate(network, images)]

@@ -81,13 +81,15 @@ class Spoiler:
 
 
 @pytest.mark.parametrize("steps", [eager, recorded])
-@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("regime", ["all", "random-2"])
+@pytest.mark.parametrize(
+    ("regime", "precision"),
+    [("all", torch.float32), ("all", torch.bfloat16), ("random-2", torch.float32)],
+)
 def test_a_run_has_the_same_bytes_with_and_without_a_recording(
     few_digits, make_run, tmp_path, monkeypatch, precision, steps, regime
 ):
     monkeypatch.setattr(loop, "_steps", steps)
-    runs = [make_run(seed=seed, regime=regime) for seed in (0, 1)]
+    runs = [make_run(seed=seed, regime=regime, epochs=1) for seed in (0, 1)]
     options = {"precision": precision}
     without = files(tmp_path, runs, few_digits, "without", **options)
     beside = files(tmp_path, runs, few_digits, "with", recordings={1: EVERY}, **options)
@@ -205,7 +207,7 @@ def test_weights_of_some_layers_are_recorded_every_so_many_steps_or_at_tests(
 
 
 def test_killed_and_resumed_a_recording_has_the_same_bytes(few_digits, make_run, tmp_path, monkeypatch):
-    runs = [make_run(seed=seed, regime="all", epochs=3) for seed in (0, 1)]
+    runs = [make_run(seed=seed, regime="all") for seed in (0, 1)]
     recordings = {0: EVERY, 1: {"weights": {}}}
     expected = files(tmp_path, runs, few_digits, "undisturbed", recordings=recordings)
     whole = LiveRun.step
@@ -213,7 +215,7 @@ def test_killed_and_resumed_a_recording_has_the_same_bytes(few_digits, make_run,
     class Killed(BaseException):
         pass
 
-    for kept, at in (({"every": 3}, 11), ({"share": math.inf}, 17)):
+    for kept, at in (({"every": 3}, 11), ({"share": math.inf}, 13)):
         taken = 0
 
         def step(self, *given, at=at):

@@ -119,9 +119,9 @@ class Checkpoints:
         refused = live.group.total(torch.tensor(int(reason is not None), device=live.images.device))
         if not refused:
             live.restore(tensors, facts, rows)
-            place = live.resumed[-1]
-            within = f" and {place['steps']} steps" * bool(place["steps"])
-            message = f"going on after epoch {place['epoch']}{within}"
+            reached = live.resumed[-1]
+            within = f" and {reached['steps']} steps" * bool(reached["steps"])
+            message = f"going on after epoch {reached['epoch']}{within}"
             if live.run.training.unit == "step":
                 message = f"going on after step {live.taken:,}"
         else:

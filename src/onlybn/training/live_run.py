@@ -248,8 +248,8 @@ class LiveRun:
             self._note(table, row)
         self.started = time.perf_counter() - self.seconds
         epoch = self.tested // self.steps_per_epoch
-        place = {"epoch": epoch, "steps": self.taken - epoch * self.steps_per_epoch}
-        self.resumed = [*record["resumed"], place | {"device_name": record["device_name"]}]
+        reached = {"epoch": epoch, "steps": self.taken - epoch * self.steps_per_epoch}
+        self.resumed = [*record["resumed"], reached | {"device_name": record["device_name"]}]
         each, now = running_statistics(self.network), learned(self.network)
         for name, tensor in now.items():
             found = tensors[f"moved.{name}"]
