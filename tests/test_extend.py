@@ -702,14 +702,34 @@ def test_a_family_of_one_depth_has_its_panel_by_width():
     ]
 
 
-def test_the_page_on_extending_does_what_it_says(tmp_path):
-    page = (ROOT / "docs" / "extending.md").read_text()
-    (figure,) = [section for section in page.split("\n## ") if section.startswith("A figure")]
-    assert re.findall(r"^(?:# |\+\+\+ b/)(src/\S+)$", figure, re.M) == [
+# What the page on extending touches for each kind of addition: files, and changes of those that are there.
+TOUCHED = {
+    "An architecture": ["mine/networks.py"],
+    "A dataset": ["mine/images.py"],
+    "A regime": ["mine/regimes.py"],
+    "A value of an axis": [
+        "src/onlybn/networks/parametrisations.py",
+        "src/onlybn/networks/reparametrise.py",
+    ],
+    "A recording": ["src/onlybn/observers/moves.py", "src/onlybn/observers/__init__.py"],
+    "A figure": [
         "src/onlybn/papers/only_batchnorm/figures/learning.py",
         "src/onlybn/papers/only_batchnorm/paper.py",
-    ]
-    assert figure.count("@@\n") == 1  # the record
+    ],
+}
+
+
+@pytest.mark.parametrize("kind", TOUCHED)
+def test_an_addition_touches_one_place_or_a_module_and_its_name(kind):
+    page = (ROOT / "docs" / "extending.md").read_text()
+    (section,) = [section for section in page.split("\n## ") if section.startswith(f"{kind}\n")]
+    assert re.findall(r"^(?:# |\+\+\+ b/)(\S+\.py)$", section, re.M) == TOUCHED[kind]
+    changes = sum(name.startswith("src/") and (ROOT / name).exists() for name in TOUCHED[kind])
+    assert len(re.findall(r"^@@.*@@$", section, re.M)) == changes
+
+
+def test_the_page_on_extending_does_what_it_says(tmp_path):
+    page = (ROOT / "docs" / "extending.md").read_text()
     fresh = Checkout(tmp_path, "")
     shutil.copytree(ROOT / "src", tmp_path / "src", ignore=shutil.ignore_patterns("__pycache__"))
     for language, code in re.findall(r"^```(\w+)\n(.*?)^```$", page, re.M | re.S):
@@ -722,9 +742,17 @@ def test_the_page_on_extending_does_what_it_says(tmp_path):
             file.write_text(code)
     study = tmp_path / "mine" / "mine.yaml"
     more = "  figure-j: [regimes]\ntables:\n  hits: [regimes]\n"
-    study.write_text(study.read_text().replace("tables:\n", more))
-    fresh.ok("all", "--config", "study=mine/mine.yaml", PYTHONPATH=str(tmp_path / "src"))
+    text = study.read_text().replace("tables:\n", more).replace("seeds: 1\n", "seeds: 1\nrecord: [moves]\n")
+    study.write_text(text + "  failed: [bounded]\n")
+    bounded = "[networks:plain_5], regimes: [batchnorm, regimes:stem], reparametrisations: [tanh-2]}"
+    text = study.read_text().replace(
+        "experiments:\n", f"experiments:\n  bounded: {{architectures: {bounded}\n"
+    )
+    study.write_text(text)
     results = tmp_path / "results" / "mine"
+    moves = results / "experiments" / "bounded" / "moves.parquet"
+    collected = str(moves.relative_to(tmp_path))
+    fresh.ok("all", collected, "--config", "study=mine/mine.yaml", PYTHONPATH=str(tmp_path / "src"))
     accuracy = pd.read_parquet(results / "tables" / "accuracy.parquet").set_index("regime")
     assert list(accuracy.index) == ["batchnorm", "regimes:stem", "regimes:last_batchnorm_and_output"]
     trained = {"regimes.stem": 9 * 16, "regimes.last_batchnorm_and_output": 2 * 64 + 65 * 4}
@@ -736,6 +764,13 @@ def test_the_page_on_extending_does_what_it_says(tmp_path):
     learning = pd.read_parquet(results / "figures" / "figure-j.parquet")
     assert learning["y"].tolist() == accuracy["top_1"].tolist()
     assert set(pd.read_parquet(results / "figures" / "figure-2.parquet")["regime"]) == set(accuracy.index)
+    moved = pd.read_parquet(moves)
+    assert (moved["distance"] > 0).all()
+    # `batchnorm` trains no weight: with tanh-2 it is the run that there is.
+    assert set(moved.groupby("regime")["reparametrisation"].unique().map(tuple).items()) == {
+        ("batchnorm", ("none",)),
+        ("regimes:stem", ("tanh-2",)),
+    }
 
 
 def test_the_example_of_coding_once_more_is_a_study_whose_second_coding_loses_more(monkeypatch):

@@ -63,8 +63,6 @@ def files(tmp_path, runs, images, name, **options):
 class Spoiler:
     """An observer that does to the network all that a careless one might."""
 
-    table, schema = "weights", SCHEMAS["weights"]
-
     def __init__(self, run, network, steps_per_epoch, options):
         pass
 

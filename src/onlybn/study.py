@@ -393,7 +393,7 @@ class Definition(_Strict):
         for kind, wanted in (("figures", self.figures), ("tables", self.tables)):
             for name in (name for name in wanted if experiment in wanted[name]):
                 read = {*papers.paper(self.paper).made[name].reads}
-                for lacking in sorted(read.intersection(observers.NAMES) - recorded.keys()):
+                for lacking in sorted(read.intersection(observers.OBSERVERS) - recorded.keys()):
                     yield (
                         f"{kind}.{name}: reads the recording {lacking}, which the experiment {experiment}"
                         f" does not make; write record: [{lacking}] in it, or in the study"

@@ -1,35 +1,36 @@
 """Recordings: what observers write down while a run trains, without changing it.
 
-A recording has a name, a module here and a table of that name in `onlybn.runs.schemas`. This module imports
-no torch, since a study's recordings are checked when it is read.
+A recording is a module of its name, with the columns SCHEMA of its table, a pydantic model `Options`, and
+`Recorder(run, network, steps_per_epoch, options)`, which is an Observer. These modules import no torch before
+something trains, since a study's recordings are checked when it is read.
 """
 
 from collections.abc import Mapping, Sequence
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from onlybn.errors import choose_from
 
 if TYPE_CHECKING:
-    import pyarrow as pa
     from pydantic import BaseModel
 
-# Each module has `Options`, a pydantic model, and `Recorder(run, network, steps_per_epoch, options)`.
-OBSERVERS = {"weights": "onlybn.observers.weights"}
-NAMES = tuple(OBSERVERS)
+OBSERVERS = ("weights",)
 
 
 class Observer(Protocol):
     """What looks at some steps of a run and returns rows; `onlybn.observers.moment` says what it sees."""
-
-    table: str
-    schema: "pa.Schema"
 
     def wants(self, epoch: int, step: int) -> bool:
         """Say whether to look at that step of that epoch, both counted from 1; the answer never changes."""
 
     def look(self, moment: Any) -> Sequence[dict[str, Any]]:
         """Return rows of the table, of values that JSON keeps; what this does to the network is undone."""
+
+
+def module(name: str) -> ModuleType:
+    """Return the module of a recording."""
+    return import_module(f"onlybn.observers.{name}")
 
 
 def check(name: str, options: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -40,8 +41,8 @@ def check(name: str, options: Mapping[str, Any] | None = None) -> dict[str, Any]
     from pydantic import ValidationError
 
     if name not in OBSERVERS:
-        raise ValueError(choose_from("recording", name, NAMES))
-    model: type[BaseModel] = import_module(OBSERVERS[name]).Options
+        raise ValueError(choose_from("recording", name, OBSERVERS))
+    model: type[BaseModel] = module(name).Options
     try:
         return model.model_validate({} if options is None else options).model_dump(mode="json")
     except ValidationError as error:
@@ -62,4 +63,4 @@ def observe(name: str, run: Any, network: Any, steps_per_epoch: int, options: Ma
 
     Raises UserError if the options do not fit the network.
     """
-    return import_module(OBSERVERS[name]).Recorder(run, network, steps_per_epoch, options)
+    return module(name).Recorder(run, network, steps_per_epoch, options)

@@ -4,10 +4,10 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
+import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
 
 from onlybn.errors import UserError, choose_from
-from onlybn.runs.schemas import SCHEMAS, WEIGHT_QUANTILES
 
 if TYPE_CHECKING:
     from torch import nn
@@ -15,6 +15,18 @@ if TYPE_CHECKING:
     from onlybn.models.network import Network
     from onlybn.observers.moment import Moment
     from onlybn.study import Run
+
+
+# Columns, and the share of a layer's weights below each.
+QUANTILES = [(f"percentile_{percent}", percent / 100) for percent in (0, 1, 5, 25, 50, 75, 95, 99, 100)]
+SCHEMA = pa.schema(
+    [
+        ("epoch", pa.int32()),
+        ("step", pa.int64()),
+        ("layer", pa.dictionary(pa.int32(), pa.string())),
+        *((column, pa.float64()) for column, _ in QUANTILES),
+    ]
+)
 
 
 class Options(BaseModel):
@@ -36,9 +48,6 @@ class Recorder:
     A row has the weights as they are once `step` steps of training are taken; those before training have
     epoch and step 0. A weight that a parametrisation makes is the weight itself.
     """
-
-    table = "weights"
-    schema = SCHEMAS["weights"]
 
     def __init__(self, run: "Run", network: "Network", steps_per_epoch: int, options: Mapping[str, Any]):
         self.training, self.steps_per_epoch, self.every = run.training, steps_per_epoch, options["every"]
@@ -80,8 +89,8 @@ class Recorder:
         layers = _layers(network)
         for name in self.layers:
             weight = layers[name].weight.detach().double().cpu().numpy()
-            values = np.quantile(weight, [share for _, share in WEIGHT_QUANTILES]).tolist()
-            quantiles = {column: value for (column, _), value in zip(WEIGHT_QUANTILES, values, strict=True)}
+            values = np.quantile(weight, [share for _, share in QUANTILES]).tolist()
+            quantiles = {column: value for (column, _), value in zip(QUANTILES, values, strict=True)}
             yield {"epoch": epoch, "step": step, "layer": name, **quantiles}
 
 

@@ -4,10 +4,7 @@ from collections.abc import Iterable
 
 import pyarrow as pa
 
-# Columns of the recording of weights, and the share of a layer's weights below each.
-WEIGHT_QUANTILES = [
-    (f"percentile_{percent}", percent / 100) for percent in (0, 1, 5, 25, 50, 75, 95, 99, 100)
-]
+from onlybn import observers
 
 SCHEMAS = {
     "runs": pa.schema(
@@ -85,15 +82,9 @@ SCHEMAS = {
             ("off", pa.float64()),
         ]
     ),
-    "weights": pa.schema(
-        [
-            ("epoch", pa.int32()),
-            ("step", pa.int64()),
-            ("layer", pa.dictionary(pa.int32(), pa.string())),
-            *((column, pa.float64()) for column, _ in WEIGHT_QUANTILES),
-        ]
-    ),
 }
+
+SCHEMAS |= {name: observers.module(name).SCHEMA for name in observers.OBSERVERS}
 
 # What metrics have besides, behind their epoch, where a run's length is in steps.
 STEP = pa.field("step", pa.int64())

@@ -62,10 +62,10 @@ class LiveRun:
         self.steps = training.steps_of(images.examples)
         self.begun = self.taken = self.tested = 0
         self.recordings = {name: observers.check(name, given) for name, given in (recordings or {}).items()}
-        self.observers = [
-            observers.observe(name, run, self.network, self.steps_per_epoch, options)
+        self.observers = {
+            name: observers.observe(name, run, self.network, self.steps_per_epoch, options)
             for name, options in self.recordings.items()
-        ]
+        }
         self.journal: list[tuple[str, dict]] = []
         self.rows: list[dict] = []
         self.recorded: dict[str, list[dict]] = {name: [] for name in self.recordings}
@@ -172,11 +172,13 @@ class LiveRun:
                 here, there = (tensor, self.before[name]) if self.diverged else (self.before[name], tensor)
                 here.copy_(there)
 
-    def _wanting(self) -> Iterator[observers.Observer]:
+    def _wanting(self) -> Iterator[tuple[str, observers.Observer]]:
         epoch, step = divmod(self.taken, self.steps_per_epoch)
-        return (observer for observer in self.observers if observer.wants(epoch + 1, step + 1))
+        return (named for named in self.observers.items() if named[1].wants(epoch + 1, step + 1))
 
-    def _move_watched(self, rate: float | Tensor, wanting: list[observers.Observer], **seen: Tensor) -> None:
+    def _move_watched(
+        self, rate: float | Tensor, wanting: list[tuple[str, observers.Observer]], **seen: Tensor
+    ) -> None:
         """Move the parameters while observers look at the network as it is before.
 
         The move is put back to the same bits; nothing that an observer does to a tensor of the network stays.
@@ -198,11 +200,11 @@ class LiveRun:
             set=after,
             **seen,
         )
-        for observer in wanting:
+        for name, observer in wanting:
             with _kept(self.network):
                 rows = observer.look(moment)
             for row in rows:
-                self._note(observer.table, row)
+                self._note(name, row)
         _copy(after, self.trained)
 
     def _note(self, table: str, row: dict) -> None:

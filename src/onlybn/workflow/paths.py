@@ -24,7 +24,7 @@ from onlybn.strict_yaml import read_yaml
 from onlybn.study import Run, Study
 from onlybn.workflow import demands
 
-COLLECTED = ("runs", "metrics", "affine", *ANALYSES, *observers.NAMES)
+COLLECTED = ("runs", "metrics", "affine", *ANALYSES, *observers.OBSERVERS)
 # The wildcards of a run's folders; the last one tells all optional axes too (`Run.point`).
 POINT = ("architecture", "regime", "variant")
 FIGURE_FILES = (".pdf", ".png", ".parquet", ".rst")
@@ -229,7 +229,7 @@ class Workflow:
         folders = [self.places(run)[0] for run in self.study.runs(wildcards.experiment)]
         read = ["run.json"]
         # No rule makes a recording, which not every run has: the record proves that it is there.
-        if wildcards.collected not in ("runs", *observers.NAMES):
+        if wildcards.collected not in ("runs", *observers.OBSERVERS):
             read.append(f"{wildcards.collected}.parquet")
         return [f"{folder}/{file}" for folder in folders for file in read]
 
