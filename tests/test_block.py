@@ -9,9 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import Silent
 
-from onlybn import jobs
+from onlybn import locks
 from onlybn.drawing.summaries import RUN, finals
-from onlybn.jobs import lock
+from onlybn.locks import lock
 from onlybn.runs import block, folders, records
 from onlybn.runs.schemas import SCHEMAS, STEP
 from onlybn.training.live_run import LiveRun
@@ -96,10 +96,10 @@ def test_files_of_two_runs_are_never_taken_for_one(job, tmp_path):
 
 
 def test_a_second_job_on_a_run_waits_for_the_first_and_says_so(job, tmp_path, monkeypatch):
-    monkeypatch.setattr(jobs, "PATIENCE", 0.1)
+    monkeypatch.setattr(locks, "PATIENCE", 0.1)
     held = tmp_path / "work" / "seed-1" / ".lock"
     code = (
-        "import sys; from pathlib import Path; from onlybn.jobs import lock;"
+        "import sys; from pathlib import Path; from onlybn.locks import lock;"
         "lock(Path(sys.argv[1]), 'taken'); print('held', flush=True); sys.stdin.read()"
     )
     other = subprocess.Popen(

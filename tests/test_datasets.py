@@ -352,9 +352,9 @@ def test_images_of_another_kind_are_refused(jpeg, table, sentence):
 def test_a_dataset_is_prepared_by_one_process_at_a_time_and_once(tmp_path, monkeypatch):
     from conftest import Silent
 
-    from onlybn import jobs
+    from onlybn import locks
     from onlybn.datasets.prepare import prepare, prepare_once
-    from onlybn.jobs import lock
+    from onlybn.locks import lock
 
     said, folder = [], tmp_path / "digits"
     held = lock(tmp_path / ".digits.lock", "taken")
@@ -364,7 +364,7 @@ def test_a_dataset_is_prepared_by_one_process_at_a_time_and_once(tmp_path, monke
         prepare("digits", tmp_path, folder)
         os.close(held)
 
-    monkeypatch.setattr(jobs, "PATIENCE", 0.1)
+    monkeypatch.setattr(locks, "PATIENCE", 0.1)
     monkeypatch.setattr(Silent, "say", end)
     prepare_once("digits", tmp_path, folder, Silent())
     assert said == [f"{folder}: another Snakemake prepares it; this one waits for its end"]

@@ -15,7 +15,7 @@ from onlybn.errors import UserError
 JOB = """
 import sys
 from pathlib import Path
-from onlybn.jobs import claim
+from onlybn.locks import claim
 print(*claim(["one", "two"], int(sys.argv[2]), Path(sys.argv[1]), "GPU"), flush=True)
 sys.stdin.read()
 """

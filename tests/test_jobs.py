@@ -7,9 +7,10 @@ import sys
 
 import pytest
 
-from onlybn import jobs
+from onlybn import jobs, locks
 from onlybn.errors import UserError
-from onlybn.jobs import Terminal, holding, is_locked, last_lines, lock
+from onlybn.jobs import Terminal, last_lines
+from onlybn.locks import holding, is_locked, lock
 
 
 def test_the_reason_is_the_last_line_of_a_failed_jobs_own_log_here_and_on_a_cluster(tmp_path):
@@ -129,7 +130,7 @@ def only_for_reading(monkeypatch, refused=os.O_RDWR | os.O_CREAT):
             raise PermissionError(errno.EACCES, "Permission denied", str(path))
         return really(path, flags, mode, **more)
 
-    monkeypatch.setattr(jobs.os, "open", opened)
+    monkeypatch.setattr(locks.os, "open", opened)
 
 
 def test_another_users_lock_is_taken_by_who_may_read_it(tmp_path, monkeypatch):
@@ -170,7 +171,7 @@ def test_a_lock_that_the_file_system_refuses_is_one_sentence(tmp_path, monkeypat
     def refuse(descriptor, operation):
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(jobs.fcntl, "flock", refuse)
+    monkeypatch.setattr(locks.fcntl, "flock", refuse)
     with pytest.raises(UserError, match=sentence):
         lock(tmp_path / ".lock", "taken")
     assert is_locked(tmp_path / ".lock") is None
@@ -179,7 +180,7 @@ def test_a_lock_that_the_file_system_refuses_is_one_sentence(tmp_path, monkeypat
 @pytest.mark.parametrize("again", [True, False], ids=["replaced", "deleted"])
 def test_a_lock_file_that_goes_before_it_is_locked_is_noticed(tmp_path, monkeypatch, again):
     path = tmp_path / "work" / ".lock"
-    really, others = jobs.fcntl.flock, []
+    really, others = locks.fcntl.flock, []
 
     def late(descriptor, operation):
         if not others:
@@ -190,7 +191,7 @@ def test_a_lock_file_that_goes_before_it_is_locked_is_noticed(tmp_path, monkeypa
                 others.append(lock(path, "taken"))
         return really(descriptor, operation)
 
-    monkeypatch.setattr(jobs.fcntl, "flock", late)
+    monkeypatch.setattr(locks.fcntl, "flock", late)
     if again:
         with pytest.raises(UserError, match="taken"):
             lock(path, "taken")
@@ -203,7 +204,7 @@ def test_processes_that_delete_the_lock_that_they_hold_never_hold_it_together(tm
     code = """
 import os, sys, time
 from pathlib import Path
-from onlybn.jobs import holding
+from onlybn.locks import holding
 count = 0
 while count < 200:
     with holding(Path("work/.lock")) as held:

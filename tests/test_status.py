@@ -10,7 +10,8 @@ from conftest import BUILTIN, CONFIG, ROOT
 
 from onlybn.configuration import open_study
 from onlybn.files import write_json
-from onlybn.jobs import duration, is_locked, lock
+from onlybn.jobs import duration
+from onlybn.locks import is_locked, lock
 from onlybn.runs import records
 from onlybn.study import Run
 from onlybn.workflow.paths import Workflow

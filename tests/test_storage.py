@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 import onlybn
 from onlybn.errors import UserError
 from onlybn.files import written_whole
-from onlybn.jobs import lock
+from onlybn.locks import lock
 from onlybn.runs import folders, records, saving
 from onlybn.runs.schemas import SCHEMAS
 from onlybn.training.loop import train

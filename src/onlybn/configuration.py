@@ -15,9 +15,9 @@ from pydantic import ValidationError
 
 from onlybn import custom, datasets
 from onlybn.axes import ARCHITECTURE, AXES, OPTIONAL, RECIPE, REGIME, Axis
-from onlybn.errors import UserError, choose_from
+from onlybn.errors import UserError, unknown_message
 from onlybn.strict_yaml import read_yaml, scalar
-from onlybn.study import BOOLEAN, Definition, Experiment, Study, Training, seeds_from, what
+from onlybn.study import BOOLEAN, Definition, Experiment, Study, Training, fault_message, seeds_from
 from onlybn.study import changed as changed_training
 
 # config.yaml's values, for a Snakefile that imports this one as a module and gives fewer.
@@ -82,16 +82,16 @@ def open_study(config: Mapping[str, Any], builtin: Path) -> Study:
     each.
     """
     faults = [
-        "config: " + choose_from("key", key, [*SETTINGS, *SELECTIONS, *CHANGES])
+        "config: " + unknown_message("key", key, [*SETTINGS, *SELECTIONS, *CHANGES])
         for key in config
         if key not in {*SETTINGS, *SELECTIONS, *CHANGES}
     ]
     settings = DEFAULTS | {key: value for key, value in config.items() if key in SETTINGS}
     settings |= {key: _scalar(settings[key]) for key in SETTINGS if key not in PATHS}
     if settings["device"] not in DEVICES:
-        faults.append("config: device: " + choose_from("device", settings["device"], DEVICES))
+        faults.append("config: device: " + unknown_message("device", settings["device"], DEVICES))
     if settings["gpu_as"] not in GPUS_AS:
-        faults.append("config: gpu_as: " + choose_from("resource", settings["gpu_as"], GPUS_AS))
+        faults.append("config: gpu_as: " + unknown_message("resource", settings["gpu_as"], GPUS_AS))
     longest = settings["longest_job"]
     if longest is not None and (type(longest) is not int or longest < 1):
         faults.append(
@@ -205,7 +205,7 @@ def _check_planned_on(device: object, precision: str) -> None:
     known = sorted({row["device"] for row in table if precision in (row["precision"], "auto")})
     if device not in known:
         raise UserError(
-            f"config: planned_on: {choose_from('measured device', device, known)};"
+            f"config: planned_on: {unknown_message('measured device', device, known)};"
             " python benchmarks/scaling.py measures another"
         )
 
@@ -219,7 +219,7 @@ def _study_file(study: object, builtin: Path) -> Path:
     file = Path(study)
     if file.suffix not in (".yaml", ".yml"):
         raise UserError(
-            "config: study: " + choose_from("study", study, names) + ", or the path of a .yaml file"
+            "config: study: " + unknown_message("study", study, names) + ", or the path of a .yaml file"
         )
     if not file.is_file():
         raise UserError(f"config: study: there is no file {file}")
@@ -258,8 +258,8 @@ def _sentences(fault: Mapping[str, Any], changes: Mapping[str, Any], file: Path)
     elif path == ["training"] and set(changes) & set(Training.model_fields):
         where = "config: training"
     if fault["type"] == "extra_forbidden":
-        return [f"{where}: " + choose_from("key", path[-1], _keys_at(path[:-1]))]
-    return [f"{where if key else file}: {line}" for line in what(fault).splitlines()]
+        return [f"{where}: " + unknown_message("key", path[-1], _keys_at(path[:-1]))]
+    return [f"{where if key else file}: {line}" for line in fault_message(fault).splitlines()]
 
 
 def _keys_at(path: list[Any]) -> list[str]:
@@ -317,7 +317,7 @@ def _select(
         if axis is RECIPE:
             allowed = [RECIPE.default, *definition.recipes]
             faults += [
-                f"config: {key}: {choose_from('recipe', n, allowed)}" for n in wanted if n not in allowed
+                f"config: {key}: {unknown_message('recipe', n, allowed)}" for n in wanted if n not in allowed
             ]
         else:
             faults += [
@@ -366,7 +366,7 @@ def _not_there(axis: Axis, name: str, there: list[str]) -> str | None:
         return str(error)
     if name in there or axis in OPTIONAL:
         return None
-    return choose_from(f"{axis.name} of this study", name, there)
+    return unknown_message(f"{axis.name} of this study", name, there)
 
 
 def _named_seeds(seeds: list[int]) -> dict[str, object]:

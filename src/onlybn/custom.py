@@ -19,7 +19,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from onlybn.errors import UserError, choose_from
+from onlybn.errors import UserError, unknown_message
 from onlybn.files import sha256
 
 _WORD = r"[A-Za-z_][A-Za-z0-9_]*"
@@ -28,7 +28,7 @@ SOURCE = ("module", "folder", "sha256")
 _NAME = rf"{_WORD}(\.{_WORD})*:{_WORD}"
 
 
-def is_own(name: str) -> bool:
+def is_custom(name: str) -> bool:
     """Say whether a name is of something of the user's own; no built-in name has a colon."""
     return ":" in name
 
@@ -76,7 +76,7 @@ def check(kind: str, name: str) -> None:
     }:
         defined = [symbol.get_name() for symbol in symbols if symbol.is_namespace()]
         raise ValueError(
-            f"'{name}': " + choose_from(f"function of {file}", function, sorted(defined) or ["none"])
+            f"'{name}': " + unknown_message(f"function of {file}", function, sorted(defined) or ["none"])
         )
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from onlybn.errors import UserError
-from onlybn.jobs import claim
+from onlybn.locks import claim
 from onlybn.machine import processor
 
 

@@ -12,7 +12,7 @@ class UserError(Exception):
         return "\n".join(f"error: {line}" for line in str(self).splitlines())
 
 
-def choose_from(kind: str, name: object, allowed: Iterable[str]) -> str:
+def unknown_message(kind: str, name: object, allowed: Iterable[str]) -> str:
     """Say that `name` is no `kind`: the nearest allowed name, then all of them."""
     allowed = list(allowed)
     nearest = get_close_matches(str(name), allowed, n=1)

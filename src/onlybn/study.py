@@ -25,7 +25,7 @@ from pydantic import (
 
 from onlybn import custom, datasets, observers, papers
 from onlybn.axes import ALWAYS, AXES, OPTIONAL, RECIPE, VARIANT, Axis, Values, ordered, other_axis
-from onlybn.errors import UserError, choose_from
+from onlybn.errors import UserError, unknown_message
 
 # Raised when the meaning of a specification changes, so that older runs are not taken for new ones.
 SPECIFICATION = 1
@@ -40,7 +40,7 @@ SPECIFIED = (
 BOOLEAN = "write true or false"
 
 
-def what(fault: Mapping[str, Any]) -> str:
+def fault_message(fault: Mapping[str, Any]) -> str:
     """Say what is wrong with a value, by pydantic's error; several sentences are lines."""
     given = fault["input"]
     match fault["type"]:
@@ -94,7 +94,7 @@ def _choice(kind: str, allowed: Iterable[str]) -> AfterValidator:
 
     def check(name: str) -> None:
         if name not in allowed:
-            raise ValueError(choose_from(kind, name, allowed))
+            raise ValueError(unknown_message(kind, name, allowed))
 
     return _named(check)
 
@@ -107,7 +107,7 @@ def _of_paper(kind: Literal["figure", "table"]) -> AfterValidator:
             paper = papers.paper(info.data["paper"])
             allowed = {"figure": paper.figures, "table": paper.tables}[kind]
             if name not in allowed:
-                raise ValueError(choose_from(kind, name, allowed))
+                raise ValueError(unknown_message(kind, name, allowed))
         return name
 
     return AfterValidator(check)
@@ -345,7 +345,7 @@ class Definition(_Strict):
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         faults = [
-            f"{kind}.{name}: " + choose_from("experiment", experiment, self.experiments)
+            f"{kind}.{name}: " + unknown_message("experiment", experiment, self.experiments)
             for kind, drawn in (("figures", self.figures), ("tables", self.tables))
             for name, wanted in drawn.items()
             for experiment in wanted
@@ -366,21 +366,23 @@ class Definition(_Strict):
             elif axis := other_axis(name, RECIPE):
                 yield f"recipes.{name}: '{name}' is a value of the axis {axis}; choose another name"
             elif others := [key for key in recipe if key not in Training.model_fields]:
-                yield f"recipes.{name}: " + choose_from("key", others[0], Training.model_fields)
+                yield f"recipes.{name}: " + unknown_message("key", others[0], Training.model_fields)
             else:
                 try:
                     self.training_of(name)
                 except ValidationError as error:
                     for fault in error.errors():
                         key = "".join(f".{part}" for part in fault["loc"])
-                        yield from (f"recipes.{name}{key}: {line}" for line in what(fault).splitlines())
+                        yield from (
+                            f"recipes.{name}{key}: {line}" for line in fault_message(fault).splitlines()
+                        )
 
     def _faults_of(self, experiment: str) -> Iterator[str]:
         """Say what of an experiment does not fit together."""
         grid = self.experiments[experiment]
         there = [RECIPE.default, *self.recipes]
         if others := [recipe for recipe in grid.recipes if recipe not in there]:
-            yield f"experiments.{experiment}.recipes: " + choose_from("recipe", others[0], there)
+            yield f"experiments.{experiment}.recipes: " + unknown_message("recipe", others[0], there)
             return
         for axis in OPTIONAL:
             for value, regime in product(getattr(grid, axis.plural), grid.regimes):
@@ -404,7 +406,7 @@ class Definition(_Strict):
             training = self.training_of(recipe)
             part = f"recipes.{recipe}" if recipe in self.recipes else "training"
             where = part if grid.dataset is None else f"experiments.{experiment}.dataset: {part}"
-            if custom.is_own(name):
+            if custom.is_custom(name):
                 if "flip" not in training.model_fields_set:
                     yield (
                         f"{where}.flip: is missing; true if a flipped image of {name} still shows its class,"
@@ -426,8 +428,8 @@ class Definition(_Strict):
 class Run:
     """One training: a value on every axis, and a seed, on a dataset.
 
-    `values` are those on the optional axes that are not neutral, in the order of the axes. `elsewhere` says
-    that the dataset is not its study's, and so is part of its path.
+    `values` are those on the optional axes that are not neutral, in the order of the axes. `other_dataset`
+    says that the dataset is not its study's, and so is part of its path.
     """
 
     study: str
@@ -438,7 +440,7 @@ class Run:
     variant: str
     seed: int
     values: Values = ()
-    elsewhere: bool = field(default=False, compare=False)
+    other_dataset: bool = field(default=False, compare=False)
 
     def value(self, axis: Axis) -> str:
         """Return the run's value on an axis."""
@@ -475,7 +477,7 @@ class Run:
     @property
     def differs(self) -> list[str]:
         """What is not neutral: the values on the optional axes, and a dataset that is not the study's."""
-        return [*(value for _, value in self.values), *([self.dataset] if self.elsewhere else [])]
+        return [*(value for _, value in self.values), *([self.dataset] if self.other_dataset else [])]
 
     def __str__(self) -> str:
         variant = [] if self.variant == VARIANT.default else [self.variant]
@@ -554,7 +556,7 @@ class Study:
             variant=variant,
             seed=seed,
             values=ordered(acting),
-            elsewhere=dataset not in (None, self.definition.dataset),
+            other_dataset=dataset not in (None, self.definition.dataset),
         )
 
     @cached_property

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from onlybn import custom
-from onlybn.errors import UserError, choose_from
+from onlybn.errors import UserError, unknown_message
 
 if TYPE_CHECKING:
     import torch
@@ -65,22 +65,22 @@ class Dataset:
 
 def check(name: str) -> None:
     """Raise ValueError, in one sentence, if no dataset, built-in or the user's own, has that name."""
-    if custom.is_own(name):
+    if custom.is_custom(name):
         custom.check("dataset", name)
     elif name not in DATASETS:
-        raise ValueError(choose_from("dataset", name, DATASETS) + " (or module:function)")
+        raise ValueError(unknown_message("dataset", name, DATASETS) + " (or module:function)")
 
 
 def known(name: str) -> Dataset:
     """Return what is known of a dataset before it is prepared."""
-    if custom.is_own(name):
+    if custom.is_custom(name):
         return Dataset(name.split(":")[1], None, None, None, None, None, source=name)
     return DATASETS[name]
 
 
 def prepared(name: str, folder: Path) -> Dataset:
     """Return what is known of a dataset once it is prepared in `folder`; raise UserError if it is not."""
-    if not custom.is_own(name):
+    if not custom.is_custom(name):
         return DATASETS[name]
     if not (folder / "dataset.json").exists():
         raise UserError(f"{name} is not prepared yet; snakemake {folder / 'dataset.json'} does it")
@@ -102,7 +102,7 @@ def check_loader(folder: Path, data_dir: Path, *say: Callable[[str], None]) -> N
     with a line about it. Nothing of the user's code runs. Preparations of older versions tell no code.
     """
     name = custom.from_path(folder.name)
-    if not custom.is_own(name) or not (folder / "dataset.json").exists():
+    if not custom.is_custom(name) or not (folder / "dataset.json").exists():
         return
     told = _read_json(folder, (), optional=("loader",))["loader"]
     if told is None:

@@ -14,7 +14,8 @@ from onlybn import custom
 from onlybn.datasets import DATASETS, SPLITS, Dataset, image_folder, known, loader
 from onlybn.errors import UserError
 from onlybn.files import write_json, write_table, written_whole
-from onlybn.jobs import Terminal, wait_for_lock
+from onlybn.jobs import Terminal
+from onlybn.locks import wait_for_lock
 
 Split = tuple[np.ndarray, np.ndarray]
 
@@ -48,7 +49,7 @@ def prepare(name: str, data_dir: Path, folder: Path) -> None:
 def _prepare_small(name: str, data_dir: Path, folder: Path) -> tuple[Dataset, dict[str, Any]]:
     """Write each split's `images`, uint8 (examples, height, width, channels), and `labels`, int64."""
     found = {}
-    if custom.is_own(name):
+    if custom.is_custom(name):
         found["loader"] = loader(name, folder, data_dir)
         splits = _own_splits(name, custom.call(name, data_dir))
         dataset = _look(name, splits)

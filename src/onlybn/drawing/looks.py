@@ -109,7 +109,7 @@ def named(numbers: pd.DataFrame) -> pd.Series:
 
 def _called(regime: str) -> str:
     """Return what a reader calls a regime that has no look."""
-    if custom.is_own(regime):
+    if custom.is_custom(regime):
         return regime.split(":")[1]
     number = regime.removeprefix("random-")
     if number == regime:

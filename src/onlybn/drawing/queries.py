@@ -67,7 +67,7 @@ class Measured:
             if table is not None and len(table)
             for name in table["architecture"].unique()
         }
-        described = [architecture(name) for name in there if not custom.is_own(name)]
+        described = [architecture(name) for name in there if not custom.is_custom(name)]
         chosen = [a for a in described if a.family in families]
         return [a.name for a in sorted(chosen, key=lambda a: (a.family, a.depth, a.width))]
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from onlybn import custom
-from onlybn.errors import choose_from
+from onlybn.errors import unknown_message
 
 if TYPE_CHECKING:
     from onlybn.models.network import Network
@@ -51,7 +51,7 @@ def _imagenet_resnet(depth: int) -> Architecture:
 def _one_of(family: str, depth: int, depths: tuple[int, ...]) -> Architecture:
     name = f"{family}-{depth}"
     if depth not in depths:
-        raise ValueError(choose_from("architecture", name, [f"{family}-{d}" for d in depths]))
+        raise ValueError(unknown_message("architecture", name, [f"{family}-{d}" for d in depths]))
     return Architecture(name, family, depth, 1)
 
 
@@ -75,12 +75,12 @@ def architecture(name: str) -> Architecture:
         if match := re.fullmatch(pattern, name):
             return make(int(match[1]))
     others = " (or any resnet-6n+2, wrn-14-w, module:function)"
-    raise ValueError(choose_from("architecture", name, _EXAMPLES) + others)
+    raise ValueError(unknown_message("architecture", name, _EXAMPLES) + others)
 
 
 def check(name: str) -> None:
     """Raise ValueError, in one sentence, if no architecture, built-in or the user's own, has that name."""
-    if custom.is_own(name):
+    if custom.is_custom(name):
         custom.check("architecture", name)
     else:
         architecture(name)
@@ -97,10 +97,10 @@ def build(name: str, *, channels: int, classes: int, size: int | None = None) ->
 
     images = {"channels": channels, "classes": classes}
     with torch.device("meta"):
-        if custom.is_own(name):
-            from onlybn.models.observed import build as build_own
+        if custom.is_custom(name):
+            from onlybn.models.custom_network import build as build_custom
 
-            network, placed = build_own(name, size=size, **images)
+            network, placed = build_custom(name, size=size, **images)
             described = Architecture(name, **placed)
         else:
             described = architecture(name)

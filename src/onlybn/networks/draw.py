@@ -20,7 +20,11 @@ def draw(
     network = models.build(run.architecture, channels=channels, classes=classes, size=size)
     for axis in axes.STEPS:
         axis.apply(network, run.value(axis), run.seed)
-        if axis is axes.NORMALISATION and run.value(axis) != axis.default and custom.is_own(run.architecture):
+        if (
+            axis is axes.NORMALISATION
+            and run.value(axis) != axis.default
+            and custom.is_custom(run.architecture)
+        ):
             _check_pass(network, run, torch.empty(2, channels, size, size, device="meta"))
     return network, {name: p for name, p in network.named_parameters() if p.requires_grad}
 

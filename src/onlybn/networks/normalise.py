@@ -7,7 +7,7 @@ models know nothing of it.
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from onlybn.errors import choose_from
+from onlybn.errors import unknown_message
 from onlybn.networks import regimes
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ NORMALISATIONS: dict[str, Callable[["Network"], None]] = {NEUTRAL: lambda networ
 def check(name: str) -> None:
     """Raise ValueError, in one sentence, if no normalisation has that name."""
     if name not in NORMALISATIONS:
-        raise ValueError(choose_from("normalisation", name, NORMALISATIONS))
+        raise ValueError(unknown_message("normalisation", name, NORMALISATIONS))
 
 
 def acts(name: str, regime: str) -> bool:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from onlybn import custom
-from onlybn.errors import UserError, choose_from
+from onlybn.errors import UserError, unknown_message
 from onlybn.randomness import generator
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def random(network: "Network", seed: int, weights: int) -> "Iterable[Parameter]"
     return trained
 
 
-def of_ones_own(network: "Network", seed: int, name: str) -> "Iterable[Parameter]":
+def custom_regime(network: "Network", seed: int, name: str) -> "Iterable[Parameter]":
     """Train what the user's own function, called as all of these are, returns of the network."""
     trained = custom.call(name, network, seed)
     there = {id(parameter) for parameter in network.parameters()}
@@ -121,21 +121,21 @@ _RANDOM = r"random-([1-9]\d{0,4})"
 
 def regime(name: str) -> Regime:
     """Return the regime of that name; raise ValueError, in one sentence, if there is no such built-in one."""
-    if custom.is_own(name):
-        return partial(of_ones_own, name=name)
+    if custom.is_custom(name):
+        return partial(custom_regime, name=name)
     if match := re.fullmatch(_RANDOM, name):
         weights = int(match[1])
         return lambda network, seed: random(network, seed, weights)
     if name not in REGIMES:
         raise ValueError(
-            choose_from("regime", name, [*REGIMES, "random-2"]) + " (or any random-K, module:function)"
+            unknown_message("regime", name, [*REGIMES, "random-2"]) + " (or any random-K, module:function)"
         )
     return REGIMES[name]
 
 
 def check(name: str) -> None:
     """Raise ValueError, in one sentence, if no regime, built-in or the user's own, has that name."""
-    if custom.is_own(name):
+    if custom.is_custom(name):
         custom.check("regime", name)
     else:
         regime(name)

@@ -7,7 +7,7 @@ and β, nor a bias. v begins where Ψ(v) is the weight as drawn.
 import re
 from typing import TYPE_CHECKING
 
-from onlybn.errors import choose_from
+from onlybn.errors import unknown_message
 from onlybn.networks import regimes
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def _parsed(name: str) -> tuple[str, tuple[float, ...]]:
             return function, tuple(map(float, match.groups()))
     examples = [pattern.replace("N", "2") for pattern in REPARAMETRISATIONS]
     raise ValueError(
-        choose_from("reparametrisation", name, [NEUTRAL, *examples])
+        unknown_message("reparametrisation", name, [NEUTRAL, *examples])
         + " (other numbers too, written as 2, 1.6 or 0.5)"
     )
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from onlybn.errors import choose_from
+from onlybn.errors import unknown_message
 from onlybn.randomness import generator
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ NAMES = [f"{features}_{affine}" for features in FEATURES for affine in AFFINES]
 def check(name: str) -> None:
     """Raise ValueError, in one sentence, if no variant has that name."""
     if name not in NAMES:
-        raise ValueError(choose_from("variant", name, NAMES))
+        raise ValueError(unknown_message("variant", name, NAMES))
 
 
 def initialise(network: "Network", variant: str, seed: int) -> None:

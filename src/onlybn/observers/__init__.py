@@ -10,7 +10,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Protocol
 
-from onlybn.errors import choose_from
+from onlybn.errors import unknown_message
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -41,7 +41,7 @@ def check(name: str, options: Mapping[str, Any] | None = None) -> dict[str, Any]
     from pydantic import ValidationError
 
     if name not in OBSERVERS:
-        raise ValueError(choose_from("recording", name, OBSERVERS))
+        raise ValueError(unknown_message("recording", name, OBSERVERS))
     model: type[BaseModel] = module(name).Options
     try:
         return model.model_validate({} if options is None else options).model_dump(mode="json")
@@ -54,7 +54,7 @@ def _sentence(name: str, model: "type[BaseModel]", fault: Mapping[str, Any]) -> 
         return f"{name}: {fault['input']!r} is not a mapping of options"
     key = fault["loc"][0]
     if fault["type"] == "extra_forbidden":
-        return f"{name}: {choose_from('option', key, model.model_fields)}"
+        return f"{name}: {unknown_message('option', key, model.model_fields)}"
     return f"{name}.{key}: {fault['input']!r} is not {model.model_fields[key].description}"
 
 

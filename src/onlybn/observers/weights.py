@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
 
-from onlybn.errors import UserError, choose_from
+from onlybn.errors import UserError, unknown_message
 
 if TYPE_CHECKING:
     from torch import nn
@@ -55,7 +55,9 @@ class Recorder:
         self.layers = names if options["layers"] is None else options["layers"]
         for name in self.layers:
             if name not in names:
-                raise UserError(f"weights.layers: {choose_from(f'layer of {run.architecture}', name, names)}")
+                raise UserError(
+                    f"weights.layers: {unknown_message(f'layer of {run.architecture}', name, names)}"
+                )
 
     def wants(self, epoch: int, step: int) -> bool:
         """Say whether to look: at the first step, and at those after which there are rows."""

@@ -11,7 +11,7 @@ from functools import cached_property
 from importlib import import_module
 from types import ModuleType
 
-from onlybn.errors import choose_from
+from onlybn.errors import unknown_message
 
 NAMES = ("only-batchnorm",)
 
@@ -134,5 +134,5 @@ class Paper:
 def paper(name: str) -> Paper:
     """Return a paper by name; raises ValueError, in one sentence, for an unknown one."""
     if name not in NAMES:
-        raise ValueError(choose_from("paper", name, NAMES))
+        raise ValueError(unknown_message("paper", name, NAMES))
     return import_module(f"onlybn.papers.{name.replace('-', '_')}.paper").PAPER

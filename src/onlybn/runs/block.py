@@ -18,16 +18,8 @@ from onlybn.datasets.images import Images
 from onlybn.devices import choose_precision, name_of, name_of_precision, take_devices
 from onlybn.distributed import ALONE, Group, join, launch
 from onlybn.errors import UserError
-from onlybn.jobs import (
-    PATIENCE,
-    Terminal,
-    die_with_parent,
-    duration,
-    keep_freed_memory,
-    lock,
-    stoppable,
-    wait_for_lock,
-)
+from onlybn.jobs import Terminal, die_with_parent, duration, keep_freed_memory, stoppable
+from onlybn.locks import PATIENCE, lock, wait_for_lock
 from onlybn.machine import commit
 from onlybn.runs import records, saving
 from onlybn.runs.folders import keep_aside, publish, size_of
@@ -179,7 +171,7 @@ def _train(
 ) -> None:
     """Train replicates side by side, or resume them, each into its work folder."""
     runs = [run for run, *_ in some]
-    if custom.is_own(runs[0].dataset):  # of others it was checked when the study was read
+    if custom.is_custom(runs[0].dataset):  # of others it was checked when the study was read
         runs[0].training.check_last_batch(images.examples, group.size)
     precision = choose_precision(runs[0].training.precision, images.device)
     computed = {

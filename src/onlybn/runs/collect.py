@@ -76,7 +76,7 @@ def collect(
             "training": json.dumps(record["training"], sort_keys=True),
             **{name: network[name] for name in COUNTS},
         }
-        if custom.is_own(record["dataset"]):  # of others it is known
+        if custom.is_custom(record["dataset"]):  # of others it is known
             described["classes"] = record["classes"]
         written = record.get("files", WRITTEN)
         # The table of runs is read for all of a run, so each study looks at every file once.

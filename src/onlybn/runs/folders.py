@@ -7,7 +7,7 @@ from pathlib import Path
 
 from onlybn.errors import UserError
 from onlybn.files import sha256, written_whole
-from onlybn.jobs import holding
+from onlybn.locks import holding
 from onlybn.runs.records import RECORD, WRITTEN, read_record
 
 

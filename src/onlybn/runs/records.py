@@ -79,7 +79,7 @@ def read_record(folder: Path) -> dict[str, Any]:
         lacking += [
             f"{name}.{n}" for n in inner if name not in lacking and not isinstance(record[name].get(n), int)
         ]
-    if not lacking and any(custom.is_own(record[name]) for name in ("architecture", "regime", "dataset")):
+    if not lacking and any(custom.is_custom(record[name]) for name in ("architecture", "regime", "dataset")):
         told = record.get("own")
         lacking += [f"own.{n}" for n in OWN if not isinstance(told, dict) or n not in told]
     if lacking:

@@ -96,8 +96,8 @@ def save(folder: Path, run: Run, outcome: "Outcome", images: "Images", settings:
 
 def _own_facts(run: Run, network: "Network", size: int) -> dict[str, Any]:
     """Return what has to be told of a run with anything of the user's own: where that is from, and what."""
-    names = [name for name in (run.architecture, run.regime) if custom.is_own(name)]
-    if not names and not custom.is_own(run.dataset):
+    names = [name for name in (run.architecture, run.regime) if custom.is_custom(name)]
+    if not names and not custom.is_custom(run.dataset):
         return {}
     placed = asdict(network.architecture)
     del placed["name"]
@@ -122,7 +122,7 @@ def load(folder: str | Path, *, trust: bool = False) -> "Network":
     run = _recorded_run(folder, record)
     check_files(folder, record, ["state.safetensors"])
     state, facts = _read_state(folder)
-    if names := [name for name in (run.architecture, run.regime) if custom.is_own(name)]:
+    if names := [name for name in (run.architecture, run.regime) if custom.is_custom(name)]:
         for changed in _find_code_again(folder, record, names, trust):
             warnings.warn(f"the file of {changed} has changed since {folder} was trained", stacklevel=2)
     network = _drawn(folder, record, run, record["own"]["size"] if names else None)
@@ -165,7 +165,7 @@ def _recorded_run(folder: Path, record: Mapping[str, Any]) -> Run:
         run = run_of(record)
         images = known(run.dataset)
         right = run.digest == record["digest"] and 0 <= run.seed < 2**63
-        if not custom.is_own(run.dataset):
+        if not custom.is_custom(run.dataset):
             right = right and (images.channels, images.classes) == (record["channels"], record["classes"])
     except (KeyError, TypeError, ValueError) as error:
         reason = str(error).splitlines()[0]

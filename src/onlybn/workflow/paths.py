@@ -11,12 +11,12 @@ from itertools import chain, groupby
 from pathlib import Path
 from typing import Any
 
-from onlybn import custom, datasets, jobs, observers, papers
+from onlybn import custom, datasets, jobs, locks, observers, papers
 from onlybn.analyses import ANALYSES
 from onlybn.axes import ARCHITECTURE, AXES, OPTIONAL, REGIME
 from onlybn.configuration import open_study
 from onlybn.environment import check_python
-from onlybn.errors import UserError, choose_from
+from onlybn.errors import UserError, unknown_message
 from onlybn.files import refuse_future
 from onlybn.runs import folders
 from onlybn.runs.records import FILES
@@ -77,7 +77,7 @@ class Workflow:
     def counted_on(self) -> list[str]:
         """What counting parameters reads: of a dataset of the user's own, what preparing it found."""
         dataset = self.study.definition.dataset
-        return self.dataset_files(dataset) if custom.is_own(dataset) else []
+        return self.dataset_files(dataset) if custom.is_custom(dataset) else []
 
     @property
     def parameter_counts(self) -> str:
@@ -366,7 +366,7 @@ class Workflow:
     def refuse(self, wildcards: Any) -> list[str]:
         """Leave with a sentence: the study has no target of that name."""
         known = ["main", "all", *self.targets]
-        fault = choose_from(f"target of the study {self.study.name}", wildcards.unknown, known)
+        fault = unknown_message(f"target of the study {self.study.name}", wildcards.unknown, known)
         sys.exit(f"error: {fault}")
 
     def wildcard_constraints(self) -> dict[str, str]:
@@ -396,7 +396,7 @@ class Workflow:
         elsewhere the devices are others than here, and must be named. Leaves with one sentence.
         """
         try:
-            self._lock = jobs.lock(
+            self._lock = locks.lock(
                 self.lock_file,
                 f"another Snakemake is working in {self.runs}; wait for it, or choose another folder with"
                 " --config results_dir=…",

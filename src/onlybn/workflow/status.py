@@ -7,7 +7,7 @@ from pathlib import Path
 from tabulate import tabulate
 
 from onlybn.errors import UserError
-from onlybn.jobs import is_locked
+from onlybn.locks import is_locked
 from onlybn.runs import records
 from onlybn.study import Run
 from onlybn.workflow.paths import Workflow

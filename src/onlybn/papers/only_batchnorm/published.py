@@ -29,7 +29,7 @@ IMAGENET_TRAINING = CIFAR10_TRAINING | {
 
 def _stands_for(dataset: str) -> str | None:
     """Photographs stand in for ImageNet and other images for CIFAR-10, but for the user's own."""
-    if custom.is_own(dataset):
+    if custom.is_custom(dataset):
         return None
     return "ImageNet" if known(dataset).photographs else "CIFAR-10"
 

@@ -53,7 +53,7 @@ class Seen(TorchDispatchMode):
         return operation(*args, **(kwargs or {}))
 
 
-class OwnNetwork(Network):
+class CustomNetwork(Network):
     """The user's module as `network`, with what a study asks of every network found by looking on."""
 
     def __init__(self, network: nn.Module, seen: Seen):
@@ -106,7 +106,7 @@ def build(name: str, *, channels: int, classes: int, size: int) -> tuple[Network
     _refuse(name, _faults_of_layers(network))
     seen, logits = _look(name, network, torch.empty(2, channels, size, size))
     _refuse(name, _faults_of_pass(network, seen, logits, classes))
-    whole = network if isinstance(network, Network) else OwnNetwork(network, seen)
+    whole = network if isinstance(network, Network) else CustomNetwork(network, seen)
     return whole, _placed(name, network, seen, whole.shortcut_convolutions())
 
 
