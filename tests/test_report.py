@@ -75,12 +75,13 @@ def test_the_front_page_names_the_paper_and_what_the_studys_runs_differ_in(tmp_p
 
 
 @pytest.fixture(scope="module")
-def page(reproduced):
+def page(request):
     """The report of the tiny study, open in a browser; its `faults` hold each error and each request."""
     browser = next(filter(None, map(shutil.which, BROWSERS)), None)
     playwright = pytest.importorskip("playwright.sync_api")
     if browser is None:
         pytest.skip("there is no Chromium here")
+    reproduced = request.getfixturevalue("reproduced")  # which takes long where nobody looks
     reproduced.ok("all")
     said = reproduced.ok("all", "--report", "report.html")
     assert "WARNING" not in said
@@ -88,7 +89,7 @@ def page(reproduced):
         chromium = driver.chromium.launch(executable_path=browser, args=["--no-sandbox"])
         page = chromium.new_page(viewport={"width": 1280, "height": 800})
         page.set_default_timeout(10_000)
-        page.faults = []
+        page.faults, page.checkout = [], reproduced
         page.on("pageerror", lambda error: page.faults.append(str(error)))
         page.on("console", lambda m: page.faults.append(m.text) if m.type == "error" else None)
         page.on("requestfailed", lambda request: page.faults.append(f"failed: {request.url[:99]}"))
@@ -147,11 +148,11 @@ def test_a_description_holds_what_the_paper_published_beside_what_was_measured(p
     assert [cell.strip() for cell in row[1:]] == ["69.5 % (± 2)", "", "not run"]
 
 
-def test_a_table_is_read_in_the_report_and_saved_from_it(page, reproduced):
+def test_a_table_is_read_in_the_report_and_saved_from_it(page):
     menu(page, "3 Runs").first.locator("a").first.click()
     table = page.frame_locator("iframe").locator("tbody tr")
     table.first.wait_for()
-    runs = list(reproduced.folder.glob("results/tiny/runs/*/*/*/seed-[01]/run.json"))
+    runs = list(page.checkout.folder.glob("results/tiny/runs/*/*/*/seed-[01]/run.json"))
     assert table.count() == len(runs) == 10
     with page.expect_download() as saved:
         page.frame_locator("iframe").get_by_role("link").click()
