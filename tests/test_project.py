@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import tomllib
+from functools import cache
 
 import pytest
 import yaml
@@ -82,15 +83,56 @@ def circle(imported: dict[str, set[str]]) -> list[str] | None:
     return next(filter(None, (from_(name, []) for name in sorted(imported))), None)
 
 
-def test_no_module_imports_itself_by_way_of_others():
+@cache
+def modules() -> dict[str, set[str]]:
+    """Return what each module of the package imports of it; `from package import module`, the module."""
     paths = {
         ".".join(path.relative_to(SRC).with_suffix("").parts).removesuffix(".__init__"): path
         for path in SRC.rglob("*.py")
     }
     imported = {name: imports(ast.parse(path.read_text())) & paths.keys() for name, path in paths.items()}
-    # `from package import module` asks for the module.
-    for name, others in imported.items():
-        imported[name] = {o for o in others if not any(other.startswith(f"{o}.") for other in others)}
+    return {
+        name: {other for other in others if not any(o.startswith(f"{other}.") for o in others)}
+        for name, others in imported.items()
+    }
+
+
+def test_no_module_imports_itself_by_way_of_others():
+    imported = modules()
     assert "onlybn.training.loop" in imported["onlybn.runs.block"]
     assert circle(imported) is None
     assert circle(imported | {"onlybn.study": {"onlybn.runs.block"}})
+
+
+# From images to reports; what is requested (study, axes, …) and the base are imported by every stage.
+STAGES = (
+    ("datasets", "models"),
+    ("networks",),
+    ("training", "observers"),
+    ("runs",),
+    ("analyses",),
+    ("runs.collect",),
+    ("drawing", "judging"),
+    ("papers",),
+    ("workflow",),
+)
+
+
+def stage(module: str) -> int | None:
+    """The place in STAGES of a module of the package, by the longest name that fits."""
+    parts = module.split(".")[1:]
+    names = {name: place for place, names in enumerate(STAGES) for name in names}
+    fitting = (".".join(parts[:count]) for count in range(len(parts), 0, -1))
+    return next((names[name] for name in fitting if name in names), None)
+
+
+def test_no_stage_imports_a_later_one():
+    assert stage("onlybn.runs.collect") > stage("onlybn.analyses.affine") > stage("onlybn.runs.block")
+    for module, imported in modules().items():
+        here = stage(module)
+        later = {
+            name
+            for name in imported - {"onlybn.papers"}  # the types of records, and a paper by its name
+            if here is not None and (stage(name) or 0) > here
+        }
+        assert not later, f"{module} imports {later}"
