@@ -135,8 +135,9 @@ def test_a_wrong_value_is_one_sentence(study, fault):
 
 
 RECIPES = {
-    "linear-2: {learning_rate: 1}": "recipes.linear-2: 'linear-2' is a value of the axis reparametrisation",
-    "resnet-14: {learning_rate: 1}": "recipes.resnet-14: 'resnet-14' is a value of the axis architecture",
+    "linear-2: {learning_rate: 1}": "recipes.linear-2: 'linear-2' names a value of reparametrisation",
+    "resnet-14: {learning_rate: 1}": "recipes.resnet-14: 'resnet-14' names a value of architecture",
+    "digits: {learning_rate: 1}": "recipes.digits: 'digits' names a value of dataset; choose another name",
     "none: {learning_rate: 1}": "recipes.none: 'none' is the study's own training; choose another name",
     "x: {learnin_rate: 1}": "recipes.x: unknown key 'learnin_rate'; did you mean 'learning_rate'?",
     "x: {learning_rate: -1}": "recipes.x.learning_rate: -1 is not a number above 0",

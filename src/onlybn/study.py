@@ -85,8 +85,9 @@ def _named(check) -> AfterValidator:
     return AfterValidator(lambda name: (check(name), name)[1])
 
 
-def _optional(check) -> AfterValidator:
-    return AfterValidator(lambda name: name if name is None else (check(name), name)[1])
+def _unless_none(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Leave None, a key that is not given, as it is."""
+    return lambda value: None if value is None else function(value)
 
 
 def _choice(kind: str, allowed: Iterable[str]) -> AfterValidator:
@@ -298,15 +299,15 @@ Experiment = create_model(
     __doc__="A named grid inside a study: every axis that it names, crossed.",
     **{axis.plural: _grid(axis) for axis in AXES},
     dataset=(
-        Annotated[str | None, _optional(datasets.check)],
+        Annotated[str | None, AfterValidator(_unless_none(lambda name: (datasets.check(name), name)[1]))],
         Field(default=None, description="its images, where they are not the study's"),
     ),
     seeds=(
-        Annotated[list[int] | None, BeforeValidator(lambda given: given and seeds_from(given))],
+        Annotated[list[int] | None, BeforeValidator(_unless_none(seeds_from))],
         Field(default=None, description="its seeds, where they are not the study's"),
     ),
     record=(
-        Annotated[dict | None, BeforeValidator(lambda given: given and recordings_from(given))],
+        Annotated[dict | None, BeforeValidator(_unless_none(recordings_from))],
         Field(default=None, description="its recordings, where they are not the study's"),
     ),
 )
@@ -363,8 +364,8 @@ class Definition(_Strict):
         for name, recipe in self.recipes.items():
             if name == RECIPE.default:
                 yield f"recipes.{name}: '{name}' is the study's own training; choose another name"
-            elif axis := other_axis(name, RECIPE):
-                yield f"recipes.{name}: '{name}' is a value of the axis {axis}; choose another name"
+            elif axis := "dataset" if name in datasets.DATASETS else other_axis(name, RECIPE):
+                yield f"recipes.{name}: '{name}' names a value of {axis}; choose another name"
             elif others := [key for key in recipe if key not in Training.model_fields]:
                 yield f"recipes.{name}: " + unknown_message("key", others[0], Training.model_fields)
             else:
