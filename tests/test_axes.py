@@ -25,7 +25,7 @@ from onlybn.papers.only_batchnorm.claims import CLAIMS
 from onlybn.papers.only_batchnorm.figures import figure_2
 from onlybn.papers.only_batchnorm.published import PUBLISHED
 from onlybn.papers.only_batchnorm.tables import accuracy
-from onlybn.runs import saving
+from onlybn.runs import records, saving
 from onlybn.tensors import digest
 from onlybn.training.evaluation import evaluate
 from onlybn.training.loop import train
@@ -78,7 +78,7 @@ def test_other_values_stand_in_both_in_the_order_of_the_axes(make_run):
     run = with_axes(make_run(regime="all"), LINEAR, NONE, ("recipe", "slow"))
     assert run.specification["axes"] == dict([LINEAR, NONE, ("recipe", "slow")])
     assert run.point[2] == f"{VARIANT.default}_linear-2_none_slow"
-    assert str(run) == "resnet-8 all linear-2 none slow seed 0"
+    assert str(run) == "resnet-8 all linear-2 normalisation none slow seed 0"
     assert run.digest != make_run(regime="all").digest
 
 
@@ -371,7 +371,7 @@ tables: {accuracy: [e]}
     collected = "results/tiny/experiments/e/weights.parquet"
     told = checkout.ok("accuracy", collected)
     assert "2 of 2 runs of tiny are there but are not what it asks for" in told
-    assert "lacks the recording weights that the study asks for" in told
+    assert "lacks the recording weights, with the options that the study asks for" in told
     after = checkout.digests()
     runs = {name: found for name, found in before.items() if name.startswith("runs/")}
     assert len(runs) == 6
@@ -434,3 +434,77 @@ def test_claims_are_judged_by_the_studys_own_training_whatever_its_recipes_do(tm
     (judged,) = judge(affine_helps, {"metrics": pd.concat(both)}, PUBLISHED).itertuples()
     assert judged.measured == "resnet-14 10.00"
     assert judged.verdict == "inconclusive"  # one seed
+
+
+def test_a_changed_length_moves_the_recipes_too(study):
+    text = STUDY.replace("slow: {learning_rate: 0.05}", "slow: {milestones: [0.5], warmup: 0.25}")
+    text = text.replace("recipes: [none, slow, same]", "recipes: [slow, longer]")
+    for given, unit, ratio in ({"epochs": 6}, "epoch", 3), ({"steps": 100}, "step", 50):
+        trainings = {run.value(RECIPE): run.training for run in study(text, **given).runs("second")}
+        slow, longer = trainings["slow"], trainings["longer"]
+        assert {slow.unit, longer.unit} == {unit}
+        assert (slow.length, slow.milestones, slow.warmup) == (2 * ratio, [0.5 * ratio], 0.25 * ratio)
+        assert (longer.length, longer.milestones) == (4 * ratio, [2 * ratio])
+
+
+def test_seeds_that_change_what_any_experiment_has_are_in_the_studys_name(study):
+    text = STUDY.replace("regimes: [all, batchnorm]}", "regimes: [all, batchnorm], seeds: 5}")
+    assert study(text, seeds=2).name == "axes_seeds-2"
+    assert study(seeds=2).name == "axes"
+
+
+def test_a_value_that_does_not_fit_is_told_of_the_command_line_that_asks_for_it(study):
+    with pytest.raises(
+        UserError, match=r"^config: normalisations: the regime batchnorm is about γ and β[^\n]*$"
+    ):
+        study(normalisations="none")
+    assert study(normalisations="none", regimes="all").experiments["first"].normalisations == ["none"]
+
+
+def test_a_batch_that_normalises_through_two_names_is_normalised_by_none(make_run, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "twice.py").write_text(
+        "from torch import nn\n"
+        "class Net(nn.Module):\n"
+        "    def __init__(self, channels, classes):\n"
+        "        super().__init__()\n"
+        "        self.conv, self.norm = nn.Conv2d(channels, 4, 3), nn.BatchNorm2d(4)\n"
+        "        self.again, self.output = self.norm, nn.Linear(4, classes)\n"
+        "    def forward(self, x):\n"
+        "        return self.output(self.again(self.conv(x)).mean(dim=(2, 3)))\n"
+        "def net(channels, classes):\n    return Net(channels, classes)\n"
+    )
+    network, _ = draw(with_axes(make_run("twice:net", "all"), NONE), **SHAPE, size=8)
+    assert not [layer for layer in network.modules() if isinstance(layer, nn.BatchNorm2d)]
+
+
+def test_a_name_that_no_file_can_have_is_refused_and_numbers_are_short(study):
+    long = "x" * 230
+    with pytest.raises(UserError, match=r"study: the variant 'kaiming[^\n]* characters; allowed: 230"):
+        study(STUDY.replace("slow", long))
+    for name in ("linear-9999999", "linear-0.0000001", "linear-1.0"):
+        with pytest.raises(ValueError, match="unknown reparametrisation"):
+            REPARAMETRISATION.check(name)
+
+
+def test_a_recording_with_an_option_that_came_later_is_the_recording(make_run, few_digits, tmp_path):
+    run = make_run(epochs=1)
+    saving.save(
+        tmp_path, run, train(run, few_digits, recordings={"weights": {}}), few_digits, {"processes": 1}
+    )
+    record = json.loads((tmp_path / "run.json").read_text())
+    wanted = record["recordings"]
+    del record["recordings"]["weights"]["layers"]
+    (tmp_path / "run.json").write_text(json.dumps(records.sealed(record)))
+    assert records.is_finished(
+        tmp_path, run, recordings=wanted | {"weights": {"every": None, "layers": None}}
+    )
+    assert not records.is_finished(tmp_path, run, recordings={"weights": {"every": 5, "layers": None}})
+
+
+def test_panels_of_other_values_hold_no_networks_that_stand_in_for_a_family():
+    metrics = pd.concat(
+        [rows({"all": 90.0}, recipe=recipe) for recipe in ("none", "x5")]
+        + [rows({"all": 95.0}, recipe="none", architecture="wrn-14-2", family="wrn", width=2)]
+    )
+    assert set(figure_2.numbers(metrics)["panel"]) == {"depth", "width", "x5: depth"}

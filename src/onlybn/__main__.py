@@ -68,7 +68,10 @@ def _plan(config: dict[str, Any], device: str | None, at_once: int | None, *, ma
     print(f"{study.name} on {device}, {precision}\n\n{markdown(plan(study, times, main=main), at_once)}")
     if not main and not (part := plan(study, times, main=True)).empty:
         print(f"Of these the target main needs {sentence(part, at_once)}")
-    if known(study.definition.dataset).photographs:
+    others = {run.training.precision for run in study.each_run()} - {asked}
+    if others:
+        print(f"Runs of recipes in another precision ({', '.join(others)}) are planned in {precision} too.")
+    if any(known(name).photographs for name in study.datasets):
         print("Decoding photographs is not counted: see to it that the workers keep up.")
 
 

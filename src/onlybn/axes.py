@@ -5,7 +5,7 @@ a run's specification nor in its path: a new axis, and a new value, leave every 
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING
@@ -43,7 +43,7 @@ class Axis:
         """The key of an experiment, and of --config, that names values of the axis."""
         return f"{self.name}s"
 
-    def said(self, value: str) -> str:
+    def label(self, value: str) -> str:
         """Return a value as a reader knows it from others: `none` says none of what."""
         return f"{self.name} {value}" if value == "none" else value
 
@@ -88,17 +88,16 @@ RECIPE = Axis("recipe", "the study's training (none), or one of its recipes", _c
 ALWAYS = (ARCHITECTURE, REGIME, VARIANT)
 OPTIONAL = (REPARAMETRISATION, NORMALISATION, RECIPE)
 AXES = (*ALWAYS, *OPTIONAL)
-# From an architecture to what trains: in this order a job applies them.
-STEPS = (NORMALISATION, VARIANT, REGIME, REPARAMETRISATION)
 
 
-def ordered(values: dict[str, str]) -> Values:
+# The values that need not be named: an optional axis' is its neutral one.
+DEFAULTS = {axis.name: axis.default for axis in AXES if axis.default is not None}
+
+
+def ordered(values: Mapping[str, str]) -> Values:
     """Return values on optional axes in the order of the axes, without those that are neutral."""
-    there = ((axis.name, values.get(axis.name, axis.default)) for axis in OPTIONAL)
-    return tuple((name, value) for name, value in there if value != NEUTRAL[name])
-
-
-NEUTRAL = {axis.name: axis.default for axis in OPTIONAL}
+    given = {axis.name: values.get(axis.name, axis.default) for axis in OPTIONAL}
+    return tuple((name, value) for name, value in given.items() if value != DEFAULTS[name])
 
 
 def other_axis(name: str, *but: Axis) -> str | None:

@@ -7,6 +7,7 @@ import hashlib
 import os
 import re
 from collections.abc import Iterable, Mapping
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,10 @@ GPUS_AS = ("gpu", "gres")
 COSTS = Path(__file__).parent / "workflow" / "costs.parquet"
 # Characters that names may have, where a file's name has 255 bytes. Logs' names are longer than the
 # experiments', and Slurm's hold an architecture and a regime together.
-LONGEST = {"name": 230, "experiment": 230, "dataset": 230, "architecture": 90, "regime": 90}
+LONGEST = {
+    **dict.fromkeys(("name", "experiment", "dataset", "variant"), 230),
+    **dict.fromkeys(("architecture", "regime"), 90),
+}
 # The studies of the checkout that the package is in, for a Snakefile that Snakemake takes from a server.
 STUDIES = Path(__file__).parents[2] / "workflow" / "studies"
 # Folders of results/ that are not studies.
@@ -142,7 +146,6 @@ def open_study(config: Mapping[str, Any], builtin: Path) -> Study:
     unchanged = {key: _current(whole if key in length else moved, key) for key in given}
     changes = {key: _current(changed, key) for key in given if _current(changed, key) != unchanged[key]}
     selected, selections = _select(changed, overrides, file)
-    _check_planned_on(settings["planned_on"], changed.training.precision)
     runs_name = file.stem + _suffix(changes)
     study = Study(
         name=runs_name + _suffix(selections),
@@ -151,17 +154,21 @@ def open_study(config: Mapping[str, Any], builtin: Path) -> Study:
         **{key: settings[key] for key in SETTINGS if key != "study"},
     )
     _check_names(study)
-    _check_last_batches(study)
+    _check_trainings(study)
     study.recordings(study.each_run()[0])  # which refuses what does not fit together
     return study
 
 
-def _check_last_batches(study: Study) -> None:
-    """Refuse a last, partial batch of fewer than two images for a process, in every training there is."""
+def _check_trainings(study: Study) -> None:
+    """Refuse last, partial batches of fewer than two images for a process, and precisions not measured."""
     points = [run for name in study.experiments for run in study.points(name)]
-    for dataset, training in {(run.dataset, str(run.training)): run.training for run in points}.items():
-        if examples := datasets.known(dataset[0]).examples:
-            training.check_last_batch(examples[0], study.processes_per_run)
+    for run in {(run.dataset, run.value(RECIPE)): run for run in points}.values():
+        recipe = run.value(RECIPE)
+        if examples := datasets.known(run.dataset).examples:
+            key = "batch_size" if recipe == RECIPE.default else f"recipes.{recipe}.batch_size"
+            run.training.check_last_batch(examples[0], study.processes_per_run, key)
+    for precision in dict.fromkeys(run.training.precision for run in points):
+        _check_planned_on(study.planned_on, precision)
 
 
 def _check_names(study: Study) -> None:
@@ -174,6 +181,7 @@ def _check_names(study: Study) -> None:
         "dataset": study.datasets,
         "architecture": study.names(ARCHITECTURE),
         "regime": study.names(REGIME),
+        "variant": {run.point[2] for name in study.experiments for run in study.points(name)},
     }
     faults = [
         f"study: the {kind} {_brief(name)} has {len(name)} characters; allowed: {LONGEST[kind]}, since files"
@@ -300,7 +308,23 @@ def _with_changes(raw: Mapping[str, Any], whole: Definition, changes: Mapping[st
     """Apply a changed dataset and changed training keys; a changed length moves the schedule with it."""
     dataset = changes.get("dataset", raw["dataset"])
     given = {key: value for key, value in changes.items() if key != "dataset"}
-    return {**raw, "training": changed_training(whole.training, given), "dataset": dataset}
+    lengths = {key: value for key, value in given.items() if key in ("epochs", "steps")}
+    recipes = {name: _moved(whole, name, lengths) for name in whole.recipes}
+    training = changed_training(whole.training, given)
+    return {**raw, "training": training, "dataset": dataset, "recipes": recipes}
+
+
+def _moved(whole: Definition, name: str, lengths: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a recipe, its length and schedule moved in proportion where the study's length changes."""
+    recipe, training = whole.recipes[name], whole.training_of(name)
+    (unit, length), *more = [*lengths.items(), ("", None)]
+    known = len(more) == 1 and type(length) is int and length >= 1
+    if not known or training.unit != whole.training.unit:  # steps say nothing of epochs
+        return recipe
+    own = max(1, round(training.length * length / whole.training.length))
+    moved = changed_training(training, {unit: own})
+    keys = dict.fromkeys(unit if key in ("epochs", "steps") else key for key in recipe)
+    return {key: moved[key] for key in keys if key in moved}
 
 
 def _select(
@@ -314,7 +338,8 @@ def _select(
         key = axis.plural
         if key not in overrides:
             continue
-        wanted = list(map(str, overrides[key] if isinstance(overrides[key], list) else [overrides[key]]))
+        wanted = overrides[key] if isinstance(overrides[key], list) else [overrides[key]]
+        wanted = list(dict.fromkeys(map(str, wanted)))
         there = list(dict.fromkeys(name for grid in kept.values() for name in grid[key]))
         if axis is RECIPE:
             allowed = [RECIPE.default, *definition.recipes]
@@ -332,6 +357,8 @@ def _select(
             # An experiment that says nothing of an optional axis is extended along it.
             extended = axis in OPTIONAL and grid[key] == [axis.default]
             grid[key] = wanted if extended else [name for name in grid[key] if name in wanted]
+        if axis in OPTIONAL and not faults:
+            faults += [f"config: {key}: {fault}" for fault in _misfits(axis, kept.values())]
         if {name: set(grid[key]) for name, grid in kept.items()} != {n: set(b) for n, b in before.items()}:
             selections[key] = [name for name in dict.fromkeys([*there, *wanted]) if name in wanted]
     seeds = definition.seeds
@@ -340,7 +367,7 @@ def _select(
             seeds = seeds_from(overrides["seeds"])
         except ValueError as error:
             faults.append(f"config: seeds: {error}")
-        if seeds != definition.seeds:
+        if any((grid["seeds"] or definition.seeds) != seeds for grid in kept.values()):
             selections |= _named_seeds(seeds)
     if faults:
         raise UserError("\n".join(faults))
@@ -358,6 +385,18 @@ def _select(
     raw |= {"experiments": kept, "seeds": seeds}
     raw |= {"figures": drawn(definition.figures), "tables": drawn(definition.tables)}
     return _validate(raw, overrides, file), selections
+
+
+def _misfits(axis: Axis, grids: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Say which values do not fit a regime that they are crossed with, a sentence for each value."""
+    found: dict[str, str] = {}
+    for grid in grids:
+        for value, regime in product(grid[axis.plural], grid[REGIME.plural]):
+            try:
+                axis.acts(value, regime)
+            except ValueError as error:
+                found.setdefault(value, str(error))
+    return list(found.values())
 
 
 def _not_there(axis: Axis, name: str, there: list[str]) -> str | None:

@@ -255,13 +255,13 @@ class Training(_Strict):
             if key in SPECIFIED or value != fields[key].default
         }
 
-    def check_last_batch(self, examples: int, processes: int) -> None:
+    def check_last_batch(self, examples: int, processes: int, key: str = "batch_size") -> None:
         """Refuse, with a UserError, a last, partial batch of fewer than two images for each process."""
         last = examples % self.batch_size or self.batch_size
         if last < 2 * processes:  # of one image alone BatchNorm may have no variance
             fewer = f"take at most {last // 2} processes_per_run, or " if last >= 2 else ""
             raise UserError(
-                f"config: batch_size: an epoch's last batch has {last} of {self.batch_size} images, fewer"
+                f"config: {key}: an epoch's last batch has {last} of {self.batch_size} images, fewer"
                 f" than two for each process of a run; {fewer}take another batch_size"
             )
 
@@ -367,7 +367,9 @@ class Definition(_Strict):
             elif axis := "dataset" if name in datasets.DATASETS else other_axis(name, RECIPE):
                 yield f"recipes.{name}: '{name}' names a value of {axis}; choose another name"
             elif others := [key for key in recipe if key not in Training.model_fields]:
-                yield f"recipes.{name}: " + unknown_message("key", others[0], Training.model_fields)
+                yield from (
+                    f"recipes.{name}: " + unknown_message("key", key, Training.model_fields) for key in others
+                )
             else:
                 try:
                     self.training_of(name)
@@ -395,7 +397,17 @@ class Definition(_Strict):
         recorded = self.record if grid.record is None else grid.record
         for kind, wanted in (("figures", self.figures), ("tables", self.tables)):
             for name in (name for name in wanted if experiment in wanted[name]):
-                read = {*papers.paper(self.paper).made[name].reads}
+                record = papers.paper(self.paper).made[name]
+                if (
+                    isinstance(record, papers.Table)
+                    and record.counts
+                    and grid.dataset not in (None, self.dataset)
+                ):
+                    yield (
+                        f"{kind}.{name}: counts parameters on images of {self.dataset}, and the experiment"
+                        f" {experiment} has others; leave it out"
+                    )
+                read = {*record.reads}
                 for lacking in sorted(read.intersection(observers.OBSERVERS) - recorded.keys()):
                     yield (
                         f"{kind}.{name}: reads the recording {lacking}, which the experiment {experiment}"
@@ -480,9 +492,15 @@ class Run:
         """What is not neutral: the values on the optional axes, and a dataset that is not the study's."""
         return [*(value for _, value in self.values), *([self.dataset] if self.other_dataset else [])]
 
+    @property
+    def labels(self) -> list[str]:
+        """What is not neutral, as a reader knows it."""
+        labels = [axis.label(self.value(axis)) for axis in OPTIONAL if self.value(axis) != axis.default]
+        return [*labels, *([self.dataset] if self.other_dataset else [])]
+
     def __str__(self) -> str:
         variant = [] if self.variant == VARIANT.default else [self.variant]
-        return f"{' '.join([self.architecture, self.regime, *variant, *self.differs])} seed {self.seed}"
+        return f"{' '.join([self.architecture, self.regime, *variant, *self.labels])} seed {self.seed}"
 
 
 @dataclass(frozen=True)

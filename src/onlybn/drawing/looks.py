@@ -39,13 +39,8 @@ class Panel:
     mark: str
     too: Sequence[str] = ()
 
-    @property
-    def axis(self) -> str:
-        """The column along the x-axis."""
-        return axis(self.name)
 
-
-def axis(panel: str) -> str:
+def x_column(panel: str) -> str:
     """Return the column along a panel's x-axis."""
     return panel.split()[-1]
 
@@ -87,15 +82,15 @@ class Looks:
                 by = "width" if members["depth"].nunique() == 1 < members["width"].nunique() else "depth"
                 panels.append(Panel(f"{family} {by}", family, None, ""))
         placed = []
-        for panel in panels:
-            members = points["family"] == panel.family
-            if members.any():
-                members |= points["architecture"].isin(panel.too)
-            placed.append(points[members].assign(panel=panel.name, x=points.loc[members, panel.axis]))
-        whole = pd.concat(placed).reset_index(drop=True)
         # What is not neutral on an optional axis has panels of its own.
-        words = differs(whole)
-        whole["panel"] = (words + ": ").where(words != "", "") + whole["panel"]
+        for words, group in points.groupby(differs(points), sort=False):
+            for panel in panels:
+                members = group["family"] == panel.family
+                if members.any():
+                    members |= group["architecture"].isin(panel.too)
+                name = f"{words}: {panel.name}" if words else panel.name
+                placed.append(group[members].assign(panel=name, x=group.loc[members, x_column(name)]))
+        whole = pd.concat(placed or [points.assign(panel="", x=0.0)]).reset_index(drop=True)
         return whole.sort_values(["panel", "regime", "x"], ignore_index=True)
 
 

@@ -58,6 +58,7 @@ def shown(numbers: pd.DataFrame) -> pd.DataFrame:
             "seed": numbers["seed"],
             "status": numbers["status"],
             "epochs": numbers["epochs"],
+            **({"steps": numbers["steps"]} if "steps" in numbers else {}),
             "top-1 (%)": numbers["top_1"],
             "seconds": numbers["seconds"],
             "resumed": numbers["resumed"],

@@ -5,13 +5,9 @@ from collections.abc import Callable, Mapping
 import pandas as pd
 
 from onlybn import custom
-from onlybn.axes import AXES
+from onlybn.axes import DEFAULTS
 from onlybn.drawing.summaries import finals, per_run
 from onlybn.models import architecture
-
-# The axes that a query need not name, by their columns, and their neutral values. A table without such a
-# column holds runs that are neutral there.
-NEUTRAL = {axis.name: axis.default for axis in AXES if axis.default is not None}
 
 
 class Measured:
@@ -24,7 +20,7 @@ class Measured:
         self._finished: dict[tuple, pd.DataFrame] = {}
         if self.finals is not None:
             finished = self.finals[self.finals["status"] == "finished"].set_index("seed").sort_index()
-            names = ["architecture", "regime", *(name for name in NEUTRAL if name in finished)]
+            names = ["architecture", "regime", *(name for name in DEFAULTS if name in finished)]
             self._finished = dict(iter(finished.groupby(names, observed=True)))
 
     def values(self, network: str, regime: str, value: str = "top_1", **axes: str) -> pd.Series:
@@ -32,7 +28,7 @@ class Measured:
 
         `axes` name, by column, the values of axes that are not neutral, `variant` for instance.
         """
-        point = {"architecture": network, "regime": regime, **NEUTRAL, **axes}
+        point = {"architecture": network, "regime": regime, **DEFAULTS, **axes}
         found = None
         if self.finals is not None and _neutral_beyond(self.finals, axes):
             found = self._finished.get(tuple(v for name, v in point.items() if name in self.finals))
@@ -50,7 +46,7 @@ class Measured:
         rows = self.tables.get(table)
         if rows is None or rows.empty or not _neutral_beyond(rows, axes):
             return pd.Series(dtype=float)
-        point = {"architecture": network, "regime": regime, "status": "finished", **NEUTRAL, **axes}
+        point = {"architecture": network, "regime": regime, "status": "finished", **DEFAULTS, **axes}
         for column, name in point.items():
             if column in rows:
                 rows = rows[rows[column] == name]
@@ -74,7 +70,7 @@ class Measured:
 
 def _neutral_beyond(rows: pd.DataFrame, axes: Mapping[str, str]) -> bool:
     """Say whether every axis without a column is requested at its neutral value."""
-    return all(NEUTRAL[name] == value or name in rows for name, value in axes.items())
+    return all(DEFAULTS[name] == value or name in rows for name, value in axes.items())
 
 
 def difference(one: pd.Series, other: pd.Series) -> list[float]:

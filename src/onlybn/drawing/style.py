@@ -12,7 +12,7 @@ from matplotlib.ticker import FixedLocator, NullLocator
 from matplotlib.transforms import offset_copy
 
 from onlybn.datasets import known
-from onlybn.drawing.looks import Looks, axis, named
+from onlybn.drawing.looks import Looks, named, x_column
 from onlybn.drawing.summaries import chance, networks
 
 X_LABELS = {"depth": "depth (layers)", "width": "width (factor on channels)"}
@@ -52,7 +52,7 @@ def panels(
                 log_axis(axes, here["x"])
             if here["x"].nunique() == 1:
                 _move_apart(axes)
-            axes.set_xlabel(X_LABELS[axis(panel)])
+            axes.set_xlabel(X_LABELS[x_column(panel)])
             axes.set_title(f"{titles[panel]}, {panel}" + (f": {row_title(value)}" if rows else ""))
         line[0].set_ylabel(y_label)
     if y_limits:

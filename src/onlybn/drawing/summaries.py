@@ -49,7 +49,7 @@ def differs(points: pd.DataFrame) -> pd.Series:
     for axis in OPTIONAL:
         if axis.name in points:
             value = points[axis.name].astype(str)
-            words += (" " + value.map(axis.said)).where(value != axis.default, "")
+            words += (" " + value.map(axis.label)).where(value != axis.default, "")
     if points["dataset"].nunique() > 1:
         words += " " + points["dataset"].astype(str)
     return words.str.strip()

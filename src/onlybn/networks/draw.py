@@ -17,26 +17,28 @@ def draw(
     Only an architecture of the user's own needs to know of its images' `size` in pixels; raises UserError if
     it cannot have what an axis puts there.
     """
-    network = models.build(run.architecture, channels=channels, classes=classes, size=size)
-    for axis in axes.STEPS:
+    shape = {"channels": channels, "classes": classes, "size": size}
+    network = build(run.architecture, run.value(axes.NORMALISATION), **shape)
+    for axis in (axes.VARIANT, axes.REGIME, axes.REPARAMETRISATION):
         axis.apply(network, run.value(axis), run.seed)
-        if (
-            axis is axes.NORMALISATION
-            and run.value(axis) != axis.default
-            and custom.is_custom(run.architecture)
-        ):
-            _check_pass(network, run, torch.empty(2, channels, size, size, device="meta"))
     return network, {name: p for name, p in network.named_parameters() if p.requires_grad}
 
 
-def _check_pass(network: Network, run: Run, images: torch.Tensor) -> None:
-    """Refuse, with a UserError, a normalisation with which a network of the user's own does not run."""
-    try:
-        with torch.no_grad():
-            network(images)
-    except Exception as error:  # the user's code may raise anything
-        what = " ".join(str(error).split())
-        raise UserError(
-            f"{run.architecture} cannot have the normalisation {run.value(axes.NORMALISATION)}, since with it"
-            f" its forward pass fails: {type(error).__name__}: {what}"
-        ) from error
+def build(architecture: str, normalisation: str, *, channels: int, classes: int, size: int | None) -> Network:
+    """Build a network without memory, as `onlybn.models.build` does, with another normalisation.
+
+    Raises UserError if it is one of the user's own that does not run with it.
+    """
+    network = models.build(architecture, channels=channels, classes=classes, size=size)
+    axes.NORMALISATION.apply(network, normalisation, 0)
+    if normalisation != axes.NORMALISATION.default and custom.is_custom(architecture):
+        try:
+            with torch.no_grad():
+                network(torch.empty(2, channels, size, size, device="meta"))
+        except Exception as error:  # the user's code may raise anything
+            what = " ".join(str(error).split())
+            raise UserError(
+                f"{architecture} cannot have the normalisation {normalisation}, since with it its forward"
+                f" pass fails: {type(error).__name__}: {what}"
+            ) from error
+    return network

@@ -22,8 +22,10 @@ def none(network: "Network") -> None:
 
     from onlybn.models.batchnorm import Absent
 
-    for name, _ in list(network.named_normalisations()):
-        network.replace(name, Absent())
+    layers = set(network.normalisations())
+    for name, layer in list(network.named_modules(remove_duplicate=False)):  # one may have several names
+        if layer in layers:
+            network.replace(name, Absent())
     for layer in network.convolutions():
         if layer.bias is None:
             layer.bias = nn.Parameter(empty(layer.out_channels, device=layer.weight.device))

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 NEUTRAL = "none"
 # Of a number there is one spelling, since runs' folders are named by it.
-_NUMBER = r"(0\.\d*[1-9]|[1-9]\d*(?:\.\d*[1-9])?)"
+_NUMBER = r"(0\.\d{0,5}[1-9]|[1-9]\d{0,5}(?:\.\d{0,5}[1-9])?)"
 # Name, with a number for each N: the function of `onlybn.networks.parametrisations` that makes Ψ of them.
 REPARAMETRISATIONS = {"linear-N": "Linear"}
 

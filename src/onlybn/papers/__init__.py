@@ -56,7 +56,7 @@ class Record:
 
 @dataclass(frozen=True)
 class Figure(Record):
-    """A figure: its module has `numbers`, `draw` and `caption`, and reads one kind of collected table.
+    """A figure: its module has `numbers`, `draw` and `caption`, which take the tables that it reads.
 
     `regimes` are patterns of the regimes that it draws, `random-*` for instance; it draws all without them.
     """

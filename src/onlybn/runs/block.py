@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +131,7 @@ def train_block(
                 paths = {"work_folder": str(work_folder), "dataset": str(dataset), "data_dir": str(data_dir)}
                 paths |= {"import_path": sys.path}
                 described = {"run": records.described(run), "recordings": wanted}
+                described |= {"other_dataset": run.other_dataset}
                 launch(processes, "onlybn.runs.block", asked | paths | described)
             else:
                 images = images or datasets.read(dataset, targets[0], data_dir=data_dir, workers=workers)
@@ -217,7 +219,10 @@ def _train_together() -> None:
     _set_up(asked["threads"], asked["deterministic"])
     sys.path[:] = asked["import_path"]  # where the user's own modules lie
     group, device = join(asked["devices"])
-    run, work_folder = records.run_of(asked["run"]), Path(asked["work_folder"])
+    run, work_folder = (
+        replace(records.run_of(asked["run"]), other_dataset=asked["other_dataset"]),
+        Path(asked["work_folder"]),
+    )
     if group.leads:  # these processes outlive one that is killed, and its lock
         refusal = f"processes of a job that was killed still train {run}; stop them"
         lock(work_folder / ".lock-of-group", refusal, patience=PATIENCE)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from onlybn import custom
+from onlybn import custom, observers
 from onlybn.axes import ALWAYS, ordered
 from onlybn.errors import UserError
 from onlybn.files import sha256, write_table
@@ -149,13 +149,22 @@ def find(
             differ.append(f"{told['module']} of {told['folder']}, which is other code")
     if data is not None and record["dataset_checksum"] != data:
         differ.append("other images of the dataset's name")
-    there = record.get("recordings", {})
-    lacking = [name for name, options in (recordings or {}).items() if there.get(name) != options]
+    lacking = [name for name, options in (recordings or {}).items() if _recorded(record, name) != options]
     if not differ and lacking:
-        return Found(None, f"{folder} lacks the recording {', '.join(lacking)} that the study asks for")
+        wanted = "with the options that the study asks for"
+        return Found(None, f"{folder} lacks the recording {', '.join(lacking)}, {wanted}")
     if differ:
         return Found(None, f"{folder} holds another run than {run}: {', '.join(differ)}")
     return Found(record, None)
+
+
+def _recorded(record: Mapping[str, Any], name: str) -> dict[str, Any] | None:
+    """Return the options of a run's recording; one that came later has its default. None: not recorded so."""
+    options = record.get("recordings", {}).get(name)
+    try:
+        return None if options is None else observers.check(name, options)
+    except ValueError:
+        return None
 
 
 def expect(

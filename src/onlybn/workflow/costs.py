@@ -135,12 +135,10 @@ def _calls(dataset: Dataset, architecture: str, normalisation: str) -> list[Call
 
 
 def _built(dataset: Dataset, architecture: str, normalisation: str) -> "Network":
-    from onlybn import models
+    from onlybn.networks.draw import build
 
     shape = {"channels": dataset.channels, "classes": dataset.classes, "size": dataset.size}
-    network = models.build(architecture, **shape)
-    NORMALISATION.apply(network, normalisation, 0)
-    return network
+    return build(architecture, normalisation, **shape)
 
 
 _shared = cache(_built)

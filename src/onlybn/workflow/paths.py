@@ -128,7 +128,11 @@ class Workflow:
         like = next(run for point, run in self._points.items() if point[2] == named[2])
         names = {axis.name: like.value(axis) for axis in AXES}
         names |= {"architecture": custom.from_path(named[0]), "regime": custom.from_path(named[1])}
-        return self.study.run(**names, dataset=like.dataset)
+        with suppress(ValueError):
+            run = self.study.run(**names, dataset=like.dataset)
+            if run.point == named:
+                return run
+        sys.exit(f"error: no run of the study {self.study.name} lies in {'/'.join(named)}")
 
     @cached_property
     def _points(self) -> dict[tuple[str, str, str], Run]:

@@ -85,7 +85,7 @@ def plan(study: Study, times: Times, *, main: bool = False) -> pd.DataFrame:
             {
                 "architecture": run.architecture,
                 "regime": run.regime,
-                "axes": " ".join(run.differs),
+                "axes": " ".join(run.labels),
                 "runs": count,
                 "steps": count * steps(study, run),
                 "step_ms": 1e3 * trained / steps(study, run),
