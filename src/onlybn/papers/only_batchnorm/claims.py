@@ -15,6 +15,7 @@ from onlybn.papers.only_batchnorm.published import NEAR_ZERO, NETWORKS, PUBLISHE
 
 __all__ = ["CLAIMS", "PUBLISHED"]
 
+Estimator = Callable[[Measured], Estimates]
 CIFAR = ("resnet", "wrn")
 IMAGENET = ("imagenet-resnet",)
 # How many networks a claim about every one of them is about.
@@ -23,13 +24,8 @@ ON_IMAGENET = sum(NETWORKS[family] for family in IMAGENET)
 
 
 def accuracy(
-    network: str,
-    regime: str,
-    published: float,
-    tolerance: float,
-    value: str = "top_1",
-    at_most: bool = False,
-) -> Callable[[Measured], Estimates]:
+    network: str, regime: str, published: float, tolerance: float, value: str = "top_1", at_most: bool = False
+) -> Estimator:
     """Claim that a network's accuracy is what was published, within a tolerance in points."""
     low = -math.inf if at_most else published - tolerance
 
@@ -47,12 +43,8 @@ def inet_random_worse(measured: Measured) -> Estimates:
 
 
 def paired(
-    one: str,
-    other: str,
-    families: Sequence[str],
-    published: tuple[float, float],
-    value: str = "top_1",
-) -> Callable[[Measured], Estimates]:
+    one: str, other: str, families: Sequence[str], published: tuple[float, float], value: str = "top_1"
+) -> Estimator:
     """Claim that on every network one regime beats another by points in the published range."""
 
     def estimate(measured: Measured) -> Estimates:
@@ -115,9 +107,7 @@ def depth_beats_width_by(measured: Measured) -> Estimates:
         yield Estimate(f"steeper by (%), {over}", steeper, (8, 28), bounds=bounds)
 
 
-def gamma_moments(
-    network: str, published: Mapping[str, tuple[float, float, float | None]]
-) -> Callable[[Measured], Estimates]:
+def gamma_moments(network: str, published: Mapping[str, tuple[float, float, float | None]]) -> Estimator:
     """Claim γ's mean, standard deviation and negative percentage over a network's channels, by regime."""
 
     def estimate(measured: Measured) -> Estimates:
@@ -146,7 +136,7 @@ def shares(
     families: Sequence[str],
     published: Mapping[str, tuple[float, float]],
     network: str | None = None,
-) -> Callable[[Measured], Estimates]:
+) -> Estimator:
     """Claim what share of a network's channels `measure` finds under each regime, on every network or one."""
 
     def estimate(measured: Measured) -> Estimates:
@@ -158,9 +148,7 @@ def shares(
     return estimate
 
 
-def more(
-    table: str, measure: Callable[[pd.DataFrame], float], families: Sequence[str]
-) -> Callable[[Measured], Estimates]:
+def more(table: str, measure: Callable[[pd.DataFrame], float], families: Sequence[str]) -> Estimator:
     """Claim that on every network that share is larger under `batchnorm` than under `all`."""
 
     def estimate(measured: Measured) -> Estimates:
@@ -192,7 +180,7 @@ def _share(row: pd.Series) -> float:
     return row["clamped_percent"]
 
 
-def clamp_free(*families: str) -> Callable[[Measured], Estimates]:
+def clamp_free(*families: str) -> Estimator:
     """Claim that clamping at 0.01 costs nothing in either regime."""
 
     def estimate(measured: Measured) -> Estimates:
@@ -204,7 +192,7 @@ def clamp_free(*families: str) -> Callable[[Measured], Estimates]:
     return estimate
 
 
-def clamp_share(*families: str) -> Callable[[Measured], Estimates]:
+def clamp_share(*families: str) -> Estimator:
     """Claim how many features clamping at 0.01 disables under `batchnorm`."""
 
     def estimate(measured: Measured) -> Estimates:
@@ -238,9 +226,7 @@ ONES = "kaiming-normal_gamma-one-beta-one"
 OTHERS = tuple(f"kaiming-normal_{affine}" for affine in ("gamma-uniform", "gamma-one", "gamma-symmetric"))
 
 
-def bn_init(
-    regime: str, others: Sequence[str], allowed: tuple[float, float]
-) -> Callable[[Measured], Estimates]:
+def bn_init(regime: str, others: Sequence[str], allowed: tuple[float, float]) -> Estimator:
     """Claim how far γ = 1, β = 1 ends above other initialisations of γ and β, in points, on every network."""
 
     def estimate(measured: Measured) -> Estimates:
