@@ -53,7 +53,7 @@ def main() -> None:
     parser.add_argument("--deaths", type=float, default=0.05)
     parser.add_argument("--cores", type=int, default=2)
     asked = parser.parse_args()
-    study = (ROOT / "workflow" / "studies" / "cifar10.yaml").read_text()
+    study = (ROOT / "workflow" / "studies" / "only_batchnorm" / "cifar10.yaml").read_text()
     with TemporaryDirectory() as folder:
         checkout = Checkout(Path(folder), study)
         scripts = checkout.folder / "workflow" / "scripts"

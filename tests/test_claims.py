@@ -336,7 +336,10 @@ def test_p_of_a_mean_outside_is_students():
 
 
 def test_the_papers_networks_are_those_of_its_study():
-    with open(BUILTIN / "cifar10.yaml") as cifar, open(BUILTIN / "imagenet.yaml") as imagenet:
+    with (
+        open(BUILTIN / "only_batchnorm" / "cifar10.yaml") as cifar,
+        open(BUILTIN / "only_batchnorm" / "imagenet.yaml") as imagenet,
+    ):
         experiments = [e for file in (cifar, imagenet) for e in yaml.safe_load(file)["experiments"].values()]
     named = {name for experiment in experiments for name in experiment["architectures"]}
     assert Counter(architecture(name).family for name in named) == NETWORKS

@@ -71,7 +71,7 @@ def faults(opened, *args, **kwargs) -> list[str]:
     return str(error.value).splitlines()
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in BUILTIN.glob("*.yaml")))
+@pytest.mark.parametrize("name", sorted(path.stem for path in BUILTIN.rglob("*.yaml")))
 def test_every_built_in_study_is_valid(study, name):
     opened = study(study=name)
     assert opened.name == name

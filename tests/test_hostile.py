@@ -31,7 +31,7 @@ settings.register_profile(
 )
 settings.load_profile("onlybn")
 
-DIGITS = yaml.safe_load((BUILTIN / "digits.yaml").read_text())
+DIGITS = yaml.safe_load((BUILTIN / "only_batchnorm" / "digits.yaml").read_text())
 SETTINGS = yaml.safe_load((ROOT / "config.yaml").read_text())
 
 scalars = (

@@ -211,11 +211,13 @@ def _check_planned_on(device: object, precision: str) -> None:
 
 
 def _study_file(study: object, builtin: Path) -> Path:
-    names = sorted(path.stem for path in builtin.glob("*.yaml"))
+    """Return the file of a study: by its name one of the papers' folders, or by its path."""
+    files = {path.stem: path for path in builtin.rglob("*.yaml")}
+    names = sorted(files)
     if not isinstance(study, str) or not study:
         raise UserError(f"config: study: {study!r} is neither a study's name nor the path of one")
-    if study in names:
-        return builtin / f"{study}.yaml"
+    if study in files:
+        return files[study]
     file = Path(study)
     if file.suffix not in (".yaml", ".yml"):
         raise UserError(
@@ -223,7 +225,7 @@ def _study_file(study: object, builtin: Path) -> Path:
         )
     if not file.is_file():
         raise UserError(f"config: study: there is no file {file}")
-    if file.resolve().parent == builtin.resolve():
+    if file.resolve() in {path.resolve() for path in files.values()}:
         return file
     if file.stem in (*names, *TAKEN_NAMES):
         raise UserError(f"config: study: the name '{file.stem}' of {file} is taken; rename the file")

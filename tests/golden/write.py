@@ -65,7 +65,7 @@ def opened(given: list[str]) -> Workflow:
 
 def specifications() -> dict[str, Any]:
     """Return each study's dataset and training, and its runs' digests by their folders below results/."""
-    asked = [[f"study={file.stem}"] for file in sorted(BUILTIN.glob("*.yaml"))]
+    asked = [[f"study={file.stem}"] for file in sorted(BUILTIN.rglob("*.yaml"))]
     own = ["study=examples/densenet/densenet-textures.yaml"]
     found = {}
     for given in (*asked, own, *COMMITTED):
