@@ -41,7 +41,7 @@ STAGES = {
     "import torch": "import torch",
     "imports of a training job": "import onlybn.workflow.paths, onlybn.runs.block",
     "a whole training job of one step (digits, ResNet-14)": JOB,
-    "imports of a drawing job": "import onlybn.drawing.draw, onlybn.papers.only_batchnorm.figures.figure_2",
+    "imports of a drawing job": "import onlybn.drawing.draw, onlybn.papers.only_batchnorm.figures.accuracy",
 }
 
 

@@ -22,7 +22,7 @@ from onlybn.networks import regimes
 from onlybn.networks.draw import draw
 from onlybn.networks.state import frozen
 from onlybn.papers.only_batchnorm.claims import CLAIMS
-from onlybn.papers.only_batchnorm.figures import figure_2
+from onlybn.papers.only_batchnorm.figures.accuracy import REGIMES
 from onlybn.papers.only_batchnorm.published import PUBLISHED
 from onlybn.papers.only_batchnorm.tables import accuracy
 from onlybn.runs import records, saving
@@ -415,9 +415,9 @@ def test_values_that_are_not_neutral_have_panels_and_rows_of_their_own():
         rows({"all": 90.0 - number, "batchnorm": 50.0}, normalisation=normalisation, recipe=recipe)
         for number, (normalisation, recipe) in enumerate([("batchnorm", "none"), ("none", "x5")])
     )
-    numbers = figure_2.numbers(metrics)
+    numbers = REGIMES.numbers(metrics)
     assert numbers["panel"].unique().tolist() == ["depth", "normalisation none x5: depth"]
-    drawn = figure_2.draw(numbers)
+    drawn = REGIMES.draw(numbers)
     assert [axes.get_title() for axes in drawn.axes] == [
         "digits, depth",
         "digits, normalisation none x5: depth",

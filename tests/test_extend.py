@@ -675,7 +675,8 @@ def test_a_network_that_was_edited_between_seeds_is_refused_in_one_sentence(
 def test_a_family_of_one_depth_has_its_panel_by_width():
     from conftest import run_columns
 
-    from onlybn.papers.only_batchnorm.figures import figure_2, figure_3
+    from onlybn.papers.only_batchnorm.figures import figure_3
+    from onlybn.papers.only_batchnorm.figures.accuracy import REGIMES
 
     def networks(key, values, family):
         return [
@@ -687,12 +688,12 @@ def test_a_family_of_one_depth_has_its_panel_by_width():
         ]
 
     rows = networks("width", (1, 2), "wide") + networks("depth", (10, 20), "deep")
-    numbers = figure_2.numbers(pd.DataFrame(rows))
+    numbers = REGIMES.numbers(pd.DataFrame(rows))
     assert numbers.groupby("panel")["x"].unique().map(list).to_dict() == {
         "wide width": [1, 2],
         "deep depth": [10, 20],
     }
-    left, right = figure_2.draw(numbers).axes
+    left, right = REGIMES.draw(numbers).axes
     assert [axes.get_xlabel() for axes in (left, right)] == ["depth (layers)", "width (factor on channels)"]
     assert right.get_legend_handles_labels()[1] == ["BatchNorm", "stem"]
     (axes,) = figure_3.draw(figure_3.numbers(pd.DataFrame(rows))).axes

@@ -24,15 +24,14 @@ from onlybn.errors import UserError
 from onlybn.models import build
 from onlybn.papers import paper
 from onlybn.papers.only_batchnorm.figures import (
-    figure_2,
+    distribution,
     figure_3,
-    figure_5,
     figure_6,
-    figure_7,
-    figure_e2,
-    gamma,
-    gamma_layers,
+    initialisation,
+    layers,
+    shares,
 )
+from onlybn.papers.only_batchnorm.figures.accuracy import REGIMES
 from onlybn.papers.only_batchnorm.tables import accuracy, dead_relu, failed, near_zero, table_1
 from onlybn.runs.schemas import DRAWN, SCHEMAS, missing
 
@@ -217,7 +216,7 @@ def test_the_accuracy_table_names_what_two_trainings_differ_in():
 
 def test_figure_2_places_resnet_14_in_both_panels():
     metrics = collected({(name, "batchnorm"): 50.0 for name in ("resnet-14", "resnet-32", "wrn-14-2")})
-    numbers = figure_2.numbers(metrics)
+    numbers = REGIMES.numbers(metrics)
     panels = numbers.groupby("panel")["x"].apply(list).to_dict()
     assert panels == {"depth": [14, 32], "width": [1, 2]}
     assert numbers["y"].tolist() == [50.5] * 4
@@ -231,13 +230,13 @@ def marks(axes) -> list[float]:
 
 def test_regimes_of_a_single_network_stand_side_by_side_and_above_each_other_otherwise():
     alike = {("resnet-14", "all"): 50.0, ("resnet-14", "batchnorm"): 50.0, ("resnet-14", "output"): None}
-    alone = figure_2.draw(figure_2.numbers(collected(alike))).axes[0]
+    alone = REGIMES.draw(REGIMES.numbers(collected(alike))).axes[0]
     assert len({round(x) for x in marks(alone)}) == 3
     (lost,) = [line for line in alone.lines if line.get_marker() == "x"]
     crossed, _ = lost.get_transform().transform((14, 0))
     assert crossed == pytest.approx(marks(alone)[2])
     deeper = {("resnet-32", regime): value for (_, regime), value in alike.items()}
-    several = figure_2.draw(figure_2.numbers(collected(alike | deeper))).axes[0]
+    several = REGIMES.draw(REGIMES.numbers(collected(alike | deeper))).axes[0]
     assert len({round(x) for x in marks(several)}) == 2
 
 
@@ -267,7 +266,7 @@ def test_a_regime_looks_alike_in_every_panel():
     points = {("resnet-32", regime): 50.0 for regime in ("mine:a", "mine:b", "random-4")}
     points |= {("wrn-14-2", regime): 50.0 for regime in ("random-4", "mine:b")}
     looks = []
-    for axes in figure_2.draw(figure_2.numbers(collected(points))).axes:
+    for axes in REGIMES.draw(REGIMES.numbers(collected(points))).axes:
         handles, labels = axes.get_legend_handles_labels()
         looks.append({label: h.lines[0].get_color() for label, h in zip(labels, handles, strict=True)})
     deep, wide = looks
@@ -395,7 +394,7 @@ def test_a_run_of_which_two_tables_hold_other_rows_is_refused(tmp_path):
 
 
 def test_figure_4_counts_every_channel_once_and_averages_moments_over_runs():
-    numbers = gamma.numbers(affine({("resnet-14", "batchnorm"): 27, ("resnet-14", "all"): 4}))
+    numbers = distribution.GAMMA.numbers(affine({("resnet-14", "batchnorm"): 27, ("resnet-14", "all"): 4}))
     assert numbers.groupby("regime")["share"].sum().to_dict() == pytest.approx({"all": 100, "batchnorm": 100})
     facts = numbers.drop_duplicates("regime").set_index("regime")
     values = np.array([0.0] * 27 + [(-1.0) ** (c % 4 == 0) for c in range(27, 100)])
@@ -412,7 +411,7 @@ def test_a_spike_of_gammas_of_both_signs_is_one_bin_wherever_the_others_lie(shif
     spike = table["gamma"] == 0
     table.loc[spike, "gamma"] = 1e-4 * (-1.0) ** table.loc[spike, "channel"]
     table.loc[~spike, "gamma"] = shift + np.linspace(-2, 2, (~spike).sum())
-    numbers = gamma.numbers(table)
+    numbers = distribution.GAMMA.numbers(table)
     assert numbers["share"].max() >= 27
     assert numbers["share"].sum() == pytest.approx(100)
     assert 80 <= len(numbers) <= 83
@@ -421,7 +420,7 @@ def test_a_spike_of_gammas_of_both_signs_is_one_bin_wherever_the_others_lie(shif
 def test_figures_by_layer_average_each_layers_quantiles_over_seeds():
     table = affine({("resnet-14", "all"): 0, ("resnet-14", "batchnorm"): None})
     table["gamma"] = table["channel"] % 50 + 100.0 * table["layer"] + 10.0 * table["seed"]
-    numbers = gamma_layers.numbers(table)
+    numbers = layers.GAMMA.numbers(table)
     trained = numbers[numbers["regime"] == "all"]
     assert trained["x"].tolist() == [1, 2]
     assert trained[["low", "median", "high"]].to_numpy().tolist() == pytest.approx(
@@ -435,7 +434,7 @@ def test_figures_by_layer_average_each_layers_quantiles_over_seeds():
 def test_figure_5_counts_gammas_strictly_below_a_hundredth():
     table = affine({("resnet-14", "batchnorm"): 27})
     table.loc[table["gamma"] == 1.0, "gamma"] = 0.01
-    assert figure_5.numbers(table)["y"].tolist() == [27]
+    assert shares.NEAR_ZERO.numbers(table)["y"].tolist() == [27]
 
 
 def test_figure_6_sets_the_unclamped_network_beside_the_papers_thresholds():
@@ -446,7 +445,7 @@ def test_figure_6_sets_the_unclamped_network_beside_the_papers_thresholds():
 
 
 def test_figure_7_counts_channels_off_strictly_more_than_99_percent():
-    assert figure_7.numbers(activations({("resnet-14", "all"): 31}))["y"].tolist() == [31]
+    assert shares.OFF.numbers(activations({("resnet-14", "all"): 31}))["y"].tolist() == [31]
 
 
 def test_appendix_e2_shows_means_with_and_without_the_runs_at_chance():
@@ -457,7 +456,7 @@ def test_appendix_e2_shows_means_with_and_without_the_runs_at_chance():
             collected({("resnet-14", "batchnorm", name): 60.0}, seeds=[2]),
         ]
     )
-    means = figure_e2.numbers(metrics).set_index("runs")["y"].to_dict()
+    means = initialisation.BATCHNORM.numbers(metrics).set_index("runs")["y"].to_dict()
     assert means == {"all": 36, "trained": 62}
     (row,) = failed.numbers(metrics).to_dict("records")
     assert (row["runs"], row["failed"], row["top_1"], row["top_1_trained"]) == (2, 1, 36, 62)

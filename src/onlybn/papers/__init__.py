@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cached_property
 from importlib import import_module
-from types import ModuleType
+from typing import Any
 
 from onlybn.errors import unknown_message
 
@@ -20,9 +20,9 @@ NAMES = ("only-batchnorm",)
 class Record:
     """What figures and tables have in common.
 
-    `module` is the paper's own where it begins with a dot. `shows` says what to see in a few words, and
-    `section` where the paper says it; the claims of that section stand beside the figure or table. `main`
-    says whether the target `main` makes it.
+    `module` is the paper's own where it begins with a dot; `module:object` is an object with its functions.
+    `shows` says what to see in a few words, and `section` where the paper says it; the claims of that section
+    stand beside the figure or table. `main` says whether the target `main` makes it.
     """
 
     name: str
@@ -126,9 +126,11 @@ class Paper:
         """The records of tables, by name."""
         return {name: record for name, record in self.made.items() if isinstance(record, Table)}
 
-    def load(self, module: str) -> ModuleType:
-        """Import a module that a record names."""
-        return import_module(module, self.package)
+    def load(self, name: str) -> Any:
+        """Import what a record names: a module, or an object in one, as `module:object`."""
+        module, _, attribute = name.partition(":")
+        found = import_module(module, self.package)
+        return getattr(found, attribute) if attribute else found
 
 
 def paper(name: str) -> Paper:

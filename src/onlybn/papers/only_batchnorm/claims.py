@@ -10,12 +10,12 @@ from scipy import stats
 from onlybn.drawing.queries import Measured, difference
 from onlybn.drawing.summaries import stuck
 from onlybn.judging import NEGATIVE, POSITIVE, Claim, Estimate, Estimates, around, ratio_interval
-from onlybn.papers.only_batchnorm.figures.figure_5 import near_zero
-from onlybn.papers.only_batchnorm.figures.figure_7 import dead_percent
+from onlybn.papers.only_batchnorm.figures.shares import dead_percent, near_zero
 from onlybn.papers.only_batchnorm.published import NEAR_ZERO, NETWORKS, PUBLISHED
 
 __all__ = ["CLAIMS", "PUBLISHED"]
 
+Estimator = Callable[[Measured], Estimates]
 CIFAR = ("resnet", "wrn")
 IMAGENET = ("imagenet-resnet",)
 # How many networks a claim about every one of them is about.
@@ -24,13 +24,8 @@ ON_IMAGENET = sum(NETWORKS[family] for family in IMAGENET)
 
 
 def accuracy(
-    network: str,
-    regime: str,
-    published: float,
-    tolerance: float,
-    value: str = "top_1",
-    at_most: bool = False,
-) -> Callable[[Measured], Estimates]:
+    network: str, regime: str, published: float, tolerance: float, value: str = "top_1", at_most: bool = False
+) -> Estimator:
     """Claim that a network's accuracy is what was published, within a tolerance in points."""
     low = -math.inf if at_most else published - tolerance
 
@@ -41,13 +36,15 @@ def accuracy(
     return estimate
 
 
+def inet_random_worse(measured: Measured) -> Estimates:
+    """Claim that ImageNet's networks reach a top-5 of 4 % at most when 2 random weights per channel train."""
+    for network in measured.networks(*IMAGENET):
+        yield from accuracy(network, "random-2", 4, 0.5, "top_5", at_most=True)(measured)
+
+
 def paired(
-    one: str,
-    other: str,
-    families: Sequence[str],
-    published: tuple[float, float],
-    value: str = "top_1",
-) -> Callable[[Measured], Estimates]:
+    one: str, other: str, families: Sequence[str], published: tuple[float, float], value: str = "top_1"
+) -> Estimator:
     """Claim that on every network one regime beats another by points in the published range."""
 
     def estimate(measured: Measured) -> Estimates:
@@ -110,9 +107,7 @@ def depth_beats_width_by(measured: Measured) -> Estimates:
         yield Estimate(f"steeper by (%), {over}", steeper, (8, 28), bounds=bounds)
 
 
-def gamma_moments(
-    network: str, published: Mapping[str, tuple[float, float, float | None]]
-) -> Callable[[Measured], Estimates]:
+def gamma_moments(network: str, published: Mapping[str, tuple[float, float, float | None]]) -> Estimator:
     """Claim γ's mean, standard deviation and negative percentage over a network's channels, by regime."""
 
     def estimate(measured: Measured) -> Estimates:
@@ -141,7 +136,7 @@ def shares(
     families: Sequence[str],
     published: Mapping[str, tuple[float, float]],
     network: str | None = None,
-) -> Callable[[Measured], Estimates]:
+) -> Estimator:
     """Claim what share of a network's channels `measure` finds under each regime, on every network or one."""
 
     def estimate(measured: Measured) -> Estimates:
@@ -153,9 +148,7 @@ def shares(
     return estimate
 
 
-def more(
-    table: str, measure: Callable[[pd.DataFrame], float], families: Sequence[str]
-) -> Callable[[Measured], Estimates]:
+def more(table: str, measure: Callable[[pd.DataFrame], float], families: Sequence[str]) -> Estimator:
     """Claim that on every network that share is larger under `batchnorm` than under `all`."""
 
     def estimate(measured: Measured) -> Estimates:
@@ -187,7 +180,7 @@ def _share(row: pd.Series) -> float:
     return row["clamped_percent"]
 
 
-def clamp_free(*families: str) -> Callable[[Measured], Estimates]:
+def clamp_free(*families: str) -> Estimator:
     """Claim that clamping at 0.01 costs nothing in either regime."""
 
     def estimate(measured: Measured) -> Estimates:
@@ -199,7 +192,7 @@ def clamp_free(*families: str) -> Callable[[Measured], Estimates]:
     return estimate
 
 
-def clamp_share(*families: str) -> Callable[[Measured], Estimates]:
+def clamp_share(*families: str) -> Estimator:
     """Claim how many features clamping at 0.01 disables under `batchnorm`."""
 
     def estimate(measured: Measured) -> Estimates:
@@ -233,9 +226,7 @@ ONES = "kaiming-normal_gamma-one-beta-one"
 OTHERS = tuple(f"kaiming-normal_{affine}" for affine in ("gamma-uniform", "gamma-one", "gamma-symmetric"))
 
 
-def bn_init(
-    regime: str, others: Sequence[str], allowed: tuple[float, float]
-) -> Callable[[Measured], Estimates]:
+def bn_init(regime: str, others: Sequence[str], allowed: tuple[float, float]) -> Estimator:
     """Claim how far γ = 1, β = 1 ends above other initialisations of γ and β, in points, on every network."""
 
     def estimate(measured: Measured) -> Estimates:
@@ -273,419 +264,156 @@ def vgg_order(measured: Measured) -> Estimates:
             yield replace(estimate, of=f"{estimate.of} {one} − {other}")
 
 
+def _claims(section: str, dataset: str, *rows: tuple) -> list[Claim]:
+    """Return the claims that a section makes on a dataset, of rows of a claim's other fields."""
+    return [Claim(name, section, dataset, *rest) for name, *rest in rows]
+
+
+# A row: id, statement, published, estimate; where there are any, direction and networks.
+# fmt: off
 CLAIMS = [
-    Claim(
-        "acc-r110-all",
-        "Section 3, Figure 2",
-        "CIFAR-10",
-        "ResNet-110, all parameters",
-        "93.3 % (± 1.5)",
-        accuracy("resnet-110", "all", 93.3, 1.5),
+    *_claims("Section 3, Figure 2", "CIFAR-10",
+        ("acc-r110-all", "ResNet-110, all parameters", "93.3 % (± 1.5)",
+         accuracy("resnet-110", "all", 93.3, 1.5)),
+        ("acc-r110-bn", "ResNet-110, BatchNorm", "69.5 % (± 2)",
+         accuracy("resnet-110", "batchnorm", 69.5, 2)),
+        ("acc-r14-bn", "ResNet-14, BatchNorm", "48 % (± 2)", accuracy("resnet-14", "batchnorm", 48, 2)),
+        ("acc-r866-bn", "ResNet-866, BatchNorm", "82 % (± 2)", accuracy("resnet-866", "batchnorm", 82, 2)),
+        ("acc-w32-bn", "WRN-14-32, BatchNorm", "73 % (± 2)", accuracy("wrn-14-32", "batchnorm", 73, 2)),
     ),
-    Claim(
-        "acc-r110-bn",
-        "Section 3, Figure 2",
-        "CIFAR-10",
-        "ResNet-110, BatchNorm",
-        "69.5 % (± 2)",
-        accuracy("resnet-110", "batchnorm", 69.5, 2),
+    *_claims("Section 3, Figure 3", "CIFAR-10",
+        ("depth-over-width", "ResNet-434 beats WRN-14-32 under BatchNorm", "about 7 points (5 to 9)",
+         depth_over_width),
     ),
-    Claim(
-        "acc-r14-bn",
-        "Section 3, Figure 2",
-        "CIFAR-10",
-        "ResNet-14, BatchNorm",
-        "48 % (± 2)",
-        accuracy("resnet-14", "batchnorm", 48, 2),
+    *_claims("Section 3, Figure 1", "CIFAR-10",
+        ("affine-helps", "all beats all but γ and β, on every network", "0.5 to 2 points",
+         paired("all", "no-affine", CIFAR, (0.5, 2.5)), POSITIVE, ON_CIFAR),
     ),
-    Claim(
-        "acc-r866-bn",
-        "Section 3, Figure 2",
-        "CIFAR-10",
-        "ResNet-866, BatchNorm",
-        "82 % (± 2)",
-        accuracy("resnet-866", "batchnorm", 82, 2),
+    *_claims("Section 3, Figure 1", "ImageNet",
+        ("inet-affine-helps", "all beats all but γ and β, on every network", "2 points",
+         paired("all", "no-affine", IMAGENET, (1.5, 2.5)), POSITIVE, ON_IMAGENET),
     ),
-    Claim(
-        "acc-w32-bn",
-        "Section 3, Figure 2",
-        "CIFAR-10",
-        "WRN-14-32, BatchNorm",
-        "73 % (± 2)",
-        accuracy("wrn-14-32", "batchnorm", 73, 2),
+    *_claims("Section 3, Figure 3", "CIFAR-10",
+        ("deeper-better", "BatchNorm's accuracy grows per doubling, by depth and by width", "slopes above 0",
+         deeper_better, POSITIVE),
+        ("depth-beats-width", "the slope by depth is steeper than by width", "steeper",
+         depth_beats_width, POSITIVE),
+        ("depth-beats-width-by", "by how much the slope by depth is steeper", "about 18 % (8 to 28)",
+         depth_beats_width_by),
     ),
-    Claim(
-        "depth-over-width",
-        "Section 3, Figure 3",
-        "CIFAR-10",
-        "ResNet-434 beats WRN-14-32 under BatchNorm",
-        "about 7 points (5 to 9)",
-        depth_over_width,
+    *_claims("Section 3, Figure 2", "CIFAR-10",
+        ("random-worse", "BatchNorm beats as many random weights, on every network", "17 to 21 points",
+         paired("batchnorm", "random-2", CIFAR, (16.5, 21.5)), POSITIVE, ON_CIFAR),
     ),
-    Claim(
-        "affine-helps",
-        "Section 3, Figure 1",
-        "CIFAR-10",
-        "all beats all but γ and β, on every network",
-        "0.5 to 2 points",
-        paired("all", "no-affine", CIFAR, (0.5, 2.5)),
-        direction=POSITIVE,
-        networks=ON_CIFAR,
+    *_claims("Section 3, Figure 2", "ImageNet",
+        ("inet-random-worse", "2 random weights per channel, top-5", "at most 4 %",
+         inet_random_worse, None, ON_IMAGENET),
     ),
-    Claim(
-        "inet-affine-helps",
-        "Section 3, Figure 1",
-        "ImageNet",
-        "all beats all but γ and β, on every network",
-        "2 points",
-        paired("all", "no-affine", IMAGENET, (1.5, 2.5)),
-        direction=POSITIVE,
-        networks=ON_IMAGENET,
+    *_claims("Section 3, Figure 2", "CIFAR-10",
+        ("output-small", "training the output layer too changes little, on every network",
+         "within ± 3 points", paired("batchnorm+output", "batchnorm", CIFAR, (-3, 3)), (-3, 3), ON_CIFAR),
     ),
-    Claim(
-        "deeper-better",
-        "Section 3, Figure 3",
-        "CIFAR-10",
-        "BatchNorm's accuracy grows per doubling, by depth and by width",
-        "slopes above 0",
-        deeper_better,
-        direction=POSITIVE,
+    *_claims("Section 3, Figure 2", "ImageNet",
+        ("inet-r50-bn", "ResNet-50, BatchNorm, top-5", "17 % (± 2)",
+         accuracy("imagenet-resnet-50", "batchnorm", 17, 2, "top_5")),
+        ("inet-r200-bn", "ResNet-200, BatchNorm, top-5", "32 % (± 2)",
+         accuracy("imagenet-resnet-200", "batchnorm", 32, 2, "top_5")),
+        ("inet-bn-out-top-1", "the output layer adds to BatchNorm, top-1, on every network",
+         "12 to 19 points",
+         paired("batchnorm+output", "batchnorm", IMAGENET, (11.5, 19.5)), POSITIVE, ON_IMAGENET),
+        ("inet-bn-out-top-5", "the output layer adds to BatchNorm, top-5, on every network",
+         "about 25 points (20 to 30)",
+         paired("batchnorm+output", "batchnorm", IMAGENET, (20, 30), "top_5"), POSITIVE, ON_IMAGENET),
+        ("inet-r200-bn-out-top-1", "ResNet-200, BatchNorm and output layer, top-1", "32 % (± 2)",
+         accuracy("imagenet-resnet-200", "batchnorm+output", 32, 2)),
+        ("inet-r200-bn-out-top-5", "ResNet-200, BatchNorm and output layer, top-5", "57 % (± 2)",
+         accuracy("imagenet-resnet-200", "batchnorm+output", 57, 2, "top_5")),
+        ("inet-out-top-1", "ResNet-200, output layer alone, top-1", "0.8 % (± 0.5)",
+         accuracy("imagenet-resnet-200", "output", 0.8, 0.5)),
+        ("inet-out-top-5", "ResNet-200, output layer alone, top-5", "2.7 % (± 0.5)",
+         accuracy("imagenet-resnet-200", "output", 2.7, 0.5, "top_5")),
     ),
-    Claim(
-        "depth-beats-width",
-        "Section 3, Figure 3",
-        "CIFAR-10",
-        "the slope by depth is steeper than by width",
-        "steeper",
-        depth_beats_width,
-        direction=POSITIVE,
+    *_claims("Section 4, Figure 4", "CIFAR-10",
+        ("gamma-r110", "γ of ResNet-110: mean, deviation, negative share",
+         "all: 0.27, 0.21, 5 %; batchnorm: 0.20, 0.48, 25 % (± 0.05, ± 5 %)",
+         gamma_moments("resnet-110", {"all": (0.27, 0.21, 5), "batchnorm": (0.20, 0.48, 25)})),
     ),
-    Claim(
-        "depth-beats-width-by",
-        "Section 3, Figure 3",
-        "CIFAR-10",
-        "by how much the slope by depth is steeper",
-        "about 18 % (8 to 28)",
-        depth_beats_width_by,
+    *_claims("Section 4, Figure 4", "ImageNet",
+        ("gamma-r101", "γ of ResNet-101: mean, deviation", "all: 0.14, 0.14; batchnorm: 0.05, 0.26 (± 0.05)",
+         gamma_moments("imagenet-resnet-101", {"all": (0.14, 0.14, None), "batchnorm": (0.05, 0.26, None)})),
     ),
-    Claim(
-        "random-worse",
-        "Section 3, Figure 2",
-        "CIFAR-10",
-        "BatchNorm beats as many random weights, on every network",
-        "17 to 21 points",
-        paired("batchnorm", "random-2", CIFAR, (16.5, 21.5)),
-        direction=POSITIVE,
-        networks=ON_CIFAR,
+    *_claims("Section 4, Figure 5", "CIFAR-10",
+        ("gamma-zero", "share of |γ| < 0.01 under BatchNorm, on every network",
+         "a quarter to a half (23.5 to 50.5 %)",
+         shares("affine", near_zero, CIFAR, {"batchnorm": NEAR_ZERO}), None, ON_CIFAR),
+        ("gamma-zero-r110", "share of |γ| < 0.01 in ResNet-110, under BatchNorm and all",
+         "27 % (± 3), all 4 % (± 2)",
+         shares("affine", near_zero, CIFAR, {"batchnorm": around(27, 3), "all": around(4, 2)}, "resnet-110")),
+        ("gamma-zero-more", "more |γ| < 0.01 under BatchNorm than under all, on every network", "more",
+         more("affine", near_zero, CIFAR), POSITIVE, ON_CIFAR),
     ),
-    Claim(
-        "inet-random-worse",
-        "Section 3, Figure 2",
-        "ImageNet",
-        "2 random weights per channel, top-5",
-        "at most 4 %",
-        lambda measured: (
-            estimate
-            for network in measured.networks(*IMAGENET)
-            for estimate in accuracy(network, "random-2", 4, 0.5, "top_5", at_most=True)(measured)
-        ),
-        networks=ON_IMAGENET,
+    *_claims("Section 4, Figure 5", "ImageNet",
+        ("inet-gamma-zero", "share of |γ| < 0.01 under BatchNorm, on every network",
+         "a quarter to a half (23.5 to 50.5 %)",
+         shares("affine", near_zero, IMAGENET, {"batchnorm": NEAR_ZERO}), None, ON_IMAGENET),
+        ("inet-gamma-zero-r101", "share of |γ| < 0.01 in ResNet-101, under BatchNorm and all",
+         "33 % (± 3), all 5 % (± 2)",
+         shares("affine", near_zero, IMAGENET, {"batchnorm": around(33, 3), "all": around(5, 2)},
+                "imagenet-resnet-101")),
+        ("inet-gamma-zero-more", "more |γ| < 0.01 under BatchNorm than under all, on every network", "more",
+         more("affine", near_zero, IMAGENET), POSITIVE, ON_IMAGENET),
     ),
-    Claim(
-        "output-small",
-        "Section 3, Figure 2",
-        "CIFAR-10",
-        "training the output layer too changes little, on every network",
-        "within ± 3 points",
-        paired("batchnorm+output", "batchnorm", CIFAR, (-3, 3)),
-        direction=(-3, 3),
-        networks=ON_CIFAR,
+    *_claims("Section 4, Figure 6", "CIFAR-10",
+        ("clamp-free", "clamping at 0.01 costs no accuracy, under all and BatchNorm, on every network",
+         "drop within ± 0.5 points", clamp_free(*CIFAR), (-0.5, 0.5), ON_CIFAR),
+        ("clamp-share", "share of features that clamping at 0.01 disables under BatchNorm, on every network",
+         "24 to 38 %, elsewhere a quarter to a half (23.5 to 50.5 %)", clamp_share(*CIFAR), None, ON_CIFAR),
     ),
-    Claim(
-        "inet-r50-bn",
-        "Section 3, Figure 2",
-        "ImageNet",
-        "ResNet-50, BatchNorm, top-5",
-        "17 % (± 2)",
-        accuracy("imagenet-resnet-50", "batchnorm", 17, 2, "top_5"),
+    *_claims("Section 4, Figure 6", "ImageNet",
+        ("inet-clamp-free", "clamping at 0.01 costs no accuracy, under all and BatchNorm, on every network",
+         "drop within ± 0.5 points", clamp_free(*IMAGENET), (-0.5, 0.5), ON_IMAGENET),
+        ("inet-clamp-share",
+         "share of features that clamping at 0.01 disables under BatchNorm, on every network",
+         "24 to 38 %, elsewhere a quarter to a half (23.5 to 50.5 %)",
+         clamp_share(*IMAGENET), None, ON_IMAGENET),
     ),
-    Claim(
-        "inet-r200-bn",
-        "Section 3, Figure 2",
-        "ImageNet",
-        "ResNet-200, BatchNorm, top-5",
-        "32 % (± 2)",
-        accuracy("imagenet-resnet-200", "batchnorm", 32, 2, "top_5"),
+    *_claims("Section 4, Figure 6", "CIFAR-10",
+        ("clamp-mixed", "clamping at 0.05 leaves all unharmed, in all but the deepest and widest network",
+         "drop within ± 0.5 points", clamp_mixed, (-0.5, 0.5), ON_CIFAR),
+        ("clamp-jump", "more γ of all lie below 0.05 in the deepest and widest network than in the next",
+         "the share jumps", clamp_jump),
     ),
-    Claim(
-        "inet-bn-out-top-1",
-        "Section 3, Figure 2",
-        "ImageNet",
-        "the output layer adds to BatchNorm, top-1, on every network",
-        "12 to 19 points",
-        paired("batchnorm+output", "batchnorm", IMAGENET, (11.5, 19.5)),
-        direction=POSITIVE,
-        networks=ON_IMAGENET,
+    *_claims("Section 4, Figure 7", "CIFAR-10",
+        ("dead-relu",
+         "ReLU channels off more than 99 % of the time, under BatchNorm and all, on every network",
+         "batchnorm 28 to 39 %; all at most 10 %",
+         shares("activations", dead_percent, CIFAR, {"batchnorm": (27.5, 39.5), "all": (-math.inf, 10.5)}),
+         None, ON_CIFAR),
+        ("dead-relu-more", "more such ReLU channels under BatchNorm than under all, on every network",
+         "more", more("activations", dead_percent, CIFAR), POSITIVE, ON_CIFAR),
     ),
-    Claim(
-        "inet-bn-out-top-5",
-        "Section 3, Figure 2",
-        "ImageNet",
-        "the output layer adds to BatchNorm, top-5, on every network",
-        "about 25 points (20 to 30)",
-        paired("batchnorm+output", "batchnorm", IMAGENET, (20, 30), "top_5"),
-        direction=POSITIVE,
-        networks=ON_IMAGENET,
+    *_claims("Section 4, Figure 7", "ImageNet",
+        ("inet-dead-relu",
+         "ReLU channels off more than 99 % of the time, under BatchNorm and all, on every network",
+         "batchnorm 28 to 39 %; all at most 2 %",
+         shares("activations", dead_percent, IMAGENET, {"batchnorm": (27.5, 39.5), "all": (-math.inf, 2.5)}),
+         None, ON_IMAGENET),
+        ("inet-dead-relu-more", "more such ReLU channels under BatchNorm than under all, on every network",
+         "more", more("activations", dead_percent, IMAGENET), POSITIVE, ON_IMAGENET),
     ),
-    Claim(
-        "inet-r200-bn-out-top-1",
-        "Section 3, Figure 2",
-        "ImageNet",
-        "ResNet-200, BatchNorm and output layer, top-1",
-        "32 % (± 2)",
-        accuracy("imagenet-resnet-200", "batchnorm+output", 32, 2),
+    *_claims("Appendix E.2", "CIFAR-10",
+        ("bn-init-best", "γ = 1, β = 1 is the best of four initialisations for BatchNorm, on every network",
+         "the order", bn_init("batchnorm", OTHERS, POSITIVE), POSITIVE, ON_CIFAR),
+        ("bn-init-worse", "γ = 1, β = 1 is worse than the default for all, on every network", "the order",
+         bn_init("all", OTHERS[:1], NEGATIVE), NEGATIVE, ON_CIFAR),
+        ("bn-init-fails", "some runs fail to train, by the initialisation of γ and β", "some",
+         bn_init_fails, POSITIVE),
     ),
-    Claim(
-        "inet-r200-bn-out-top-5",
-        "Section 3, Figure 2",
-        "ImageNet",
-        "ResNet-200, BatchNorm and output layer, top-5",
-        "57 % (± 2)",
-        accuracy("imagenet-resnet-200", "batchnorm+output", 57, 2, "top_5"),
-    ),
-    Claim(
-        "inet-out-top-1",
-        "Section 3, Figure 2",
-        "ImageNet",
-        "ResNet-200, output layer alone, top-1",
-        "0.8 % (± 0.5)",
-        accuracy("imagenet-resnet-200", "output", 0.8, 0.5),
-    ),
-    Claim(
-        "inet-out-top-5",
-        "Section 3, Figure 2",
-        "ImageNet",
-        "ResNet-200, output layer alone, top-5",
-        "2.7 % (± 0.5)",
-        accuracy("imagenet-resnet-200", "output", 2.7, 0.5, "top_5"),
-    ),
-    Claim(
-        "gamma-r110",
-        "Section 4, Figure 4",
-        "CIFAR-10",
-        "γ of ResNet-110: mean, deviation, negative share",
-        "all: 0.27, 0.21, 5 %; batchnorm: 0.20, 0.48, 25 % (± 0.05, ± 5 %)",
-        gamma_moments("resnet-110", {"all": (0.27, 0.21, 5), "batchnorm": (0.20, 0.48, 25)}),
-    ),
-    Claim(
-        "gamma-r101",
-        "Section 4, Figure 4",
-        "ImageNet",
-        "γ of ResNet-101: mean, deviation",
-        "all: 0.14, 0.14; batchnorm: 0.05, 0.26 (± 0.05)",
-        gamma_moments("imagenet-resnet-101", {"all": (0.14, 0.14, None), "batchnorm": (0.05, 0.26, None)}),
-    ),
-    Claim(
-        "gamma-zero",
-        "Section 4, Figure 5",
-        "CIFAR-10",
-        "share of |γ| < 0.01 under BatchNorm, on every network",
-        "a quarter to a half (23.5 to 50.5 %)",
-        shares("affine", near_zero, CIFAR, {"batchnorm": NEAR_ZERO}),
-        networks=ON_CIFAR,
-    ),
-    Claim(
-        "gamma-zero-r110",
-        "Section 4, Figure 5",
-        "CIFAR-10",
-        "share of |γ| < 0.01 in ResNet-110, under BatchNorm and all",
-        "27 % (± 3), all 4 % (± 2)",
-        shares("affine", near_zero, CIFAR, {"batchnorm": around(27, 3), "all": around(4, 2)}, "resnet-110"),
-    ),
-    Claim(
-        "gamma-zero-more",
-        "Section 4, Figure 5",
-        "CIFAR-10",
-        "more |γ| < 0.01 under BatchNorm than under all, on every network",
-        "more",
-        more("affine", near_zero, CIFAR),
-        direction=POSITIVE,
-        networks=ON_CIFAR,
-    ),
-    Claim(
-        "inet-gamma-zero",
-        "Section 4, Figure 5",
-        "ImageNet",
-        "share of |γ| < 0.01 under BatchNorm, on every network",
-        "a quarter to a half (23.5 to 50.5 %)",
-        shares("affine", near_zero, IMAGENET, {"batchnorm": NEAR_ZERO}),
-        networks=ON_IMAGENET,
-    ),
-    Claim(
-        "inet-gamma-zero-r101",
-        "Section 4, Figure 5",
-        "ImageNet",
-        "share of |γ| < 0.01 in ResNet-101, under BatchNorm and all",
-        "33 % (± 3), all 5 % (± 2)",
-        shares(
-            "affine",
-            near_zero,
-            IMAGENET,
-            {"batchnorm": around(33, 3), "all": around(5, 2)},
-            "imagenet-resnet-101",
-        ),
-    ),
-    Claim(
-        "inet-gamma-zero-more",
-        "Section 4, Figure 5",
-        "ImageNet",
-        "more |γ| < 0.01 under BatchNorm than under all, on every network",
-        "more",
-        more("affine", near_zero, IMAGENET),
-        direction=POSITIVE,
-        networks=ON_IMAGENET,
-    ),
-    Claim(
-        "clamp-free",
-        "Section 4, Figure 6",
-        "CIFAR-10",
-        "clamping at 0.01 costs no accuracy, under all and BatchNorm, on every network",
-        "drop within ± 0.5 points",
-        clamp_free(*CIFAR),
-        direction=(-0.5, 0.5),
-        networks=ON_CIFAR,
-    ),
-    Claim(
-        "clamp-share",
-        "Section 4, Figure 6",
-        "CIFAR-10",
-        "share of features that clamping at 0.01 disables under BatchNorm, on every network",
-        "24 to 38 %, elsewhere a quarter to a half (23.5 to 50.5 %)",
-        clamp_share(*CIFAR),
-        networks=ON_CIFAR,
-    ),
-    Claim(
-        "inet-clamp-free",
-        "Section 4, Figure 6",
-        "ImageNet",
-        "clamping at 0.01 costs no accuracy, under all and BatchNorm, on every network",
-        "drop within ± 0.5 points",
-        clamp_free(*IMAGENET),
-        direction=(-0.5, 0.5),
-        networks=ON_IMAGENET,
-    ),
-    Claim(
-        "inet-clamp-share",
-        "Section 4, Figure 6",
-        "ImageNet",
-        "share of features that clamping at 0.01 disables under BatchNorm, on every network",
-        "24 to 38 %, elsewhere a quarter to a half (23.5 to 50.5 %)",
-        clamp_share(*IMAGENET),
-        networks=ON_IMAGENET,
-    ),
-    Claim(
-        "clamp-mixed",
-        "Section 4, Figure 6",
-        "CIFAR-10",
-        "clamping at 0.05 leaves all unharmed, in all but the deepest and widest network",
-        "drop within ± 0.5 points",
-        clamp_mixed,
-        direction=(-0.5, 0.5),
-        networks=ON_CIFAR,
-    ),
-    Claim(
-        "clamp-jump",
-        "Section 4, Figure 6",
-        "CIFAR-10",
-        "more γ of all lie below 0.05 in the deepest and widest network than in the next",
-        "the share jumps",
-        clamp_jump,
-    ),
-    Claim(
-        "dead-relu",
-        "Section 4, Figure 7",
-        "CIFAR-10",
-        "ReLU channels off more than 99 % of the time, under BatchNorm and all, on every network",
-        "batchnorm 28 to 39 %; all at most 10 %",
-        shares("activations", dead_percent, CIFAR, {"batchnorm": (27.5, 39.5), "all": (-math.inf, 10.5)}),
-        networks=ON_CIFAR,
-    ),
-    Claim(
-        "dead-relu-more",
-        "Section 4, Figure 7",
-        "CIFAR-10",
-        "more such ReLU channels under BatchNorm than under all, on every network",
-        "more",
-        more("activations", dead_percent, CIFAR),
-        direction=POSITIVE,
-        networks=ON_CIFAR,
-    ),
-    Claim(
-        "inet-dead-relu",
-        "Section 4, Figure 7",
-        "ImageNet",
-        "ReLU channels off more than 99 % of the time, under BatchNorm and all, on every network",
-        "batchnorm 28 to 39 %; all at most 2 %",
-        shares("activations", dead_percent, IMAGENET, {"batchnorm": (27.5, 39.5), "all": (-math.inf, 2.5)}),
-        networks=ON_IMAGENET,
-    ),
-    Claim(
-        "inet-dead-relu-more",
-        "Section 4, Figure 7",
-        "ImageNet",
-        "more such ReLU channels under BatchNorm than under all, on every network",
-        "more",
-        more("activations", dead_percent, IMAGENET),
-        direction=POSITIVE,
-        networks=ON_IMAGENET,
-    ),
-    Claim(
-        "bn-init-best",
-        "Appendix E.2",
-        "CIFAR-10",
-        "γ = 1, β = 1 is the best of four initialisations for BatchNorm, on every network",
-        "the order",
-        bn_init("batchnorm", OTHERS, POSITIVE),
-        direction=POSITIVE,
-        networks=ON_CIFAR,
-    ),
-    Claim(
-        "bn-init-worse",
-        "Appendix E.2",
-        "CIFAR-10",
-        "γ = 1, β = 1 is worse than the default for all, on every network",
-        "the order",
-        bn_init("all", OTHERS[:1], NEGATIVE),
-        direction=NEGATIVE,
-        networks=ON_CIFAR,
-    ),
-    Claim(
-        "bn-init-fails",
-        "Appendix E.2",
-        "CIFAR-10",
-        "some runs fail to train, by the initialisation of γ and β",
-        "some",
-        bn_init_fails,
-        direction=POSITIVE,
-    ),
-    Claim(
-        "vgg-similar-order",
-        "Appendix C",
-        "CIFAR-10",
-        "VGG shows the same order: all, BatchNorm, then output and random weights",
-        "the order of regimes",
-        vgg_order,
-        direction=POSITIVE,
-        networks=NETWORKS["vgg"],
-    ),
-    Claim(
-        "vgg-similar-zero",
-        "Appendix C",
-        "CIFAR-10",
-        "VGG has more |γ| < 0.01 under BatchNorm than under all",
-        "more",
-        more("affine", near_zero, ["vgg"]),
-        direction=POSITIVE,
-        networks=NETWORKS["vgg"],
+    *_claims("Appendix C", "CIFAR-10",
+        ("vgg-similar-order", "VGG shows the same order: all, BatchNorm, then output and random weights",
+         "the order of regimes", vgg_order, POSITIVE, NETWORKS["vgg"]),
+        ("vgg-similar-zero", "VGG has more |γ| < 0.01 under BatchNorm than under all", "more",
+         more("affine", near_zero, ["vgg"]), POSITIVE, NETWORKS["vgg"]),
     ),
 ]
+# fmt: on

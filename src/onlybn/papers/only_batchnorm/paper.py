@@ -2,9 +2,21 @@
 
 from onlybn.papers import Figure, Paper, Table
 
+METRICS, AFFINE, CLAMPING, ACTIVATIONS = ("metrics",), ("affine",), ("clamping",), ("activations",)
+# What figures or tables of several parts of the paper show.
+BY_REGIME = "accuracy by what trains"
+GAMMA = "distribution of γ"
 SHARES = "share of γ near 0"
+CLAMPED = "accuracy with small γ set to 0"
 OFF = "ReLU channels that are off"
 ACCURACY = "Final accuracy by network and regime"
+
+
+def _main(number: int, module: str, reads: tuple[str, ...], shows: str, *regimes: str) -> Figure:
+    """Return the record of a figure of the main text, of these regimes or of all."""
+    section = f"Figure {number}"
+    return Figure(f"figure-{number}", module, reads, shows, section, main=True, regimes=regimes)
+
 
 PAPER = Paper(
     name="only-batchnorm",
@@ -21,103 +33,72 @@ and nothing trains but BatchNorm's γ and β.""",
             Table(
                 "claims",
                 ".tables.claims",
-                ("metrics",),
+                METRICS,
                 "Claims of the paper, judged",
                 if_drawn=("affine", "clamping", "activations"),
             ),
-            Table("accuracy", ".tables.accuracy", ("metrics",), ACCURACY, "Figure 2", main=True),
+            Table("accuracy", ".tables.accuracy", METRICS, ACCURACY, "Figure 2", main=True),
         ),
         "Main text": (
-            Figure(
-                "figure-1",
-                ".figures.figure_1",
-                ("metrics",),
-                "accuracy with and without γ and β",
-                "Figure 1",
-                main=True,
-            ),
-            Figure(
-                "figure-2",
-                ".figures.figure_2",
-                ("metrics",),
-                "accuracy by what trains",
-                "Figure 2",
-                main=True,
-            ),
-            Figure(
-                "figure-3",
-                ".figures.figure_3",
-                ("metrics",),
-                "accuracy by number of BatchNorm parameters",
-                "Figure 3",
-                main=True,
-                regimes=("batchnorm",),
-            ),
-            Figure("figure-4", ".figures.gamma", ("affine",), "distribution of γ", "Figure 4", main=True),
-            Figure("figure-5", ".figures.figure_5", ("affine",), SHARES, "Figure 5", main=True),
-            Figure(
-                "figure-6",
-                ".figures.figure_6",
-                ("clamping",),
-                "accuracy with small γ set to 0",
-                "Figure 6",
-                main=True,
-            ),
-            Figure("figure-7", ".figures.figure_7", ("activations",), OFF, "Figure 7", main=True),
+            _main(1, ".figures.accuracy:AFFINE", METRICS, "accuracy with and without γ and β"),
+            _main(2, ".figures.accuracy:REGIMES", METRICS, BY_REGIME),
+            _main(3, ".figures.figure_3", METRICS, "accuracy by number of BatchNorm parameters", "batchnorm"),
+            _main(4, ".figures.distribution:GAMMA", AFFINE, GAMMA),
+            _main(5, ".figures.shares:NEAR_ZERO", AFFINE, SHARES),
+            _main(6, ".figures.figure_6", CLAMPING, CLAMPED),
+            _main(7, ".figures.shares:OFF", ACTIVATIONS, OFF),
             Table("table-1", ".tables.table_1", ("parameter_counts",), "parameter counts", main=True),
             Table(
-                "near-zero",
-                ".tables.near_zero",
-                ("affine",),
-                "Share of γ near 0, by the sign of β",
-                "Figure 5",
+                "near-zero", ".tables.near_zero", AFFINE, "Share of γ near 0, by the sign of β", "Figure 5"
             ),
-            Table("dead-relu", ".tables.dead_relu", ("activations",), f"{OFF}, by position", "Figure 7"),
+            Table("dead-relu", ".tables.dead_relu", ACTIVATIONS, f"{OFF}, by position", "Figure 7"),
         ),
         "Appendix C, VGG": (
-            Figure("figure-c2", ".figures.figure_2", ("metrics",), "accuracy by what trains", "Appendix C"),
-            Figure("figure-c4", ".figures.gamma", ("affine",), "distribution of γ"),
-            Figure("figure-c5", ".figures.figure_5", ("affine",), SHARES),
-            Figure("figure-c6", ".figures.figure_6", ("clamping",), "accuracy with small γ set to 0"),
-            Figure("figure-c7", ".figures.figure_7", ("activations",), OFF),
-            Table("accuracy-vgg", ".tables.accuracy", ("metrics",), ACCURACY, "Appendix C"),
+            Figure("figure-c2", ".figures.accuracy:REGIMES", METRICS, BY_REGIME, "Appendix C"),
+            Figure("figure-c4", ".figures.distribution:GAMMA", AFFINE, GAMMA),
+            Figure("figure-c5", ".figures.shares:NEAR_ZERO", AFFINE, SHARES),
+            Figure("figure-c6", ".figures.figure_6", CLAMPING, CLAMPED),
+            Figure("figure-c7", ".figures.shares:OFF", ACTIVATIONS, OFF),
+            Table("accuracy-vgg", ".tables.accuracy", METRICS, ACCURACY, "Appendix C"),
         ),
         "Appendix D, shortcuts": (
-            Figure("figure-d", ".figures.figure_d", ("metrics",), "accuracy with the shortcuts trained too"),
-            Table("accuracy-shortcut", ".tables.accuracy", ("metrics",), ACCURACY),
+            Figure(
+                "figure-d", ".figures.accuracy:SHORTCUTS", METRICS, "accuracy with the shortcuts trained too"
+            ),
+            Table("accuracy-shortcut", ".tables.accuracy", METRICS, ACCURACY),
         ),
         "Appendix E, initialisation": (
-            Figure("figure-e1", ".figures.figure_e1", ("metrics",), "accuracy by the features' draw"),
+            Figure(
+                "figure-e1", ".figures.initialisation:FEATURES", METRICS, "accuracy by the features' draw"
+            ),
             Figure(
                 "figure-e2",
-                ".figures.figure_e2",
-                ("metrics",),
+                ".figures.initialisation:BATCHNORM",
+                METRICS,
                 "accuracy by BatchNorm's initialisation",
                 "Appendix E.2",
             ),
-            Table("accuracy-initialisation", ".tables.accuracy", ("metrics",), ACCURACY),
-            Table("failed", ".tables.failed", ("metrics",), "Runs that failed to train"),
+            Table("accuracy-initialisation", ".tables.accuracy", METRICS, ACCURACY),
+            Table("failed", ".tables.failed", METRICS, "Runs that failed to train"),
         ),
         "Appendix F, random weights": (
             Figure(
                 "figure-f",
                 ".figures.figure_f",
-                ("metrics",),
+                METRICS,
                 "accuracy by number of random weights",
                 regimes=("batchnorm", "random-*"),
             ),
-            Table("accuracy-random", ".tables.accuracy", ("metrics",), ACCURACY),
+            Table("accuracy-random", ".tables.accuracy", METRICS, ACCURACY),
         ),
         "Appendices G to I, every network": (
-            Figure("figure-g", ".figures.gamma", ("affine",), "distribution of γ"),
-            Figure("figure-h", ".figures.beta", ("affine",), "distribution of β"),
-            Figure("figure-i", ".figures.off", ("activations",), "how often ReLU channels are off"),
+            Figure("figure-g", ".figures.distribution:GAMMA", AFFINE, GAMMA),
+            Figure("figure-h", ".figures.distribution:BETA", AFFINE, "distribution of β"),
+            Figure("figure-i", ".figures.distribution:OFF", ACTIVATIONS, "how often ReLU channels are off"),
             # By layer: beyond the paper.
-            Figure("figure-g-layers", ".figures.gamma_layers", ("affine",), "γ"),
-            Figure("figure-h-layers", ".figures.beta_layers", ("affine",), "β"),
-            Figure(
-                "figure-i-layers", ".figures.off_layers", ("activations",), "how often ReLU channels are off"
-            ),
+            Figure("figure-g-layers", ".figures.layers:GAMMA", AFFINE, "γ"),
+            Figure("figure-h-layers", ".figures.layers:BETA", AFFINE, "β"),
+            Figure("figure-i-layers", ".figures.layers:OFF", ACTIVATIONS, "how often ReLU channels are off"),
         ),
     },
 )

@@ -1,5 +1,5 @@
-"""The figures: each module turns collected tables into numbers, numbers into a picture, and says what to see.
+"""The figures: each turns collected tables into numbers, numbers into a picture, and says what to see.
 
-Appendix figures reuse the modules of the main part for other networks: which networks a figure shows is for
-the study to say.
+A figure is a module with `numbers`, `draw` and `caption`, or one of a module's instances with these methods.
+Appendices reuse the main text's figures: the study says which networks a figure shows.
 """

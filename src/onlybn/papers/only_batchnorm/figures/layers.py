@@ -1,5 +1,7 @@
 """Quantiles over the channels of each layer, a panel per network: Appendices G, H and I layer by layer."""
 
+from dataclasses import dataclass
+
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -11,43 +13,54 @@ from onlybn.papers.only_batchnorm.looks import LOOKS
 QUANTILES = {"low": 0.1, "median": 0.5, "high": 0.9}
 
 
-def numbers(table: pd.DataFrame, column: str, layer: str) -> pd.DataFrame:
-    """Return a row per architecture, regime and layer, `x` counting layers in the order of the forward pass.
+@dataclass(frozen=True)
+class Layers:
+    """A figure of a table's `column`; the column `layer` numbers the layers from 0."""
 
-    `low`, `median` and `high` are the 10, 50 and 90 % quantiles over the layer's channels of each run,
-    averaged over seeds. `layer` is the table's column that numbers the layers from 0.
-    """
-    points = over_seeds(per_run(table, lambda rows: {}), values=[])
-    names = point(table)
-    each = [points[names].head(0).assign(x=table[layer].head(0), **dict.fromkeys(QUANTILES, 0.0))]
-    for (*run, _), rows in by_run(table[table["status"] == "finished"], [*names, "seed"]):
-        found = rows.groupby(layer)[column].quantile(list(QUANTILES.values())).unstack()
-        found.columns = list(QUANTILES)
-        each.append(found.reset_index(names="x").assign(**dict(zip(names, run, strict=True))))
-    means = pd.concat(each).groupby([*names, "x"], sort=False).mean().reset_index()
-    means["x"] += 1
-    return points.merge(means, on=names, how="left").sort_values(
-        ["family", "depth", "width", "regime", "x"], ignore_index=True
-    )
+    column: str
+    layer: str
+    label: str
+
+    def numbers(self, table: pd.DataFrame) -> pd.DataFrame:
+        """Return a row per architecture, regime and layer, `x` counting layers as the forward pass does.
+
+        `low`, `median` and `high` are the 10, 50 and 90 % quantiles over the layer's channels of each run,
+        averaged over seeds.
+        """
+        points = over_seeds(per_run(table, lambda rows: {}), values=[])
+        names = point(table)
+        each = [points[names].head(0).assign(x=table[self.layer].head(0), **dict.fromkeys(QUANTILES, 0.0))]
+        for (*run, _), rows in by_run(table[table["status"] == "finished"], [*names, "seed"]):
+            found = rows.groupby(self.layer)[self.column].quantile(list(QUANTILES.values())).unstack()
+            found.columns = list(QUANTILES)
+            each.append(found.reset_index(names="x").assign(**dict(zip(names, run, strict=True))))
+        means = pd.concat(each).groupby([*names, "x"], sort=False).mean().reset_index()
+        means["x"] += 1
+        return points.merge(means, on=names, how="left").sort_values(
+            ["family", "depth", "width", "regime", "x"], ignore_index=True
+        )
+
+    def draw(self, numbers: pd.DataFrame) -> Figure:
+        """Draw a panel per network: for each regime the medians, and a band from low to high quantile."""
+
+        def panel(axes: Axes, here: pd.DataFrame) -> None:
+            for regime, look in LOOKS.of_regimes(here).items():
+                line = here[here["regime"] == regime]
+                if line["median"].notna().any():
+                    axes.plot(line["x"], line["median"], color=look.colour, label=look.label, linewidth=1)
+                    band = {"color": look.colour, "alpha": 0.18, "linewidth": 0}
+                    axes.fill_between(line["x"], line["low"], line["high"], **band)
+
+        return style.network_panels(numbers, panel, x_label="layer", y_label=self.label, share_x=False)
+
+    def caption(self, numbers: pd.DataFrame) -> str:
+        """Say what to see."""
+        return (
+            f"{self.label} of each layer: the median over a layer's channels, and a band from the 10 % to the"
+            " 90 % quantile, layers in the order of the forward pass. Not in the paper."
+        )
 
 
-def draw(numbers: pd.DataFrame, label: str) -> Figure:
-    """Draw a panel per network: for each regime the medians, and a band from the low to the high quantile."""
-
-    def panel(axes: Axes, here: pd.DataFrame) -> None:
-        for regime, look in LOOKS.of_regimes(here).items():
-            line = here[here["regime"] == regime]
-            if line["median"].notna().any():
-                axes.plot(line["x"], line["median"], color=look.colour, label=look.label, linewidth=1)
-                band = {"color": look.colour, "alpha": 0.18, "linewidth": 0}
-                axes.fill_between(line["x"], line["low"], line["high"], **band)
-
-    return style.network_panels(numbers, panel, x_label="layer", y_label=label, share_x=False)
-
-
-def caption(symbol: str) -> str:
-    """Say what to see."""
-    return (
-        f"{symbol} of each layer: the median over a layer's channels, and a band from the 10 % to the 90 %"
-        " quantile, layers in the order of the forward pass. Not in the paper."
-    )
+GAMMA = Layers("gamma", "layer", "γ")
+BETA = Layers("beta", "layer", "β")
+OFF = Layers("off", "relu", "Pr[activation = 0]")

@@ -3,7 +3,7 @@
 import pandas as pd
 
 from onlybn.drawing.summaries import networks, over_seeds, per_run
-from onlybn.papers.only_batchnorm.figures.figure_7 import dead_percent
+from onlybn.papers.only_batchnorm.figures.shares import dead_percent
 
 WORDS = ("architecture", "regime")
 POSITIONS = ("stem", "inside", "addition")

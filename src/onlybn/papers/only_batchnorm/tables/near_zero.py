@@ -3,7 +3,7 @@
 import pandas as pd
 
 from onlybn.drawing.summaries import networks, over_seeds, per_run
-from onlybn.papers.only_batchnorm.figures.figure_5 import THRESHOLD
+from onlybn.papers.only_batchnorm.figures.shares import THRESHOLD
 
 WORDS = ("architecture", "regime")
 SHARES = ("near_zero", "beta_negative", "beta_zero", "beta_positive", "near_zero_without_shortcuts")
