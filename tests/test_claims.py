@@ -519,7 +519,7 @@ def test_a_claim_of_another_paper_is_judged_by_what_that_paper_published():
 
 
 def test_a_query_finds_runs_at_the_requested_value_of_every_axis_and_else_at_the_neutral_one(monkeypatch):
-    monkeypatch.setitem(queries.NEUTRAL, "folding", "none")
+    monkeypatch.setitem(queries.DEFAULTS, "folding", "none")
     point = summaries.point
     monkeypatch.setattr(summaries, "point", lambda t: point(t) + [name for name in t if name == "folding"])
     plain, folded = accuracies(20.0), accuracies(30.0, folding="twice")

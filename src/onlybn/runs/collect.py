@@ -28,10 +28,11 @@ def collect(
     is a row of where the run comes from, as its `run.json` tells, once all its files are seen to be those of
     the record.
 
-    A run whose table is empty, since it diverged, has one row of missing values, so that it is counted. Each
-    tells, in its metadata, which runs the whole holds. Raises UserError if a folder holds another run, or a
-    damaged one, if the runs were not trained on the same data (of the checksum `data`, if given), or
-    replicates not in one precision and by as many processes, which BatchNorm's statistics depend on.
+    A run whose table is empty, since it diverged or has no such layers, has one row of missing values, so
+    that it is counted. Each tells, in its metadata, which runs the whole holds. Raises UserError if a folder
+    holds another run, or a damaged one, if the runs were not trained on the same data (of the checksum
+    `data`, if given), or replicates not in one precision and by as many processes, which BatchNorm's
+    statistics depend on.
     """
     records = {folder: expect(folder, run, data) for folder, run in runs.items()}
     told = collected_from((run, records[folder]) for folder, run in runs.items())

@@ -26,7 +26,11 @@ def moments(numbers: pd.DataFrame, symbol: str) -> str:
                 f"{regime}: {symbol} {mean:.2f} ± {deviation:.2f} over channels, {negative:.0f} % negative"
             )
     over = " (averaged over the networks)" if numbers["architecture"].nunique() > 1 else ""
-    return "; ".join(phrases) + over + ". The outermost bins hold what lies beyond them too."
+    return (
+        ("; ".join(phrases) or "none is there")
+        + over
+        + ". The outermost bins hold what lies beyond them too."
+    )
 
 
 @dataclass(frozen=True)

@@ -55,9 +55,10 @@ def caption(numbers: pd.DataFrame) -> str:
     points = numbers.drop_duplicates(named).set_index(named)
     small = points.xs(SHOWN[0], level="threshold")
     small = small.assign(change=small["y"] - points.xs(0.0, level="threshold")["y"])
+    means = small.groupby("regime")[["clamped_percent", "change"]].mean().dropna()
     shares = ", ".join(
         f"{row.clamped_percent:.0f} % of γ and changes accuracy by {row.change:+z.2f} points ({regime})"
-        for regime, row in small.groupby("regime")[["clamped_percent", "change"]].mean().iterrows()
+        for regime, row in means.iterrows()
     )
     return (
         "Test accuracy after setting every γ with |γ| below a threshold to 0, β and running statistics kept."

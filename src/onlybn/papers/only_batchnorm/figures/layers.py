@@ -30,7 +30,8 @@ class Layers:
         points = over_seeds(per_run(table, lambda rows: {}), values=[])
         names = point(table)
         each = [points[names].head(0).assign(x=table[self.layer].head(0), **dict.fromkeys(QUANTILES, 0.0))]
-        for (*run, _), rows in by_run(table[table["status"] == "finished"], [*names, "seed"]):
+        measured = table[(table["status"] == "finished") & table[self.layer].notna()]
+        for (*run, _), rows in by_run(measured, [*names, "seed"]):
             found = rows.groupby(self.layer)[self.column].quantile(list(QUANTILES.values())).unstack()
             found.columns = list(QUANTILES)
             each.append(found.reset_index(names="x").assign(**dict(zip(names, run, strict=True))))
