@@ -18,7 +18,7 @@ from conftest import ROOT, run_columns
 from torch.nn import BatchNorm2d
 
 import onlybn
-from onlybn.drawing.summaries import finals
+from onlybn.drawing.summaries import NEUTRAL, finals
 from onlybn.files import write_table
 from onlybn.judging import Estimate
 from onlybn.runs.schemas import SCHEMAS
@@ -51,7 +51,7 @@ def test_every_setting_is_described():
 
 def test_the_page_on_results_tells_every_column_and_no_other():
     there = {"experiment", *run_columns("resnet-14", "all", 0)}
-    there |= {name for schema in SCHEMAS.values() for name in schema.names}
+    there |= {name for schema in SCHEMAS.values() for name in schema.names} | NEUTRAL.keys()
     for file in REFERENCE.rglob("*.parquet"):
         there |= set(pd.read_parquet(file).columns)
     page = (ROOT / "docs" / "results.md").read_text()
