@@ -31,9 +31,9 @@ training = Training(epochs=1, batch_size=1437, learning_rate=0.1, shift=0, flip=
 run = Run("s", "digits", training, "resnet-14", "batchnorm", "kaiming-normal_gamma-uniform", 0)
 with TemporaryDirectory() as made:
     train_block(
-        [run], [Path(made) / "seed-0"], work=Path(made) / "work", dataset=Path({folder!r}) / "digits",
-        data_dir=Path("."), device="auto", deterministic=False, threads=1, processes=1, workers=0,
-        checkpoint_every=0, terminal=Terminal(1),
+        [run], [Path(made) / "seed-0"], work=Path(made) / "work", replaced=Path(made) / "replaced",
+        dataset=Path({folder!r}) / "digits", data_dir=Path("."), device="auto", deterministic=False,
+        threads=1, processes=1, workers=0, checkpoint_every=0, terminal=Terminal(1),
     )
 """
 STAGES = {

@@ -4,7 +4,8 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from copy import copy
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import product
 from typing import Annotated, Any, Literal, Self
@@ -457,7 +458,7 @@ class Run:
 
     def value(self, axis: Axis) -> str:
         """Return the run's value on an axis."""
-        return getattr(self, axis.name) if axis in ALWAYS else dict(self.values).get(axis.name, axis.default)
+        return getattr(self, axis.name, None) or dict(self.values).get(axis.name, axis.default)
 
     @cached_property
     def specification(self) -> dict[str, Any]:
@@ -491,6 +492,12 @@ class Run:
     def differs(self) -> list[str]:
         """What is not neutral: the values on the optional axes, and a dataset that is not the study's."""
         return [*(value for _, value in self.values), *([self.dataset] if self.other_dataset else [])]
+
+    def with_seed(self, seed: int) -> Self:
+        """Return another replicate, of the same digest and point, which are not computed again."""
+        run = copy(self)
+        object.__setattr__(run, "seed", seed)
+        return run
 
     @property
     def labels(self) -> list[str]:
@@ -533,10 +540,17 @@ class Study:
 
     def runs(self, experiment: str) -> list[Run]:
         """Return the runs of an experiment, seed by seed within each point of its grid, each once."""
-        return [replace(run, seed=seed) for run in self.points(experiment) for seed in self.seeds(experiment)]
+        return [run.with_seed(seed) for run in self.points(experiment) for seed in self.seeds(experiment)]
 
     def points(self, experiment: str) -> list[Run]:
         """Return the first replicate of each point of an experiment's grid, each point once."""
+        return self._points[experiment]
+
+    @cached_property
+    def _points(self) -> dict[str, list[Run]]:
+        return {name: self._expanded(name) for name in self.experiments}
+
+    def _expanded(self, experiment: str) -> list[Run]:
         grid, first = self.experiments[experiment], self.seeds(experiment)[0]
         crossed = product(*(getattr(grid, axis.plural) for axis in AXES))
         named = (dict(zip((axis.name for axis in AXES), values, strict=True)) for values in crossed)

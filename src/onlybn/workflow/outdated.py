@@ -81,15 +81,15 @@ def outdated(workflow: Workflow) -> set[str]:
         )
     files = {workflow.places(run)[0] / file for run, _ in others for file in records.FILES}
     for run, (record, fault) in found:
-        for path in (workflow.places(run)[0] / f"{analysis}.parquet" for analysis in ANALYSES):
-            if path.exists() and (fault or (record and not records.is_measured(told_at(path), record))):
+        for path in (workflow.places(run)[0] / f"{a}.parquet" for a in ANALYSES if record or fault):
+            if path.exists() and (fault or not records.is_measured(told_at(path), record)):
                 files.add(path)
     now = {str(run): record for run, (record, _) in found}
     for name in workflow.study.experiments:
-        runs = records.collected_from((run, now[str(run)]) for run in workflow.study.runs(name))
-        for path in map(Path, workflow.collected([name], COLLECTED)):
-            if path.exists() and not records.is_collected(told_at(path), runs):
-                files.add(path)
+        there = [path for path in map(Path, workflow.collected([name], COLLECTED)) if path.exists()]
+        runs = [(run, now[str(run)]) for run in workflow.study.runs(name)] if there else []
+        told = records.collected_from(runs)
+        files |= {path for path in there if not records.is_collected(told_at(path), told)}
     counts = Path(workflow.parameter_counts)
     counted = {"dataset": workflow.study.definition.dataset, "counted": workflow.counted}
     if counts.exists() and told_at(counts) not in ({}, counted):

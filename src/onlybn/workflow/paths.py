@@ -5,7 +5,6 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import replace
 from functools import cached_property
 from itertools import chain, groupby
 from pathlib import Path
@@ -117,7 +116,7 @@ class Workflow:
 
     def run_in(self, wildcards: Any, folder: Path) -> Run:
         """Return the run whose folder that is."""
-        return replace(self._run(wildcards), seed=int(folder.name.removeprefix("seed-")))
+        return self._run(wildcards).with_seed(int(folder.name.removeprefix("seed-")))
 
     def _run(self, wildcards: Any) -> Run:
         """Return the first replicate of the point that the wildcards name."""
