@@ -107,6 +107,22 @@ def make_run():
     return make
 
 
+def recorded_by_running(calls):
+    """Stand in for a CUDA graph: recording steps three times, and replaying steps again."""
+
+    def record(branches):
+        def run():
+            for branch in branches:
+                branch()
+
+        for _ in range(3):
+            run()
+        calls.append(len(branches))
+        return run
+
+    return record
+
+
 class Silent:
     """A terminal that nobody looks at."""
 

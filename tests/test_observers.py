@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from conftest import recorded_by_running
 from torch.nn import functional as F
 
 from onlybn import observers
@@ -31,18 +32,7 @@ def eager(some, device, group):
 
 
 def recorded(some, device, group):
-    """Stand in for a CUDA graph, as tests/test_steps.py does: recording steps, and replaying steps again."""
-
-    def record(branches):
-        def run():
-            for branch in branches:
-                branch()
-
-        for _ in range(3):
-            run()
-        return run
-
-    return GraphSteps(some, device, record)
+    return GraphSteps(some, device, recorded_by_running([]))
 
 
 def files(tmp_path, runs, images, name, **options):

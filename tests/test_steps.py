@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from conftest import recorded_by_running
 
 from onlybn.datasets.small import Split
 from onlybn.training import loop
@@ -38,22 +39,6 @@ def test_a_replicate_that_diverges_leaves_the_others_to_go_on(few_digits, make_r
     assert [outcome.diverged for outcome in outcomes] == [None, 2, None]
     assert [len(outcome.rows) for outcome in outcomes] == [6, 4, 6]
     assert_equal(outcomes[2], train(runs[2], few_digits))
-
-
-def recorded_by_running(calls):
-    """Stand in for a CUDA graph: recording steps three times, and replaying steps again."""
-
-    def record(branches):
-        def run():
-            for branch in branches:
-                branch()
-
-        for _ in range(3):
-            run()
-        calls.append(len(branches))
-        return run
-
-    return record
 
 
 def test_recorded_steps_give_what_eager_ones_give_and_recording_moves_nothing(

@@ -33,9 +33,9 @@ def take_devices(asked: str, count: int = 1) -> list[torch.device]:
     if there < count:
         raise UserError(f"processes_per_run: {count} were asked for, but there are {there} CUDA devices")
     # By a name that holds in every process, whatever CUDA_VISIBLE_DEVICES lets it see.
-    names = [str(torch.cuda.get_device_properties(place).uuid) for place in range(there)]
+    names = [str(torch.cuda.get_device_properties(index).uuid) for index in range(there)]
     folder = Path(tempfile.gettempdir()) / f"onlybn-gpus-{os.getuid()}"
-    devices = [torch.device("cuda", place) for place in claim(names, count, folder, "GPU")]
+    devices = [torch.device("cuda", index) for index in claim(names, count, folder, "GPU")]
     torch.cuda.set_device(devices[0])
     return devices
 

@@ -84,9 +84,9 @@ def claim(names: Sequence[str], count: int, folder: Path, kind: str) -> list[int
     told = False
     while True:
         held: dict[int, int] = {}
-        for place, name in enumerate(names):
+        for index, name in enumerate(names):
             if len(held) < count and (descriptor := _try_lock(folder / name)) is not None:
-                held[place] = descriptor
+                held[index] = descriptor
         if len(held) == count:
             return list(held)
         for descriptor in held.values():

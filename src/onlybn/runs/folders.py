@@ -19,14 +19,14 @@ def keep_aside(folder: Path, aside: Path) -> Path | None:
     if not (folder / RECORD).exists():
         return None
     name = sha256(folder / RECORD)[:12]
-    places = (aside / (f"{name}-{number}" if number else name) for number in count())
-    place = next(place for place in places if not place.exists())
+    paths = (aside / (f"{name}-{number}" if number else name) for number in count())
+    kept = next(path for path in paths if not path.exists())
     aside.mkdir(parents=True, exist_ok=True)
     try:
-        folder.rename(place)
+        folder.rename(kept)
     except OSError as error:
-        raise UserError(f"{folder} cannot be moved to {place} ({error.strerror})") from None
-    return place
+        raise UserError(f"{folder} cannot be moved to {kept} ({error.strerror})") from None
+    return kept
 
 
 def publish(source: Path, folder: Path) -> None:
@@ -51,23 +51,23 @@ def clear_work(work: Path, runs: Path) -> None:
     What a job holds locked is left. A folder is renamed before its files go, its lock with it, so that a job
     that comes meanwhile makes a folder and a lock of its own.
     """
-    for place in sorted(work.rglob("seed-*")):
-        gone = place.with_name(f".{place.name}.gone")
+    for waiting in sorted(work.rglob("seed-*")):
+        gone = waiting.with_name(f".{waiting.name}.gone")
         with suppress(OSError, UserError):
-            with holding(place / ".lock") as held:
-                if held and not _waits(place, runs / place.relative_to(work)):
+            with holding(waiting / ".lock") as held:
+                if held and not _waits(waiting, runs / waiting.relative_to(work)):
                     shutil.rmtree(gone, ignore_errors=True)
-                    place.rename(gone)
+                    waiting.rename(gone)
                     shutil.rmtree(gone)
-            above = place.parent
+            above = waiting.parent
             while above != work.parent:
                 above.rmdir()  # which raises OSError where something is left
                 above = above.parent
 
 
-def _waits(place: Path, folder: Path) -> bool:
+def _waits(waiting: Path, folder: Path) -> bool:
     """Say whether a work folder holds a checkpoint, or a run that is not in its own folder yet."""
-    if any(place.glob("*checkpoint*")) or not (folder / RECORD).exists():
+    if any(waiting.glob("*checkpoint*")) or not (folder / RECORD).exists():
         return True
-    record = place / RECORD
+    record = waiting / RECORD
     return record.exists() and record.read_bytes() != (folder / RECORD).read_bytes()

@@ -65,7 +65,7 @@ def work(dataset: Dataset, architecture: str, regime: str, values: Values = ()) 
     parameters = regimes.apply(network, regime, 0).values()
     layers = {name: network.get_submodule(name) for name in dict.fromkeys(call.layer for call in calls)}
     trained = {n for n, layer in layers.items() if any(p.requires_grad for p in layer.parameters())}
-    first = next(place for place, call in enumerate(calls) if call.layer in trained)
+    first = next(index for index, call in enumerate(calls) if call.layer in trained)
     return Work(
         forward=sum(call.operations for call in calls),
         input_gradients=sum(call.operations for call in calls[first + 1 :]),

@@ -66,10 +66,10 @@ def _look(workflow: Workflow, run: Run, data: str | None, verify: bool) -> tuple
     recordings = workflow.study.recordings(run)
     published = records.find(folder, run, data, recordings)
     waiting = records.find(work, run, data, recordings)  # for the end of its block
-    for place, (record, _) in ((folder, published), (work, waiting)):
+    for path, (record, _) in ((folder, published), (work, waiting)):
         if record:
             try:
-                records.check_files(place, record, None if verify else ())
+                records.check_files(path, record, None if verify else ())
             except UserError as error:
                 return "damaged", str(error)
             return record["status"], f"{run}: in epoch {record.get('diverged_epoch')}"
