@@ -5,7 +5,7 @@ a run's specification nor in its path: a new axis, and a new value, leave every 
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING
@@ -42,6 +42,16 @@ class Axis:
     def plural(self) -> str:
         """The key of an experiment, and of --config, that names values of the axis."""
         return f"{self.name}s"
+
+    def misfits(self, values: Iterable[str], regimes: Iterable[str]) -> Iterator[str]:
+        """Say of each value that does not fit one of the regimes why, in one sentence."""
+        regimes = list(regimes)
+        for value in values:
+            try:
+                for regime in regimes:
+                    self.acts(value, regime)
+            except ValueError as error:
+                yield str(error)
 
     def label(self, value: str) -> str:
         """Return a value as a reader knows it from others: `none` says none of what."""

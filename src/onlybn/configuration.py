@@ -7,7 +7,6 @@ import hashlib
 import os
 import re
 from collections.abc import Iterable, Mapping
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -155,7 +154,8 @@ def open_study(config: Mapping[str, Any], builtin: Path) -> Study:
     )
     _check_names(study)
     _check_trainings(study)
-    study.recordings(study.each_run()[0])  # which refuses what does not fit together
+    first, *_ = study.points(next(iter(study.experiments)))
+    study.recordings(first)  # which refuses one run that two experiments record in different ways
     return study
 
 
@@ -358,7 +358,8 @@ def _select(
             extended = axis in OPTIONAL and grid[key] == [axis.default]
             grid[key] = wanted if extended else [name for name in grid[key] if name in wanted]
         if axis in OPTIONAL and not faults:
-            faults += [f"config: {key}: {fault}" for fault in _misfits(axis, kept.values())]
+            misfits = (m for grid in kept.values() for m in axis.misfits(grid[key], grid[REGIME.plural]))
+            faults += dict.fromkeys(f"config: {key}: {misfit}" for misfit in misfits)
         if {name: set(grid[key]) for name, grid in kept.items()} != {n: set(b) for n, b in before.items()}:
             selections[key] = [name for name in dict.fromkeys([*there, *wanted]) if name in wanted]
     seeds = definition.seeds
@@ -385,18 +386,6 @@ def _select(
     raw |= {"experiments": kept, "seeds": seeds}
     raw |= {"figures": drawn(definition.figures), "tables": drawn(definition.tables)}
     return _validate(raw, overrides, file), selections
-
-
-def _misfits(axis: Axis, grids: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Say which values do not fit a regime that they are crossed with, a sentence for each value."""
-    found: dict[str, str] = {}
-    for grid in grids:
-        for value, regime in product(grid[axis.plural], grid[REGIME.plural]):
-            try:
-                axis.acts(value, regime)
-            except ValueError as error:
-                found.setdefault(value, str(error))
-    return list(found.values())
 
 
 def _not_there(axis: Axis, name: str, there: list[str]) -> str | None:

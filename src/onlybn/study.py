@@ -389,21 +389,13 @@ class Definition(_Strict):
             yield f"experiments.{experiment}.recipes: " + unknown_message("recipe", others[0], there)
             return
         for axis in OPTIONAL:
-            for value, regime in product(getattr(grid, axis.plural), grid.regimes):
-                try:
-                    axis.acts(value, regime)
-                except ValueError as error:
-                    yield f"experiments.{experiment}.{axis.plural}: {error}"
-                    break
+            for misfit in axis.misfits(getattr(grid, axis.plural), grid.regimes):
+                yield f"experiments.{experiment}.{axis.plural}: {misfit}"
         recorded = self.record if grid.record is None else grid.record
         for kind, wanted in (("figures", self.figures), ("tables", self.tables)):
             for name in (name for name in wanted if experiment in wanted[name]):
                 record = papers.paper(self.paper).made[name]
-                if (
-                    isinstance(record, papers.Table)
-                    and record.counts
-                    and grid.dataset not in (None, self.dataset)
-                ):
+                if record.counts and grid.dataset not in (None, self.dataset):
                     yield (
                         f"{kind}.{name}: counts parameters on images of {self.dataset}, and the experiment"
                         f" {experiment} has others; leave it out"

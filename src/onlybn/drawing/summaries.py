@@ -77,7 +77,8 @@ def read(paths: Iterable[Path]) -> pd.DataFrame:
     tables: list[pd.DataFrame] = []
     seen: dict[tuple, tuple[Path, int]] = {}
     files = [Path(path) for path in paths]
-    optional = [name for name in (*NEUTRAL, STEP.name) if any(name in _names(path) for path in files)]
+    there = {name for path in files for name in _names(path)}
+    optional = [name for name in (*NEUTRAL, STEP.name) if name in there]
     for path in files:
         table = _read(path, optional)
         if set(RUN) <= set(table.columns):

@@ -219,10 +219,8 @@ def _train_together() -> None:
     _set_up(asked["threads"], asked["deterministic"])
     sys.path[:] = asked["import_path"]  # where the user's own modules lie
     group, device = join(asked["devices"])
-    run, work_folder = (
-        replace(records.run_of(asked["run"]), other_dataset=asked["other_dataset"]),
-        Path(asked["work_folder"]),
-    )
+    run = replace(records.run_of(asked["run"]), other_dataset=asked["other_dataset"])
+    work_folder = Path(asked["work_folder"])
     if group.leads:  # these processes outlive one that is killed, and its lock
         refusal = f"processes of a job that was killed still train {run}; stop them"
         lock(work_folder / ".lock-of-group", refusal, patience=PATIENCE)
