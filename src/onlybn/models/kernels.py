@@ -83,6 +83,16 @@ _u16, _f32, _f64, _i64 = (
 )
 
 
+def addresses(tensors):
+    """Return where tensors are in memory, int64 (tensors,)."""
+    return np.array([tensor.data_ptr() for tensor in tensors], np.int64)
+
+
+def sizes(tensors):
+    """Return how many values tensors have, int64 (tensors,)."""
+    return np.array([tensor.numel() for tensor in tensors], np.int64)
+
+
 @_compiled
 def _row(pixels, channels):
     """How many pixels are taken as one row: the largest power of 2 that comes out even."""
@@ -356,15 +366,34 @@ def add_at_even(dx, other, images, height, width, channels):
 
 
 @_compiled
-def sgd(parameters, gradients, buffers, sizes, momentum, weight_decay, rate):
-    """Move float32 parameters, each by its address, as torch's operators do, one after the other."""
+def round_to_bfloat16(values, rounded, sizes):
+    """Round float32 tensors, each by its address, into bfloat16 ones."""
+    for i in range(sizes.size):
+        value, into = carray(_f32(values[i]), sizes[i]), carray(_u16(rounded[i]), sizes[i])
+        for j in range(sizes[i]):
+            into[j] = _rounded(value[j])
+
+
+@_compiled
+def sgd(parameters, gradients, are_bfloat16, buffers, sizes, momentum, weight_decay, rate):
+    """Move float32 parameters, each by its address, as torch's operators do, one after the other.
+
+    Gradients are float32, or bfloat16 where it is said so.
+    """
     momentum, weight_decay = np.float32(momentum), np.float32(weight_decay)
     rate = np.float32(-rate)
     for i in range(sizes.size):
         parameter = carray(_f32(parameters[i]), sizes[i])
-        gradient = carray(_f32(gradients[i]), sizes[i])
         buffer = carray(_f32(buffers[i]), sizes[i])
-        for j in range(sizes[i]):
-            moved = buffer[j] * momentum + _fma(weight_decay, parameter[j], gradient[j])
-            buffer[j] = moved
-            parameter[j] = _fma(rate, moved, parameter[j])
+        if are_bfloat16[i]:
+            short = carray(_u16(gradients[i]), sizes[i])
+            for j in range(sizes[i]):
+                moved = buffer[j] * momentum + _fma(weight_decay, parameter[j], _widened(short[j]))
+                buffer[j] = moved
+                parameter[j] = _fma(rate, moved, parameter[j])
+        else:
+            gradient = carray(_f32(gradients[i]), sizes[i])
+            for j in range(sizes[i]):
+                moved = buffer[j] * momentum + _fma(weight_decay, parameter[j], gradient[j])
+                buffer[j] = moved
+                parameter[j] = _fma(rate, moved, parameter[j])

@@ -51,23 +51,27 @@ class SGD:
 
     def _step_in_one_pass(self, gradients: list[torch.Tensor], learning_rate: float) -> None:
         from onlybn.models import kernels
+        from onlybn.models.kernels import addresses, sizes
 
         # Laid out as the parameters are, a kernel need not know of their shapes.
-        laid_out = [
+        gradients = [
             gradient
             if gradient.stride() == parameter.stride()
             else torch.empty_like(parameter).copy_(gradient)
             for gradient, parameter in zip(gradients, self.parameters, strict=True)
         ]
-        sizes = np.array([parameter.numel() for parameter in self.parameters])
-        addresses = (_addresses(tensors) for tensors in (self.parameters, laid_out, self.buffers))
-        kernels.sgd(*addresses, sizes, self.momentum, self.weight_decay, learning_rate)
+        kernels.sgd(
+            addresses(self.parameters),
+            addresses(gradients),
+            np.array([gradient.dtype == torch.bfloat16 for gradient in gradients]),
+            addresses(self.buffers),
+            sizes(self.parameters),
+            self.momentum,
+            self.weight_decay,
+            learning_rate,
+        )
 
     def forget_gradients(self) -> None:
         """Give the gradients' memory back."""
         for parameter in self.parameters:
             parameter.grad = None
-
-
-def _addresses(tensors: list[torch.Tensor]) -> np.ndarray:
-    return np.array([tensor.data_ptr() for tensor in tensors])

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrize
 from torch.overrides import TorchFunctionMode
 
-from onlybn.models import batchnorm
+from onlybn.models import batchnorm, kernels
 from onlybn.models.network import Network
 
 _BF16, _LAST = torch.bfloat16, torch.channels_last
@@ -58,6 +58,11 @@ class StaticGraph:
         self.network, self.operations = network, operations
         self.slots = 1 + operations[-1].target
         self.is_trained = operations[-1].is_differentiated
+        moving = [
+            o for o in operations if isinstance(o, _Convolution) and o.trains_weight and not o.is_computed
+        ]
+        weights, rounded = [o.layer.weight for o in moving], [o.weight for o in moving]
+        self.weights = kernels.addresses(weights), kernels.addresses(rounded), kernels.sizes(weights)
 
     def __call__(self, images: Tensor) -> Tensor:
         """Map images, float (batch, channels, height, width), to logits, bfloat16 (batch, classes)."""
@@ -71,6 +76,7 @@ class StaticGraph:
     def _forward(self, images: Tensor, saved: list | None) -> Tensor:
         """Return the last activations; append to `saved` what each operation needs to go back."""
         training = self.network.training
+        kernels.round_to_bfloat16(*self.weights)
         values: list[Tensor | None] = [None] * self.slots
         values[0] = images.to(_BF16, memory_format=_LAST)
         for operation in self.operations:
@@ -162,7 +168,13 @@ class _Convolution(_Operation):
         )
         self.trains_bias = layer.bias is not None and layer.bias.requires_grad
         self.bias = None if layer.bias is None else layer.bias.detach().to(_BF16)
-        self.weight = None if self.trains_weight else layer.weight.detach().to(_BF16, memory_format=_LAST)
+        # A weight that trains is rounded in every pass, together with the others unless it is computed.
+        self.is_computed = self.trains_weight and (
+            parametrize.is_parametrized(layer) or not layer.weight.is_contiguous(memory_format=_LAST)
+        )
+        if self.trains_weight and not self.is_computed:
+            layer.weight.grad_dtype = None  # it may come as short as it is computed
+        self.weight = layer.weight.detach().to(_BF16, memory_format=_LAST)
         self.turned: Tensor | None = None
         self.is_at_even = False
 
@@ -200,7 +212,7 @@ class _Convolution(_Operation):
 
     def forward(self, values: list[Tensor | None], training: bool) -> Any:
         x, weight, computed = values[self.source], self.weight, None
-        if self.trains_weight:
+        if self.is_computed:
             with torch.enable_grad():
                 computed = self.layer.weight
             weight = computed.detach().to(_BF16, memory_format=_LAST)
@@ -232,8 +244,10 @@ class _Convolution(_Operation):
             gradients.full[self.source].append(dx)
         if self.trains_bias:
             self.layer.bias.grad = d_bias.float()
-        if self.trains_weight:
-            _set_gradient(computed, d_weight.float())
+        if self.is_computed:
+            computed.backward(d_weight.float())
+        elif self.trains_weight:
+            self.layer.weight.grad = d_weight
 
 
 class _Normalisation(_Operation):
@@ -291,14 +305,6 @@ def _convolve(
     return torch.ops.mkldnn._convolution_pointwise.default(
         x, weight, bias, padding, stride, [1, 1], 1, "none", [], ""
     )
-
-
-def _set_gradient(weight: Tensor, gradient: Tensor) -> None:
-    """Set the gradient of a weight, or of the parameters that it is computed from."""
-    if weight.is_leaf:
-        weight.grad = gradient
-    else:
-        weight.backward(gradient)
 
 
 def _operations(
