@@ -26,7 +26,8 @@ sys.path.insert(0, "tests")
 from test_triton_kernels import CALLS, STEPS, batchnorm, trained
 trained(batchnorm.normalise, *STEPS[0])
 assert "triton" not in sys.modules, "a CPU's job does not import Triton"
-batchnorm._is_on_gpu = lambda x, added: x.dtype == torch.float32
+batchnorm._is_on_gpu = lambda x, added: True
+batchnorm._is_fast = lambda x, added: False
 torch.set_num_threads(1)
 torch.save({name: call() for name, call in CALLS.items()}, sys.argv[1])
 """
@@ -51,7 +52,10 @@ for name, kernel in vars(triton_kernels).items():
 
 
 def case(shape):
-    """An activation far from mean 0, something to add, a gradient, and a BatchNorm with γ of both signs."""
+    """An activation far from mean 0, something to add, a gradient, and a BatchNorm with γ of both signs.
+
+    All values are bfloat16's, so that every precision computes of the same.
+    """
     g = torch.Generator().manual_seed(0)
     x, added, dy = (torch.randn(shape, generator=g) for _ in range(3))
     x = 3 * x + 10 * torch.arange(shape[1])[:, None, None]
@@ -60,17 +64,18 @@ def case(shape):
         value.data.normal_(generator=g)
     layer.running_mean.normal_(generator=g)
     layer.running_var.uniform_(0.5, 2, generator=g)
-    return [t.contiguous(memory_format=torch.channels_last) for t in (x, added, dy)], layer
+    rounded = (tensor.bfloat16().float() for tensor in (x, added, dy))
+    return [tensor.contiguous(memory_format=torch.channels_last) for tensor in rounded], layer
 
 
 def trained(function, shape, with_relu, with_added, dtype=torch.float32):
     """What a step gives: the output, the statistics that follow, and the gradients."""
     (x, added, dy), layer = case(shape)
-    layer = layer.to(dtype)
+    layer = layer.to(torch.promote_types(dtype, torch.float32))
     x, added = (tensor.to(dtype).requires_grad_() for tensor in (x, added))
     y = function(x, layer, nn.ReLU() if with_relu else None, added if with_added else None)
-    y.backward(dy.to(dtype))
-    found = {"y": y.detach(), "mean": layer.running_mean, "var": layer.running_var, "dx": x.grad}
+    y.backward(dy := dy.to(dtype))
+    found = {"y": y.detach(), "dy": dy, "mean": layer.running_mean, "var": layer.running_var, "dx": x.grad}
     found |= {"d_weight": layer.weight.grad, "d_bias": layer.bias.grad}
     return found | ({"d_added": added.grad} if with_added else {})
 
@@ -128,6 +133,7 @@ CALLS = {f"{step}": lambda step=step: trained(batchnorm.normalise, *step) for st
 CALLS |= {f"test {shape}": lambda shape=shape: evaluated(batchnorm.normalise, shape) for shape in SHAPES}
 CALLS |= {"curved": lambda: curved(batchnorm.normalise), "network": lambda: stepped(batchnorm.normalise)}
 CALLS |= {f"{value}": lambda v=value: spoiled(batchnorm.normalise, float(v)) for value in ("nan", "inf")}
+CALLS |= {"bfloat16": lambda: trained(batchnorm.normalise, *STEPS[4], dtype=torch.bfloat16)}
 CALLS |= {"again": CALLS[f"{STEPS[8]}"]}
 
 
@@ -153,6 +159,16 @@ def assert_near(found, expected, rtol=2e-5):
 @pytest.mark.parametrize("step", STEPS, ids=str)
 def test_a_step_gives_outputs_statistics_and_gradients_of_float64(step, interpreted):
     assert_near(interpreted[f"{step}"], trained(torchs, *step, dtype=torch.float64))
+
+
+def test_bfloat16_is_computed_with_in_float32_and_rounded_once(interpreted):
+    found, expected = interpreted["bfloat16"], trained(torchs, *STEPS[4], dtype=torch.float64)
+    for name in ("y", "dx", "d_added"):
+        assert found[name].dtype == torch.bfloat16
+        error, expected_value = (found.pop(name) - expected[name]).abs(), expected.pop(name).abs()
+        # The interpreter cuts off what a GPU rounds.
+        assert (error <= 2**-7 * expected_value + 1e-4).all(), name
+    assert_near(found, expected)
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
