@@ -1,13 +1,12 @@
 """BatchNorm with what follows it: an addition, a ReLU, or neither."""
 
-import math
 from functools import cache
 from types import ModuleType
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as every_module
+from torch.overrides import handle_torch_function, has_torch_function_unary
 
 
 def normalise(
@@ -17,14 +16,14 @@ def normalise(
 
     All are float (batch, channels, height, width). Another layer may stand in BatchNorm's place.
     """
+    if has_torch_function_unary(x):  # somebody records what a network calls
+        return handle_torch_function(normalise, (x,), x, batchnorm, relu, added)
     heard = has_hooks(batchnorm) or (relu is not None and has_hooks(relu))
     if not heard and isinstance(batchnorm, nn.BatchNorm2d) and _is_fast(x, added):
         if batchnorm.training:
             return _Fused.apply(x, batchnorm.weight, batchnorm.bias, added, batchnorm, relu is not None)
         if not torch.is_grad_enabled():
-            mean = batchnorm.running_mean.double().numpy()
-            inverse = 1 / np.sqrt(batchnorm.running_var.double().numpy() + batchnorm.eps)
-            return _normalised(x, batchnorm, mean, inverse, added, _low(relu is not None))
+            return Passes(batchnorm, relu is not None).test(x, added)
     if not heard and isinstance(batchnorm, nn.BatchNorm2d) and _is_on_gpu(x, added):
         computed = batchnorm.training or not torch.is_grad_enabled()
         if computed and (kernels := _gpu_kernels(x.device)):
@@ -104,31 +103,18 @@ def _gpu_kernels(device: torch.device) -> ModuleType | None:
 
 
 class _Fused(torch.autograd.Function):
-    """Training-mode BatchNorm, addition and ReLU by `onlybn.models.kernels`; to be differentiated once."""
+    """Training-mode BatchNorm, addition and ReLU as one operation; to be differentiated once."""
 
     @staticmethod
     def forward(ctx, x, weight, bias, added, batchnorm, with_relu):
-        from onlybn.models import kernels
-
-        count = x.numel() // x.shape[1]
-        pixels = _pixels(x)
-        pivot = x.detach()[0, :, 0, 0].double().numpy()
-        sums, squares = np.zeros((2, pixels.shape[1]))
-        kernels.moments(pixels, _tiled(pivot, x), sums, squares)
-        apart, square = _per_channel(sums, x) / count, _per_channel(squares, x) / count
-        mean, variance = pivot + apart, np.maximum(square - apart**2, 0)
-        inverse = 1 / np.sqrt(variance + batchnorm.eps)
-        _follow(batchnorm.running_mean, mean, batchnorm.momentum)
-        _follow(batchnorm.running_var, variance * count / max(1, count - 1), batchnorm.momentum)
-        y = _normalised(x, batchnorm, mean, inverse, added, _low(with_relu))
-        ctx.save_for_backward(x, y)
-        ctx.constants = mean, inverse, weight.detach().numpy() * inverse, _low(with_relu), count
+        ctx.passes = Passes(batchnorm, with_relu)
+        y = ctx.passes.train(x, added)
+        # Without an addition, x tells where y is above 0.
+        ctx.save_for_backward(x, None if added is None else y)
         return y
 
     @staticmethod
     def backward(ctx, dy):
-        from onlybn.models import kernels
-
         # torch's once_differentiable raises only where dy itself is differentiated; elsewhere it gives zeros.
         if torch.is_grad_enabled():
             raise RuntimeError(
@@ -136,75 +122,81 @@ class _Fused(torch.autograd.Function):
                 " compute in float32, or on two threads"
             )
         x, y = ctx.saved_tensors
-        mean, inverse, scale, low, count = ctx.constants
         dy = dy.contiguous(memory_format=torch.channels_last)
-        gradients, outputs, pixels = _pixels(dy), _pixels(y), _pixels(x)
-        sums, products = np.zeros((2, pixels.shape[1]))
-        kernels.gradient_moments(gradients, outputs, pixels, _tiled(mean, x), low, sums, products)
-        sums, products = _per_channel(sums, x), _per_channel(products, x)
-        dx = d_added = None
-        if ctx.needs_input_grad[0]:
-            dx = torch.empty_like(x)
-            by_x = -scale * inverse**2 * products / count
-            constant = -scale * sums / count - by_x * mean
-            factors = (_tiled(factor, x) for factor in (scale, by_x, constant))
-            kernels.gradient(gradients, outputs, pixels, *factors, low, _pixels(dx))
-        if ctx.needs_input_grad[3]:
-            d_added = torch.empty_like(x)
-            kernels.masked(gradients, outputs, low, _pixels(d_added))
-        d_weight, d_bias = (
-            torch.from_numpy(value.astype(np.float32)) for value in (products * inverse, sums)
+        passes_on, _, _, adds, *_ = ctx.needs_input_grad
+        # What was saved, and the gradient that came, are others' too.
+        if passes_on:
+            x = x.clone()
+        if y is not None:
+            dy = dy.clone()
+        ctx.passes.back(dy, None, y, x, passes_on)
+        return x if passes_on else None, *ctx.passes.gradients, dy if adds else None, None, None
+
+
+class Passes:
+    """A BatchNorm layer's passes over bfloat16 activations (batch, channels, height, width), channels-last.
+
+    `statistics` are those of the last batch, float64 (2, channels): mean and 1/√(variance + eps). `gradients`
+    are the last ones of γ and β, float (2, channels).
+    """
+
+    def __init__(self, batchnorm: nn.BatchNorm2d, with_relu: bool):
+        from onlybn.models import kernels
+
+        self.kernels = kernels
+        self.channels = batchnorm.num_features
+        self.statistics = torch.empty(2, self.channels, dtype=torch.float64)
+        self.gradients = torch.empty(2, self.channels)
+        affine = batchnorm.weight.data_ptr(), batchnorm.bias.data_ptr()
+        running = batchnorm.running_mean.data_ptr(), batchnorm.running_var.data_ptr()
+        statistics, d_gamma = self.statistics.data_ptr(), self.gradients.data_ptr()
+        self._train = (
+            self.channels,
+            *affine,
+            *running,
+            statistics,
+            with_relu,
+            batchnorm.momentum,
+            batchnorm.eps,
         )
-        return dx, d_weight, d_bias, d_added, None, None
+        self._test = self.channels, *affine, *running, with_relu, batchnorm.eps
+        self._back = self.channels, *affine, statistics, d_gamma, d_gamma + 4 * self.channels, with_relu
+
+    def train(self, x: Tensor, added: Tensor | None) -> Tensor:
+        """Return relu(batchnorm(x) + added), by the batch's statistics, which the running ones follow."""
+        y = torch.empty_like(x)
+        pixels = x.numel() // self.channels
+        self.kernels.train(x.data_ptr(), y.data_ptr(), _address(added), pixels, *self._train)
+        return y
+
+    def test(self, x: Tensor, added: Tensor | None) -> Tensor:
+        """Return relu(batchnorm(x) + added), by the running statistics."""
+        y = torch.empty_like(x)
+        pixels = x.numel() // self.channels
+        self.kernels.test(x.data_ptr(), y.data_ptr(), _address(added), pixels, *self._test)
+        return y
+
+    def back(self, dy: Tensor, other: Tensor | None, y: Tensor | None, x: Tensor, passes_on: bool) -> None:
+        """Set the gradients of γ and β where that of y is dy, or dy + other.
+
+        Writes that of x over x, if it is passed on. y is needed where something was added, or where there
+        is an other: then that of what was added is written over dy.
+        """
+        pixels = x.numel() // self.channels
+        if y is None:
+            self.kernels.backward_alone(dy.data_ptr(), x.data_ptr(), passes_on, pixels, *self._back)
+        else:
+            given = dy.data_ptr(), _address(other), y.data_ptr(), x.data_ptr()
+            self.kernels.backward(*given, passes_on, pixels, *self._back)
 
 
-def _low(with_relu: bool) -> np.float32:
-    """Return what no output is below."""
-    return np.float32(0 if with_relu else -math.inf)
-
-
-def _normalised(
-    x: Tensor,
-    batchnorm: nn.BatchNorm2d,
-    mean: np.ndarray,
-    inverse: np.ndarray,
-    added: Tensor | None,
-    low: np.float32,
-) -> Tensor:
+def add_at_even(dx: Tensor, other: Tensor) -> None:
+    """Add other, (batch, channels, height, width), to dx, of twice its height and width, at even places."""
     from onlybn.models import kernels
 
-    scale = batchnorm.weight.detach().numpy() * inverse
-    shift = _tiled(batchnorm.bias.detach().numpy() - mean * scale, x)
-    y = torch.empty_like(x)
-    if added is None:
-        kernels.normalise(_pixels(x), _tiled(scale, x), shift, low, _pixels(y))
-    else:
-        kernels.normalise_and_add(_pixels(x), _tiled(scale, x), shift, _pixels(added), low, _pixels(y))
-    return y
+    images, channels, height, width = other.shape
+    kernels.add_at_even(dx.data_ptr(), other.data_ptr(), images, height, width, channels)
 
 
-def _pixels(x: Tensor) -> np.ndarray:
-    """View channels-last bfloat16 as uint16 (pixels, channels), several pixels a row if one is short."""
-    flat = x.detach().permute(0, 2, 3, 1).reshape(-1).view(torch.uint16).numpy()
-    return flat.reshape(-1, x.shape[1] * _pixels_in_a_row(x))
-
-
-def _pixels_in_a_row(x: Tensor) -> int:
-    """How many pixels are taken as one row of about 128 values, the largest power of 2 that comes out even.
-
-    A row's loop then runs long enough for its start and end not to count.
-    """
-    channels = x.shape[1]
-    return math.gcd(x.numel() // channels, max(1, 2 ** int(math.log2(max(1, 128 // channels)))))
-
-
-def _per_channel(sums: np.ndarray, x: Tensor) -> np.ndarray:
-    return sums.reshape(-1, x.shape[1]).sum(axis=0)
-
-
-def _tiled(values: np.ndarray, x: Tensor) -> np.ndarray:
-    return np.tile(values.astype(np.float32), _pixels_in_a_row(x))
-
-
-def _follow(running: Tensor, value: np.ndarray, momentum: float) -> None:
-    running.mul_(1 - momentum).add_(torch.from_numpy(value), alpha=momentum)
+def _address(tensor: Tensor | None) -> int:
+    return 0 if tensor is None else tensor.data_ptr()

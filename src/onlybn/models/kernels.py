@@ -1,18 +1,28 @@
-"""BatchNorm with what follows it, in bfloat16 on one thread of a CPU: its passes over memory, and no more.
+"""BatchNorm with what follows it, and SGD, on one thread of a CPU: their passes over memory, and no more.
 
 torch's own kernels take several times as long where a pixel has fewer channels than a vector register
-(ResNets' first stage), and pass over memory once more for each of ReLU and addition. Activations are read
-as uint16, of shape (pixels, channels), and computed with in float32; sums over pixels are float64.
+(ResNets' first stage), and pass over memory once more for each of ReLU and addition; its operators cost more
+than the arithmetic on small images. So a layer is one call, forward and backward, and so is a step of SGD.
+
+Tensors are passed as addresses, 0 for none. Activations are bfloat16, of shape (pixels, channels), and are
+computed with in float32; γ, β and running statistics are float32 (channels,). Sums over pixels are float64.
 """
+
+import math
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import carray, njit, types
 from numba.extending import intrinsic
 
 _I16, _I32, _F32 = ir.IntType(16), ir.IntType(32), ir.FloatType()
 # Sums are float32 within so many pixels, and float64 between.
 _BLOCK = 512
+# A row is as many pixels as make about so many values: its loop then runs long enough for its ends not to
+# count.
+_ROW = 128
+# What is above this is above 0 in bfloat16 too.
+_ABOVE_ZERO = np.float32(2.0**-134)
 
 
 def _compiled(function):
@@ -47,78 +57,314 @@ def _rounded(typing, value):
     return types.uint16(types.float32), generate
 
 
+@intrinsic
+def _fma(typing, a, b, c):
+    """Return a · b + c, rounded once, as torch's `add` with a factor does."""
+
+    def generate(context, builder, signature, arguments):
+        return builder.fma(*arguments)
+
+    return a(a, a, a), generate
+
+
+def _pointer(kind):
+    @intrinsic
+    def pointer(typing, address):
+        def generate(context, builder, signature, arguments):
+            return builder.inttoptr(arguments[0], context.get_value_type(types.CPointer(kind)))
+
+        return types.CPointer(kind)(types.int64), generate
+
+    return pointer
+
+
+_u16, _f32, _f64, _i64 = (
+    _pointer(kind) for kind in (types.uint16, types.float32, types.float64, types.int64)
+)
+
+
 @_compiled
-def moments(x, pivot, sums, squares):
-    """Add up x − pivot and its squares over pixels into `sums` and `squares`, float64 (channels,).
+def _row(pixels, channels):
+    """How many pixels are taken as one row: the largest power of 2 that comes out even."""
+    row = 1
+    while 2 * row * channels <= _ROW and pixels % (2 * row) == 0:
+        row *= 2
+    return row
+
+
+@_compiled
+def _apply(x, scale, shift, added, has_added, low, y):
+    """Write max(low, x · scale + shift + added) into y."""
+    rows, length = x.shape
+    if has_added:
+        for p in range(rows):
+            for c in range(length):
+                value = _widened(x[p, c]) * scale[c] + shift[c] + _widened(added[p, c])
+                y[p, c] = _rounded(max(value, low))
+    else:
+        for p in range(rows):
+            for c in range(length):
+                y[p, c] = _rounded(max(_widened(x[p, c]) * scale[c] + shift[c], low))
+
+
+@_compiled
+def _moments(x, pivot, sums, squares):
+    """Add up x − pivot and its squares over rows into `sums` and `squares`, float64 (row's length,).
 
     The pivot, some value of each channel, keeps the variance exact where the mean is far from 0.
     """
-    pixels, channels = x.shape
-    some, some_squares = np.zeros(channels, np.float32), np.zeros(channels, np.float32)
-    for start in range(0, pixels, _BLOCK):
+    rows, length = x.shape
+    some, some_squares = np.zeros(length, np.float32), np.zeros(length, np.float32)
+    for start in range(0, rows, _BLOCK):
         some[:] = 0
         some_squares[:] = 0
-        for p in range(start, min(pixels, start + _BLOCK)):
-            for c in range(channels):
+        for p in range(start, min(rows, start + _BLOCK)):
+            for c in range(length):
                 value = _widened(x[p, c]) - pivot[c]
                 some[c] += value
                 some_squares[c] += value * value
-        for c in range(channels):
+        for c in range(length):
             sums[c] += some[c]
             squares[c] += some_squares[c]
 
 
 @_compiled
-def normalise(x, scale, shift, low, y):
-    """Write max(low, x · scale + shift) into y."""
-    pixels, channels = x.shape
-    for p in range(pixels):
-        for c in range(channels):
-            y[p, c] = _rounded(max(_widened(x[p, c]) * scale[c] + shift[c], low))
+def train(
+    x, y, added, pixels, channels, gamma, beta, running_mean, running_var, statistics, relu, momentum, eps
+):
+    """Write relu(batchnorm(x) + added) into y, and follow with the running statistics.
+
+    `statistics` takes each channel's mean and 1/√(variance + eps), float64 (2, channels).
+    """
+    row = _row(pixels, channels)
+    shape = (pixels // row, channels * row)
+    x, y = carray(_u16(x), shape), carray(_u16(y), shape)
+    gamma, beta = carray(_f32(gamma), channels), carray(_f32(beta), channels)
+    running_mean, running_var = carray(_f32(running_mean), channels), carray(_f32(running_var), channels)
+    statistics = carray(_f64(statistics), (2, channels))
+    pivot, scale, shift = (
+        np.empty(shape[1], np.float32),
+        np.empty(shape[1], np.float32),
+        np.empty(shape[1], np.float32),
+    )
+    for c in range(shape[1]):
+        pivot[c] = _widened(x[0, c % channels])
+    sums, squares = np.zeros(shape[1], np.float64), np.zeros(shape[1], np.float64)
+    _moments(x, pivot, sums, squares)
+    keep = np.float32(1 - momentum)
+    for c in range(channels):
+        apart, square = 0.0, 0.0
+        for i in range(c, shape[1], channels):
+            apart += sums[i]
+            square += squares[i]
+        apart, square = apart / pixels, square / pixels
+        mean = np.float64(pivot[c]) + apart
+        variance = max(square - apart * apart, 0.0)
+        inverse = 1 / math.sqrt(variance + eps)
+        statistics[0, c], statistics[1, c] = mean, inverse
+        unbiased = variance * pixels / max(1, pixels - 1)
+        running_mean[c] = _fma(momentum, mean, np.float64(running_mean[c] * keep))
+        running_var[c] = _fma(momentum, unbiased, np.float64(running_var[c] * keep))
+        factor = gamma[c] * inverse
+        for i in range(c, shape[1], channels):
+            scale[i], shift[i] = factor, beta[c] - mean * factor
+    low = np.float32(0 if relu else -np.inf)
+    _apply(x, scale, shift, carray(_u16(added), shape), added != 0, low, y)
 
 
 @_compiled
-def normalise_and_add(x, scale, shift, added, low, y):
-    """Write max(low, x · scale + shift + added) into y."""
-    pixels, channels = x.shape
-    for p in range(pixels):
-        for c in range(channels):
-            value = _widened(x[p, c]) * scale[c] + shift[c] + _widened(added[p, c])
-            y[p, c] = _rounded(max(value, low))
+def test(x, y, added, pixels, channels, gamma, beta, running_mean, running_var, relu, eps):
+    """Write relu(batchnorm(x) + added) into y, by the running statistics."""
+    row = _row(pixels, channels)
+    shape = (pixels // row, channels * row)
+    gamma, beta = carray(_f32(gamma), channels), carray(_f32(beta), channels)
+    running_mean, running_var = carray(_f32(running_mean), channels), carray(_f32(running_var), channels)
+    scale, shift = np.empty(shape[1], np.float32), np.empty(shape[1], np.float32)
+    for i in range(shape[1]):
+        c = i % channels
+        factor = gamma[c] * (1 / math.sqrt(running_var[c] + eps))
+        scale[i], shift[i] = factor, beta[c] - running_mean[c] * factor
+    low = np.float32(0 if relu else -np.inf)
+    _apply(
+        carray(_u16(x), shape),
+        scale,
+        shift,
+        carray(_u16(added), shape),
+        added != 0,
+        low,
+        carray(_u16(y), shape),
+    )
 
 
 @_compiled
-def gradient_moments(dy, y, x, mean, low, sums, products):
-    """Add up g and g · (x − mean) over pixels, where g is dy wherever y is above `low`, and otherwise 0."""
-    pixels, channels = x.shape
-    some, some_products = np.zeros(channels, np.float32), np.zeros(channels, np.float32)
-    for start in range(0, pixels, _BLOCK):
+def _factors(sums, products, pixels, gamma, statistics, d_gamma, d_beta, by_g, by_x, constant):
+    """Turn sums of g and of g · (x − mean) over rows into the gradients of γ and β and dx's factors."""
+    channels, length = gamma.size, sums.size
+    for c in range(channels):
+        total, product = 0.0, 0.0
+        for i in range(c, length, channels):
+            total += sums[i]
+            product += products[i]
+        mean, inverse = statistics[0, c], statistics[1, c]
+        d_gamma[c], d_beta[c] = product * inverse, total
+        scale = gamma[c] * inverse
+        slope = -scale * (inverse * inverse) * product / pixels
+        rest = -scale * total / pixels - slope * mean
+        for i in range(c, length, channels):
+            by_g[i], by_x[i], constant[i] = scale, slope, rest
+
+
+@_compiled
+def backward(dy, other, y, x, passes_on, pixels, channels, gamma, beta, statistics, d_gamma, d_beta, relu):
+    """The gradients of `train`, where g is dy + other wherever y is above 0 (everywhere without a ReLU).
+
+    Writes g over dy: it is the gradient of what was added. Writes x's gradient over x, if it is passed on.
+    """
+    row = _row(pixels, channels)
+    shape = (pixels // row, channels * row)
+    rows, length = shape
+    has_other = other != 0
+    dy, other, y, x = (
+        carray(_u16(dy), shape),
+        carray(_u16(other), shape),
+        carray(_u16(y), shape),
+        carray(_u16(x), shape),
+    )
+    gamma, statistics = carray(_f32(gamma), channels), carray(_f64(statistics), (2, channels))
+    mean = np.empty(length, np.float32)
+    for c in range(length):
+        mean[c] = statistics[0, c % channels]
+    low, zero = np.float32(0 if relu else -np.inf), np.float32(0)
+    sums, products = np.zeros(length, np.float64), np.zeros(length, np.float64)
+    some, some_products = np.empty(length, np.float32), np.empty(length, np.float32)
+    for start in range(0, rows, _BLOCK):
         some[:] = 0
         some_products[:] = 0
-        for p in range(start, min(pixels, start + _BLOCK)):
-            for c in range(channels):
-                g = _widened(dy[p, c]) if _widened(y[p, c]) > low else np.float32(0)
-                some[c] += g
-                some_products[c] += g * (_widened(x[p, c]) - mean[c])
-        for c in range(channels):
+        for p in range(start, min(rows, start + _BLOCK)):
+            if has_other:
+                for c in range(length):
+                    both = _widened(_rounded(_widened(dy[p, c]) + _widened(other[p, c])))
+                    value = both if _widened(y[p, c]) > low else zero
+                    dy[p, c] = _rounded(value)
+                    some[c] += value
+                    some_products[c] += value * (_widened(x[p, c]) - mean[c])
+            else:
+                for c in range(length):
+                    value = _widened(dy[p, c]) if _widened(y[p, c]) > low else zero
+                    dy[p, c] = _rounded(value)
+                    some[c] += value
+                    some_products[c] += value * (_widened(x[p, c]) - mean[c])
+        for c in range(length):
             sums[c] += some[c]
             products[c] += some_products[c]
+    by_g, by_x, constant = (
+        np.empty(length, np.float32),
+        np.empty(length, np.float32),
+        np.empty(length, np.float32),
+    )
+    _factors(
+        sums,
+        products,
+        pixels,
+        gamma,
+        statistics,
+        carray(_f32(d_gamma), channels),
+        carray(_f32(d_beta), channels),
+        by_g,
+        by_x,
+        constant,
+    )
+    if passes_on:
+        for p in range(rows):
+            for c in range(length):
+                value = by_g[c] * _widened(dy[p, c]) + by_x[c] * _widened(x[p, c]) + constant[c]
+                x[p, c] = _rounded(value)
 
 
 @_compiled
-def gradient(dy, y, x, by_g, by_x, constant, low, dx):
-    """Write by_g · g + by_x · x + constant into dx."""
-    pixels, channels = x.shape
-    for p in range(pixels):
-        for c in range(channels):
-            g = _widened(dy[p, c]) if _widened(y[p, c]) > low else np.float32(0)
-            dx[p, c] = _rounded(by_g[c] * g + by_x[c] * _widened(x[p, c]) + constant[c])
+def backward_alone(dy, x, passes_on, pixels, channels, gamma, beta, statistics, d_gamma, d_beta, relu):
+    """The gradients of `train` without an addition; where y is above 0 is computed again.
+
+    dy stays. Writes x's gradient over x, if it is passed on.
+    """
+    row = _row(pixels, channels)
+    shape = (pixels // row, channels * row)
+    rows, length = shape
+    dy, x = carray(_u16(dy), shape), carray(_u16(x), shape)
+    gamma, beta = carray(_f32(gamma), channels), carray(_f32(beta), channels)
+    statistics = carray(_f64(statistics), (2, channels))
+    mean, scale, shift = (
+        np.empty(length, np.float32),
+        np.empty(length, np.float32),
+        np.empty(length, np.float32),
+    )
+    for i in range(length):
+        c = i % channels
+        factor = gamma[c] * statistics[1, c]
+        mean[i], scale[i], shift[i] = statistics[0, c], factor, beta[c] - statistics[0, c] * factor
+    low, zero = _ABOVE_ZERO if relu else np.float32(-np.inf), np.float32(0)
+    sums, products = np.zeros(length, np.float64), np.zeros(length, np.float64)
+    some, some_products = np.empty(length, np.float32), np.empty(length, np.float32)
+    for start in range(0, rows, _BLOCK):
+        some[:] = 0
+        some_products[:] = 0
+        for p in range(start, min(rows, start + _BLOCK)):
+            for c in range(length):
+                value = _widened(x[p, c])
+                g = _widened(dy[p, c]) if value * scale[c] + shift[c] > low else zero
+                some[c] += g
+                some_products[c] += g * (value - mean[c])
+        for c in range(length):
+            sums[c] += some[c]
+            products[c] += some_products[c]
+    by_g, by_x, constant = (
+        np.empty(length, np.float32),
+        np.empty(length, np.float32),
+        np.empty(length, np.float32),
+    )
+    _factors(
+        sums,
+        products,
+        pixels,
+        gamma,
+        statistics,
+        carray(_f32(d_gamma), channels),
+        carray(_f32(d_beta), channels),
+        by_g,
+        by_x,
+        constant,
+    )
+    if passes_on:
+        for p in range(rows):
+            for c in range(length):
+                value = _widened(x[p, c])
+                g = _widened(dy[p, c]) if value * scale[c] + shift[c] > low else zero
+                x[p, c] = _rounded(by_g[c] * g + by_x[c] * value + constant[c])
 
 
 @_compiled
-def masked(dy, y, low, dx):
-    """Write g into dx."""
-    pixels, channels = y.shape
-    for p in range(pixels):
-        for c in range(channels):
-            dx[p, c] = dy[p, c] if _widened(y[p, c]) > low else np.uint16(0)
+def add_at_even(dx, other, images, height, width, channels):
+    """Add other to dx, of twice its height and width, at even places."""
+    dx = carray(_u16(dx), (images, 2 * height, 2 * width, channels))
+    other = carray(_u16(other), (images, height, width, channels))
+    for n in range(images):
+        for i in range(height):
+            for j in range(width):
+                for c in range(channels):
+                    value = _widened(dx[n, 2 * i, 2 * j, c]) + _widened(other[n, i, j, c])
+                    dx[n, 2 * i, 2 * j, c] = _rounded(value)
+
+
+@_compiled
+def sgd(parameters, gradients, buffers, sizes, momentum, weight_decay, rate):
+    """Move float32 parameters, each by its address, as torch's operators do, one after the other."""
+    momentum, weight_decay = np.float32(momentum), np.float32(weight_decay)
+    rate = np.float32(-rate)
+    for i in range(sizes.size):
+        parameter = carray(_f32(parameters[i]), sizes[i])
+        gradient = carray(_f32(gradients[i]), sizes[i])
+        buffer = carray(_f32(buffers[i]), sizes[i])
+        for j in range(sizes[i]):
+            moved = buffer[j] * momentum + _fma(weight_decay, parameter[j], gradient[j])
+            buffer[j] = moved
+            parameter[j] = _fma(rate, moved, parameter[j])

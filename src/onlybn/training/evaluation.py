@@ -1,6 +1,7 @@
 """Loss and accuracy of a network, summed on its device."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -25,17 +26,21 @@ def evaluate(
     precision: torch.dtype = torch.float32,
     group: Group = ALONE,
     before_batch: Callable[[], None] = lambda: None,
+    forward: Callable[[Tensor], Tensor] | None = None,
 ) -> dict[str, float]:
-    """Test on the test images, with BatchNorm's running statistics; return what `Measures` does of them."""
+    """Test on the test images, with BatchNorm's running statistics; return what `Measures` does of them.
+
+    `forward` maps images to logits as the network does, if that is done otherwise than by calling it.
+    """
     network.eval()
     measures = Measures(images.device)
-    arithmetic = arithmetic_in(precision, images.device)
+    arithmetic = arithmetic_in(precision, images.device) if forward is None else nullcontext()
     with nn.utils.parametrize.cached():
         for batch, labels in images.test_batches(TEST_BATCH[images.device.type], group):
             before_batch()
             if len(labels):  # of a small last batch not every process of a group has a part
                 with arithmetic:
-                    logits = network(batch)
+                    logits = (forward or network)(batch)
                 measures.add(F.cross_entropy(logits.float(), labels), logits, labels)
     return measures.averages(group)
 

@@ -21,7 +21,8 @@ from onlybn.networks.state import frozen, learned, running_statistics
 from onlybn.observers.moment import Moment
 from onlybn.study import Run
 from onlybn.tensors import digest
-from onlybn.training.evaluation import Measures, arithmetic_in, evaluate
+from onlybn.training.evaluation import Measures, evaluate
+from onlybn.training.forward import Forward, is_one_thread_in_bfloat16
 from onlybn.training.optimisers import SGD
 
 
@@ -51,12 +52,15 @@ class LiveRun:
             name: (layer.weight.detach().clone(), layer.bias.detach().clone())
             for name, layer in self.network.named_normalisations()
         }
-        self.model = group.wrap(self.network)
+        shape = training.batch_size, images.channels, images.size, images.size
+        self.forward = Forward(group.wrap(self.network), self.network, precision, shape)
         self.optimiser = SGD(
-            self.trained.values(), momentum=training.momentum, weight_decay=training.weight_decay
+            self.trained.values(),
+            momentum=training.momentum,
+            weight_decay=training.weight_decay,
+            in_one_pass=is_one_thread_in_bfloat16(precision, images.device),
         )
         self.measures = Measures(images.device)
-        self.arithmetic = arithmetic_in(precision, images.device)
         self.before = {name: tensor.clone() for name, tensor in learned(self.network).items()}
         self.steps_per_epoch = training.steps_per_epoch(images.examples)
         self.steps = training.steps_of(images.examples)
@@ -117,17 +121,17 @@ class LiveRun:
 
     def step(self, images: Tensor, labels: Tensor, whole: int, rate: float | Tensor) -> None:
         """Train on a batch, or on this process's part of one that has `whole` examples."""
-        loss = self.gradients(images, labels, whole)
-        if wanting := list(self._wanting()):
+        wanting = list(self._wanting())
+        loss = self.gradients(images, labels, whole, by_modules=bool(wanting))
+        if wanting:
             self._move_watched(rate, wanting, images=images, labels=labels, loss=loss)
         else:
             self.move(rate)
         self.optimiser.forget_gradients()
 
-    def gradients(self, images: Tensor, labels: Tensor, whole: int) -> Tensor:
+    def gradients(self, images: Tensor, labels: Tensor, whole: int, *, by_modules: bool = False) -> Tensor:
         """Leave the gradients of a batch's mean loss with the parameters; return the loss."""
-        with self.arithmetic:
-            logits = self.model(images)
+        logits = self.forward(images, by_modules=by_modules)
         loss = F.cross_entropy(logits.float(), labels)
         self.group.weigh(loss, len(labels), whole).backward()
         self.measures.add(loss.detach(), logits.detach(), labels)
@@ -155,7 +159,7 @@ class LiveRun:
         trained_on = self.measures.averages(self.group)
         self.group.average(running_statistics(self.network).values())
         tested = evaluate(
-            self.network, self.images, precision=self.precision, group=self.group, before_batch=testing
+            self.network, self.images, group=self.group, before_batch=testing, forward=self.forward
         )
         self.tested = self.taken
         self.measures.clear()

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from onlybn.datasets.images import Images
 from onlybn.distributed import ALONE, Group
-from onlybn.models.batchnorm import has_hooks
 from onlybn.models.network import Network
 from onlybn.study import Run
 from onlybn.training.checkpoints import Checkpoints
@@ -81,11 +80,13 @@ def train_replicates(
         last = going, heard
         going = [run for run in left if run.progress == behind]
         # A recorded graph would pass over hooks, which a report may set on a network.
-        heard = any(has_hooks(module) for run in going for module in run.network.modules())
+        for run in going:
+            run.forward.listen()
+        heard = any(run.forward.is_heard for run in going)
         if (going, heard) != last:
             steps = EagerSteps(going) if heard else _steps(going, images.device, group)
         for run in going:
-            run.model.train()
+            run.network.train()
         until = going[0].next_test
         for taken in range(going[0].taken, until):
             batches = [run.next_batch() for run in going]

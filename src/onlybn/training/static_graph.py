@@ -1,0 +1,381 @@
+"""A network's passes as fixed lists of operations, in bfloat16 on one thread of a CPU.
+
+On small images a step costs what autograd, autocast and their operators cost the host, not the arithmetic;
+on larger ones the passes over memory between convolutions count. So a network that consists of
+convolutions, `normalise`, max-pools and an averaged linear layer is recorded once, and from then on its
+operations are called directly, forward and backward. Frozen weights are rounded and packed once, gradients
+that meet are added within BatchNorm's pass, and activations are overwritten once nobody reads them again.
+The results are autograd's, bit for bit.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils import parametrize
+from torch.overrides import TorchFunctionMode
+
+from onlybn.models import batchnorm
+from onlybn.models.network import Network
+
+_BF16, _LAST = torch.bfloat16, torch.channels_last
+# Weights above this size are as fast unpacked, and twice a wide network's would be in memory.
+_PACKED = 100_000
+
+
+def static_graph(network: Network, images: Tensor) -> "StaticGraph | None":
+    """Return what computes a network's logits as it does, or None if it has something else in it.
+
+    Its images are of the shape of `images`, float (batch, channels, height, width); another batch may be
+    smaller. The network is called with the first of them, in evaluation mode.
+    """
+    if not torch.backends.mkldnn.is_available():
+        return None
+    was_training = network.training
+    with torch.no_grad(), parametrize.cached():
+        # Weights that are computed are so here, before calls are noted.
+        layers = {id(layer.weight): layer for layer in [*network.convolutions(), network.output]}
+        image = images[:1]
+        with _Recorder() as recorder:
+            network.eval()(image)
+        network.train(was_training)
+        operations = _operations(network, recorder.calls, layers, images)
+    return None if operations is None else StaticGraph(network, operations)
+
+
+class StaticGraph:
+    """A network as a list of operations, up to the average of its last activations.
+
+    Called as the network is, within its arithmetic. A backward pass of what comes of the logits then *sets*
+    the gradients of its trained parameters, once for each call, before the next.
+    """
+
+    def __init__(self, network: Network, operations: "Sequence[_Operation]"):
+        self.network, self.operations = network, operations
+        self.slots = 1 + operations[-1].target
+        self.is_trained = operations[-1].is_differentiated
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Map images, float (batch, channels, height, width), to logits, bfloat16 (batch, classes)."""
+        saved = [] if self.is_trained and torch.is_grad_enabled() else None
+        last = self._forward(images, saved)
+        if saved is not None:
+            last.requires_grad_().register_hook(partial(self._backward, saved))
+        return self.network.output(last.mean(dim=(2, 3)))
+
+    @torch.no_grad()
+    def _forward(self, images: Tensor, saved: list | None) -> Tensor:
+        """Return the last activations; append to `saved` what each operation needs to go back."""
+        training = self.network.training
+        values: list[Tensor | None] = [None] * self.slots
+        values[0] = images.to(_BF16, memory_format=_LAST)
+        for operation in self.operations:
+            kept = operation.forward(values, training)
+            if saved is not None:
+                saved.append(kept if operation.is_differentiated else None)
+            for slot in operation.last_to_read:
+                values[slot] = None
+        return values[-1]
+
+    @torch.no_grad()
+    def _backward(self, saved: list, gradient: Tensor) -> None:
+        """Set the gradients of what is trained, given that of the last activations."""
+        gradients = _Gradients(self.slots)
+        gradients.full[-1].append(gradient.contiguous(memory_format=_LAST))
+        for operation in reversed(self.operations):
+            kept = saved.pop()
+            if operation.is_differentiated:
+                operation.backward(kept, gradients)
+
+
+class _Gradients:
+    """Gradients on their way back: of each value those that meet there, which may be overwritten."""
+
+    def __init__(self, slots: int):
+        self.full: list[list[Tensor]] = [[] for _ in range(slots)]
+        self.even: list[list[Tensor]] = [[] for _ in range(slots)]
+
+    def take(self, slot: int) -> tuple[Tensor, Tensor | None]:
+        """Return a value's gradient as one tensor, or as two to be added; no more is kept of it."""
+        gradient, *others = self.full[slot]
+        for even in self.even[slot]:
+            batchnorm.add_at_even(gradient, even)
+        self.full[slot], self.even[slot] = [], []
+        for other in others[:-1]:
+            gradient += other
+        return gradient, others[-1] if others else None
+
+    def whole(self, slot: int) -> Tensor:
+        """Return a value's gradient as one tensor."""
+        gradient, other = self.take(slot)
+        return gradient if other is None else gradient.add_(other)
+
+
+class _Operation:
+    """One function of a network: it reads the slots `source` and `added` of its values, and sets `target`."""
+
+    def __init__(self, source: int, target: int, added: int | None = None):
+        self.source, self.target, self.added = source, target, added
+        # Which slots nobody reads after it; whether its value, its source, and what it adds get a gradient.
+        self.last_to_read: list[int] = []
+        self.is_differentiated = self.passes_on = self.adds_on = False
+
+    @property
+    def reads(self) -> list[int]:
+        """The slots of the values that it reads."""
+        return [self.source] if self.added is None else [self.source, self.added]
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether it has parameters that train."""
+        return False
+
+    def forward(self, values: list[Tensor | None], training: bool) -> Any:
+        """Set its value; return what `backward` needs."""
+        raise NotImplementedError
+
+    def backward(self, kept: Any, gradients: _Gradients) -> None:
+        """Take the gradient of its value, and add those of what it read."""
+        raise NotImplementedError
+
+
+class _Convolution(_Operation):
+    """A convolution, whose way back is one too where its weight is frozen and its stride 1.
+
+    `shape` is that of what it reads, `reached` that of its value.
+    """
+
+    def __init__(
+        self, source: int, target: int, layer: nn.Conv2d, shape: Sequence[int], reached: Sequence[int]
+    ):
+        super().__init__(source, target)
+        self.layer, self.shape, self.reached = layer, shape, reached
+        self.stride, self.padding = list(layer.stride), list(layer.padding)
+        self.trains_weight = any(
+            parameter.requires_grad
+            for name, parameter in layer.named_parameters()
+            if name == "weight" or name.startswith("parametrizations.weight.")
+        )
+        self.trains_bias = layer.bias is not None and layer.bias.requires_grad
+        self.bias = None if layer.bias is None else layer.bias.detach().to(_BF16)
+        self.weight = None if self.trains_weight else layer.weight.detach().to(_BF16, memory_format=_LAST)
+        self.turned: Tensor | None = None
+        self.is_at_even = False
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether it has parameters that train."""
+        return self.trains_weight or self.trains_bias
+
+    def pack(self, meets: bool) -> None:
+        """Lay out a frozen weight as convolutions read it, and turned round for the way back.
+
+        With stride 2 that can be at even places alone, if the gradient `meets` another one there.
+        """
+        if self.is_trained or self.weight.numel() > _PACKED:
+            return
+        kernel, (_, _, height, width) = self.layer.kernel_size, self.shape
+        keeps_size = [2 * padding + 1 for padding in self.padding] == list(kernel)
+        self.is_at_even = (
+            meets
+            and keeps_size
+            and kernel == (1, 1)
+            and self.stride == [2, 2]
+            and not (height % 2 or width % 2)
+        )
+        if self.passes_on and keeps_size and (self.stride == [1, 1] or self.is_at_even):
+            turned = self.weight.flip(2, 3).transpose(0, 1).contiguous(memory_format=_LAST)
+            self.turned = self._packed(turned, self.reached, [1, 1])
+        if self.turned is not None or not self.passes_on:
+            self.weight = self._packed(self.weight, self.shape, self.stride)
+
+    def _packed(self, weight: Tensor, shape: Sequence[int], stride: list[int]) -> Tensor:
+        return torch._C._nn.mkldnn_reorder_conv2d_weight(
+            weight.to_mkldnn(), self.padding, stride, [1, 1], 1, list(shape)
+        )
+
+    def forward(self, values: list[Tensor | None], training: bool) -> Any:
+        x, weight, computed = values[self.source], self.weight, None
+        if self.trains_weight:
+            with torch.enable_grad():
+                computed = self.layer.weight
+            weight = computed.detach().to(_BF16, memory_format=_LAST)
+        bias = self.layer.bias.detach().to(_BF16) if self.trains_bias else self.bias
+        values[self.target] = _convolve(x, weight, bias, self.padding, self.stride)
+        return None if self.turned is not None else (x, weight, computed)
+
+    def backward(self, kept: Any, gradients: _Gradients) -> None:
+        dy = gradients.whole(self.target)
+        if self.turned is not None:
+            dx = _convolve(dy, self.turned, None, self.padding, [1, 1])
+            (gradients.even if self.is_at_even else gradients.full)[self.source].append(dx)
+            return
+        x, weight, computed = kept
+        dx, d_weight, d_bias = torch.ops.aten.convolution_backward.default(
+            dy,
+            x,
+            weight,
+            [dy.shape[1]] if self.trains_bias else None,
+            self.stride,
+            self.padding,
+            [1, 1],
+            False,
+            [0, 0],
+            1,
+            [self.passes_on, self.trains_weight, self.trains_bias],
+        )
+        if self.passes_on:
+            gradients.full[self.source].append(dx)
+        if self.trains_bias:
+            self.layer.bias.grad = d_bias.float()
+        if self.trains_weight:
+            _set_gradient(computed, d_weight.float())
+
+
+class _Normalisation(_Operation):
+    """BatchNorm, an addition, and a ReLU, or some of them."""
+
+    def __init__(self, source: int, target: int, layer: nn.BatchNorm2d, with_relu: bool, added: int | None):
+        super().__init__(source, target, added)
+        self.passes = batchnorm.Passes(layer, with_relu)
+        pairs = zip((layer.weight, layer.bias), self.passes.gradients, strict=True)
+        self.gradients = [(parameter, gradient) for parameter, gradient in pairs if parameter.requires_grad]
+        # Whether where its value is above 0 is read from the value, not computed again.
+        self.keeps_value = added is not None
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether it has parameters that train."""
+        return bool(self.gradients)
+
+    def forward(self, values: list[Tensor | None], training: bool) -> Any:
+        x, added = values[self.source], None if self.added is None else values[self.added]
+        y = values[self.target] = (self.passes.train if training else self.passes.test)(x, added)
+        return x, y if self.keeps_value else None
+
+    def backward(self, kept: Any, gradients: _Gradients) -> None:
+        x, y = kept
+        dy, other = gradients.take(self.target)
+        self.passes.back(dy, other, y, x, self.passes_on)
+        if self.passes_on:
+            gradients.full[self.source].append(x)
+        if self.adds_on:
+            gradients.full[self.added].append(dy)
+        for parameter, gradient in self.gradients:
+            parameter.grad = gradient
+
+
+class _MaxPool(_Operation):
+    """A max-pool of 2×2 pixels."""
+
+    def forward(self, values: list[Tensor | None], training: bool) -> Any:
+        x = values[self.source]
+        values[self.target], index = torch.ops.aten.max_pool2d_with_indices.default(x, [2, 2], [2, 2])
+        return x, index
+
+    def backward(self, kept: Any, gradients: _Gradients) -> None:
+        dy = gradients.whole(self.target)
+        dx = torch.ops.aten.max_pool2d_with_indices_backward.default(
+            dy, kept[0], [2, 2], [2, 2], [0, 0], [1, 1], False, kept[1]
+        )
+        gradients.full[self.source].append(dx)
+
+
+def _convolve(
+    x: Tensor, weight: Tensor, bias: Tensor | None, padding: list[int], stride: list[int]
+) -> Tensor:
+    return torch.ops.mkldnn._convolution_pointwise.default(
+        x, weight, bias, padding, stride, [1, 1], 1, "none", [], ""
+    )
+
+
+def _set_gradient(weight: Tensor, gradient: Tensor) -> None:
+    """Set the gradient of a weight, or of the parameters that it is computed from."""
+    if weight.is_leaf:
+        weight.grad = gradient
+    else:
+        weight.backward(gradient)
+
+
+def _operations(
+    network: Network, calls: list, layers: dict[int, nn.Module], images: Tensor
+) -> list[_Operation] | None:
+    """Make operations of recorded calls; return None if there is one that is not known."""
+    *calls, (mean, (last, *_), keywords, averaged), (linear, (features, *_), _, _) = calls
+    if mean is not Tensor.mean or keywords != {"dim": (2, 3)} or linear is not F.linear:
+        return None
+    shapes = [images.shape]
+    slots = {id(calls[0][1][0]): 0}
+    operations: list[_Operation] = []
+    for function, (x, *arguments), _, result in calls:
+        source, target = slots.get(id(x)), len(shapes)
+        slots[id(result)] = target
+        shapes.append((len(images), *result.shape[1:]))
+        operation = None
+        if source is None:
+            return None
+        if function is torch.conv2d:
+            layer = layers.get(id(arguments[0]))
+            if isinstance(layer, nn.Conv2d) and _is_plain(layer):
+                operation = _Convolution(source, target, layer, shapes[source], shapes[target])
+        elif function is batchnorm.normalise:
+            layer, relu, added = arguments
+            if isinstance(layer, nn.BatchNorm2d) and (added is None or id(added) in slots):
+                operation = _Normalisation(source, target, layer, relu is not None, slots.get(id(added)))
+        elif function is F.max_pool2d and arguments == [2]:
+            operation = _MaxPool(source, target)
+        if operation is None:
+            return None
+        operations.append(operation)
+    _link(operations, len(shapes))
+    ends = slots[id(last)] == len(operations) and features is averaged
+    readers = Counter(slot for operation in operations for slot in operation.reads)
+    # Gradients are written over what convolutions give, so that nobody else may read it.
+    alone = all(readers[o.target] == 1 for o in operations if isinstance(o, _Convolution))
+    return operations if ends and alone else None
+
+
+def _is_plain(layer: nn.Conv2d) -> bool:
+    return (
+        layer.groups == 1
+        and layer.dilation == (1, 1)
+        and layer.padding_mode == "zeros"
+        and not isinstance(layer.padding, str)
+    )
+
+
+def _link(operations: list[_Operation], slots: int) -> None:
+    """Settle what depends on who else reads a value, and where gradients go."""
+    readers = Counter(slot for operation in operations for slot in operation.reads)
+    seen: set[int] = set()
+    for operation in reversed(operations):
+        operation.last_to_read = [slot for slot in operation.reads if slot not in seen]
+        seen |= set(operation.reads)
+    gets_gradient = [False] * slots
+    for operation in operations:
+        operation.passes_on = gets_gradient[operation.source]
+        operation.adds_on = operation.added is not None and gets_gradient[operation.added]
+        operation.is_differentiated = operation.is_trained or operation.passes_on or operation.adds_on
+        gets_gradient[operation.target] = operation.is_differentiated
+        if isinstance(operation, _Convolution):
+            operation.pack(meets=readers[operation.source] > 1)
+        elif isinstance(operation, _Normalisation):
+            operation.keeps_value |= readers[operation.target] > 1
+
+
+class _Recorder(TorchFunctionMode):
+    """Notes the functions of tensors that are called, `normalise` as one of them, and what they return."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls: list[tuple[Any, tuple, dict, Tensor]] = []
+
+    def __torch_function__(self, function, kinds, arguments=(), keywords=None):
+        result = function(*arguments, **(keywords or {}))
+        if isinstance(result, Tensor):
+            self.calls.append((function, arguments, keywords or {}, result))
+        return result
