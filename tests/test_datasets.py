@@ -21,9 +21,10 @@ import torch
 from PIL import Image
 from torchvision.datasets import CIFAR10
 
-from onlybn.datasets import DATASETS, cifar10
+from onlybn.datasets import DATASETS, cifar10, small
 from onlybn.datasets.prepare import _check
 from onlybn.datasets.small import augment, read
+from onlybn.distributed import ALONE, Group
 from onlybn.errors import UserError
 from onlybn.files import refuse_future, sha256
 
@@ -73,6 +74,25 @@ def test_an_epoch_shows_every_image_once_in_an_order_of_its_own(digits):
     assert not torch.equal(first, second)
     assert not torch.equal(first, order(1, 1))
     assert torch.equal(first.sum(1).sort().values, second.sum(1).sort().values)
+
+
+@pytest.mark.parametrize("group", [ALONE, Group(1, 3)], ids=["alone", "second of three"])
+@pytest.mark.parametrize("skip", [0, 4])
+def test_batches_augmented_at_once_are_those_augmented_one_by_one(group, skip, digits, monkeypatch):
+    def batches():
+        asked = {"seed": 0, "epoch": 1, "batch_size": 128, "shift": 0.25, "flip": True}
+        return list(digits.training_batches(**asked, group=group, skip=skip))
+
+    expected = batches()
+    augmented = []
+    monkeypatch.setattr(small, "augment", lambda *given: augmented.append(0) or augment(*given))
+    monkeypatch.setitem(small.AT_ONCE, "cpu", 5)  # of 12, the last of which has 29 images
+    for (images, labels), (expected_images, expected_labels) in zip(batches(), expected, strict=True):
+        assert torch.equal(images, expected_images)
+        assert images.stride() == expected_images.stride()
+        assert torch.equal(labels, expected_labels)
+    assert len(expected) == 12 - skip
+    assert len(augmented) == (3 if skip == 0 else 2)
 
 
 def flip_a_bit(path):

@@ -6,6 +6,7 @@ import torch
 from onlybn.models import build
 from onlybn.networks import regimes
 from onlybn.networks.draw import draw
+from onlybn.networks.parametrisations import ChannelsLast, Chosen
 from onlybn.training.loop import train
 
 
@@ -75,6 +76,27 @@ def test_random_k_moves_k_weights_of_every_output_channel_of_every_convolution(k
             assert (moved == min(k, after[0].numel())).all(), name
         else:
             assert not moved.any(), name
+
+
+@pytest.mark.parametrize("shape", [(8, 3, 3, 3), (5, 1, 3, 3), (6, 4, 1, 1), (4, 6, 5, 3)], ids=str)
+@pytest.mark.parametrize("k", [1, 3])
+def test_a_gpus_weights_of_random_k_and_their_gradients_are_the_cpus_in_channels_last_memory(shape, k):
+    g = torch.Generator().manual_seed(0)
+    whole, by_weight = (torch.randn(shape, generator=g) for _ in range(2))
+    index = torch.stack([torch.randperm(whole[0].numel(), generator=g)[:k] for _ in whole])
+    values = torch.randn(len(whole), k, generator=g).requires_grad_()
+    chosen = Chosen(whole, index)
+    torch.use_deterministic_algorithms(True)
+    try:
+        expected, found = chosen(values), ChannelsLast.apply(values, chosen.frozen.view(shape), chosen.place)
+        assert torch.are_deterministic_algorithms_enabled()
+        gradients = [torch.autograd.grad(weight, values, by_weight)[0] for weight in (expected, found)]
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert torch.equal(found, expected)
+    assert found.stride() == whole.to(memory_format=torch.channels_last).stride()
+    assert torch.equal(*gradients)
+    assert torch.equal(chosen.frozen.view(shape), whole)  # what is frozen stays so
 
 
 PAPERS = ("resnet-14", "resnet-110", "wrn-14-2", "wrn-14-32", "vgg-11", "vgg-19")

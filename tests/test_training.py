@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
+from torch import nn
 from torch.nn import functional as F
 
 from onlybn.networks.draw import draw
@@ -14,6 +15,7 @@ from onlybn.study import Training, changed
 from onlybn.training.evaluation import Measures
 from onlybn.training.live_run import LiveRun
 from onlybn.training.loop import train
+from onlybn.training.optimisers import SGD
 from onlybn.training.schedules import learning_rates
 
 
@@ -70,6 +72,29 @@ def test_the_same_run_gives_the_same_bits_and_another_seed_does_not(few_digits, 
     assert first.rows == again.rows
     assert all(torch.equal(a, b) for a, b in zip(first.trained.values(), again.trained.values(), strict=True))
     assert train(make_run(seed=1), few_digits).rows != first.rows
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_a_rate_that_is_a_tensor_moves_as_a_number_does_and_leaves_gradients(momentum):
+    g = torch.Generator().manual_seed(0)
+    drawn = [torch.randn(shape, generator=g) for shape in ((5,), (16, 3, 3, 3), (8, 4, 1, 1), (7, 6))]
+    optimisers = []
+    for _ in range(2):
+        layer = nn.ParameterList(value.clone() for value in drawn).to(memory_format=torch.channels_last)
+        optimisers.append(SGD(layer, momentum=momentum, weight_decay=0.01))
+    for _ in range(3):
+        gradients = [torch.randn(value.shape, generator=g) for value in drawn]
+        for optimiser, rate in zip(optimisers, (0.1, torch.tensor(0.1)), strict=True):
+            for parameter, gradient in zip(optimiser.parameters, gradients, strict=True):
+                parameter.grad = torch.empty_like(parameter).copy_(gradient)
+            optimiser.step(rate)
+            for parameter, gradient in zip(optimiser.parameters, gradients, strict=True):
+                assert torch.equal(parameter.grad, gradient)
+        for moved in zip(*(optimiser.parameters for optimiser in optimisers), strict=True):
+            torch.testing.assert_close(*moved, rtol=1e-5, atol=1e-6)
+    if momentum:
+        for kept in zip(*(optimiser.buffers for optimiser in optimisers), strict=True):
+            torch.testing.assert_close(*kept, rtol=1e-5, atol=1e-6)
 
 
 def test_milestones_divide_the_rate_at_their_share_of_training():

@@ -1,5 +1,8 @@
 """BatchNorm with what follows it: an addition, a ReLU, or neither."""
 
+from functools import cache
+from types import ModuleType
+
 import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as every_module
@@ -21,6 +24,10 @@ def normalise(
             return _Fused.apply(x, batchnorm.weight, batchnorm.bias, added, batchnorm, relu is not None)
         if not torch.is_grad_enabled():
             return Passes(batchnorm, relu is not None).test(x, added)
+    if not heard and isinstance(batchnorm, nn.BatchNorm2d) and _is_on_gpu(x, added):
+        computed = batchnorm.training or not torch.is_grad_enabled()
+        if computed and (kernels := _gpu_kernels(x.device)):
+            return kernels.normalise(x, batchnorm, relu is not None, added)
     x = batchnorm(x)
     if heard:
         x = x.clone()  # what a hook was given stays as it was
@@ -59,6 +66,40 @@ def _is_fast(x: Tensor, added: Tensor | None) -> bool:
             for tensor in (x, *([] if added is None else [added]))
         )
     )
+
+
+def _is_on_gpu(x: Tensor, added: Tensor | None) -> bool:
+    return (
+        x.device.type == "cuda"
+        and x.dtype in (torch.bfloat16, torch.float32)
+        and 0 < x.numel() < 2**31  # what 32 bits count
+        and all(
+            tensor.dtype == x.dtype
+            and tensor.shape == x.shape
+            and tensor.is_contiguous(memory_format=torch.channels_last)
+            for tensor in (x, *([] if added is None else [added]))
+        )
+    )
+
+
+@cache
+def _gpu_kernels(device: torch.device) -> ModuleType | None:
+    """Return `onlybn.models.triton_kernels`, or None, and say so, where Triton is missing or does not work.
+
+    It needs a C compiler and Python's headers, which not every machine with a GPU has.
+    """
+    try:
+        from onlybn.models import triton_kernels
+
+        like = torch.ones(1, 16, 1, 1, device=device)
+        triton_kernels.normalise(like, nn.BatchNorm2d(16, device=device).eval(), False, None)
+    except Exception as error:
+        reason = str(error).partition("\n")[0]
+        print(
+            f"BatchNorm takes torch's own layers, which are slower: Triton fails here ({reason})", flush=True
+        )
+        return None
+    return triton_kernels
 
 
 class _Fused(torch.autograd.Function):

@@ -1,5 +1,10 @@
 """Training through a function of a layer's weight (the seam for weights that are computed)."""
 
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
@@ -36,14 +41,58 @@ class Chosen(nn.Module):
         self.shape = weight.shape
         self.register_buffer("frozen", weight.detach().flatten(1).clone())
         self.register_buffer("index", index)
+        inputs, *kernel = self.shape[1:]
+        place = index // math.prod(kernel) + index % math.prod(kernel) * inputs
+        self.register_buffer("place", place, persistent=False)  # the index in channels-last memory
 
     def forward(self, values: Tensor) -> Tensor:
-        """Return the whole weight, the chosen entries replaced by `values`."""
+        """Return the whole weight, the chosen entries replaced by `values`; on a GPU channels-last."""
+        if values.is_cuda:
+            return ChannelsLast.apply(values, self.frozen.view(self.shape), self.place)
         return self.frozen.scatter(1, self.index, values).view(self.shape)
 
     def right_inverse(self, weight: Tensor) -> Tensor:
         """Return the chosen entries of a whole weight."""
         return weight.flatten(1).gather(1, self.index)
+
+
+class ChannelsLast(torch.autograd.Function):
+    """A frozen weight, float (channels, inputs, height, width), in channels-last memory, with values put in.
+
+    The values are float (channels, K); their places in each channel's memory, int64, all differ.
+    """
+
+    @staticmethod
+    def forward(ctx, values, frozen, place):
+        """Return the weight: a copy and a scatter."""
+        ctx.save_for_backward(place)
+        weight = frozen.clone(memory_format=torch.channels_last)
+        with _in_any_order():
+            weight.permute(0, 2, 3, 1).view(len(weight), -1).scatter_(1, place, values)
+        return weight
+
+    @staticmethod
+    def backward(ctx, d_weight):
+        """Return the values' gradient: those of their places."""
+        (place,) = ctx.saved_tensors
+        return d_weight.permute(0, 2, 3, 1).flatten(1).gather(1, place), None, None
+
+
+@contextmanager
+def _in_any_order() -> Iterator[None]:
+    """Let a scatter write in any order, which changes nothing where all places differ.
+
+    With deterministic algorithms torch sorts the places first, which takes many times as long.
+    """
+    if not torch.are_deterministic_algorithms_enabled():
+        yield
+        return
+    warns = torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.use_deterministic_algorithms(False)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(True, warn_only=warns)
 
 
 def train_chosen(layer: nn.Conv2d, index: Tensor) -> nn.Parameter:
