@@ -40,6 +40,11 @@ def take_devices(asked: str, count: int = 1) -> list[torch.device]:
     return devices
 
 
+def free_memory(device: torch.device) -> int:
+    """Return the bytes of a GPU's memory that nothing has taken."""
+    return torch.cuda.mem_get_info(device)[0]
+
+
 def name_of(device: torch.device) -> str:
     """Return the name of the GPU, or of the processor with the vector instructions that torch uses."""
     if device.type == "cuda":

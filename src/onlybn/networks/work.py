@@ -20,8 +20,8 @@ from onlybn.networks.draw import build
 class Work:
     """What a step does: floating-point operations and activations for an image, layers and weights for all.
 
-    Operations are 2 for each product of a convolution or linear layer; activations are BatchNorm's outputs.
-    `trained` counts the regime's parameters, `channels` BatchNorm's.
+    Operations are 2 for each product of a convolution or linear layer; activations are BatchNorm's outputs,
+    `largest` those of its largest layer. `trained` counts the regime's parameters, `channels` BatchNorm's.
     """
 
     forward: float
@@ -32,11 +32,18 @@ class Work:
     layers: float
     trained: float
     channels: int
+    parameters: int
+    largest: float
 
     @property
     def width(self) -> float:
         """How wide the network is, in doublings: log2 of the operations forward for each activation."""
         return math.log2(self.forward / self.activations)
+
+    def operations_per_layer(self, batch: int) -> float:
+        """Return the mean operations of a layer on a batch, forward or backward."""
+        operations = self.forward + self.input_gradients + self.weight_gradients
+        return batch * operations / max(1, self.layers)
 
     def per_step(self, batch: int) -> np.ndarray:
         """Return the work of a batch, with what does not grow with it last."""
@@ -63,7 +70,8 @@ def work(dataset: Dataset, architecture: str, regime: str, values: Values = ()) 
     parameters = regimes.apply(network, regime, 0).values()
     layers = {name: network.get_submodule(name) for name in dict.fromkeys(call.layer for call in calls)}
     trained = {n for n, layer in layers.items() if any(p.requires_grad for p in layer.parameters())}
-    first = next(index for index, call in enumerate(calls) if call.layer in trained)
+    first = next((index for index, call in enumerate(calls) if call.layer in trained), len(calls))
+    counts = network.parameter_counts()
     return Work(
         forward=sum(call.operations for call in calls),
         input_gradients=sum(call.operations for call in calls[first + 1 :]),
@@ -72,7 +80,9 @@ def work(dataset: Dataset, architecture: str, regime: str, values: Values = ()) 
         activation_gradients=sum(call.activations for call in calls[first:]),
         layers=sum(call.activations > 0 for call in (*calls, *calls[first:])),
         trained=sum(parameter.numel() for parameter in parameters),
-        channels=network.parameter_counts()["batchnorm_parameters"] // 2,
+        channels=counts["batchnorm_parameters"] // 2,
+        parameters=counts["parameters"],
+        largest=max(call.activations for call in calls),
     )
 
 

@@ -141,21 +141,24 @@ class _Fit:
         size[size == 0] = 1
         costs, _ = nnls(features / size, np.ones(len(rows)))
         self.costs = costs / size
-        self.left = pd.DataFrame(
+        left = pd.DataFrame(
             {
                 "regime": [regime for _, regime, *_ in rows],
                 "width": [round(2 * done.width) / 2 for done, *_ in rows],
                 "left": -np.log(np.maximum(features @ self.costs, 1e-12)) if by_width else 0.0,
             }
         )
+        self.left = left.groupby("width")["left"].mean()
+        self.left_of = {
+            regime: some.groupby("width")["left"].mean() for regime, some in left.groupby("regime")
+        }
 
     def __call__(self, done: Work, regime: str, batch: int) -> float:
-        alike = self.left["regime"] == regime
-        left = self.left[alike if alike.any() else slice(None)].groupby("width")["left"].mean()
+        left = self.left_of.get(regime, self.left)
         return float(done.per_step(batch) @ self.costs * np.exp(np.interp(done.width, left.index, left)))
 
     def is_far(self, width: float) -> bool:
         """Say whether a width is beyond those measured, or more than a doubling from the nearest."""
-        known = self.left["width"]
+        known = self.left.index
         beyond = max(known.min() - width, width - known.max())
-        return beyond > BEYOND or (known - width).abs().min() > NEAR
+        return beyond > BEYOND or np.abs(known - width).min() > NEAR
