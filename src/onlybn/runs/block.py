@@ -213,6 +213,7 @@ def _train(
             every=checkpoint_every,
             share=SHARE,
             stop=stop,
+            by_thread=images.device.type == "cuda",
         )
         with _out_of_memory(runs):
             outcomes = train_replicates(

@@ -99,6 +99,7 @@ def train_replicates(
             run.test(float(rates[until - 1]), partial(checkpoints.pause, going))
             report(run)
         checkpoints.tested(going)
+    checkpoints.wait()
     return [
         Outcome(
             run.network,

@@ -40,6 +40,14 @@ def memory_of_weights(dataset: Dataset, architecture: str) -> int:
     return round(2 * 4 * parameters / 2**20)
 
 
+def memory_of_checkpoint(dataset: Dataset, architecture: str, regime: str, values: Values = ()) -> int:
+    """Return the megabytes of a checkpoint that a thread writes: weights, momentum, the state at a test.
+
+    torch rounds page-locked memory up to a power of two.
+    """
+    return round(2 * 3 * 4 * work(dataset, architecture, regime, values).trained / 2**20)
+
+
 def measured() -> pd.DataFrame:
     """Return the measured times.
 
