@@ -87,7 +87,7 @@ def test_a_gpu_that_runs_out_of_memory_ends_in_one_sentence_that_says_what_to_se
     ):
         train_block(some, digits_folder)
     with pytest.raises(
-        UserError, match=r"^batch_size: set a smaller one: .* 1 seed of resnet-8 batchnorm in"
+        UserError, match=r"^processes_per_run: set more, .*: the GPU.* 1 seed of resnet-8 batchnorm in"
     ):
         train_block(some[:1], digits_folder)
 

@@ -248,7 +248,8 @@ def _out_of_memory(runs: Sequence[Run]) -> Iterator[None]:
         if not cause:
             raise
         count, first = len(runs), runs[0]
-        fewer = f"seeds_per_job: set {count - 1} or fewer" if count > 1 else "batch_size: set a smaller one"
+        alone = "processes_per_run: set more, where there are more GPUs, or a smaller batch_size"
+        fewer = f"seeds_per_job: set {count - 1} or fewer" if count > 1 else alone
         raise UserError(
             f"{fewer}: the GPU's memory does not hold {count} seed{'s' * (count > 1)} of {first.architecture}"
             f" {first.regime} in batches of {first.training.batch_size}"

@@ -241,13 +241,14 @@ def copied(tensors: Mapping[str, Tensor]) -> Callable[[], dict[str, Tensor]]:
     whole = torch.cat([tensors[name].flatten().view(torch.uint8) for name in kinds])
     host = torch.empty(whole.shape, dtype=torch.uint8, pin_memory=whole.is_cuda)
     host.copy_(whole, non_blocking=True)
-    event = torch.cuda.Event() if whole.is_cuda else None
+    event, device = torch.cuda.Event() if whole.is_cuda else None, whole.device
     if event:
         event.record()
 
     def arrived() -> dict[str, Tensor]:
         if event:
-            event.synchronize()
+            with torch.cuda.device(device):  # a thread begins on the first GPU, and would take memory there
+                event.synchronize()
         parts = host.split([size for _, _, size in kinds.values()])
         named = zip(kinds.items(), parts, strict=True)
         return {name: part.view(dtype).view(shape) for (name, (shape, dtype, _)), part in named}
