@@ -1,6 +1,7 @@
 """How fast the runs of collected studies went beside the plan: epochs per hour, testing included."""
 
 import argparse
+import json
 from pathlib import Path
 
 import pandas as pd
@@ -16,6 +17,7 @@ ROOT = Path(__file__).parents[1]
 def compare(asked: str, results: Path) -> list[dict]:
     """Return a row per network and regime of a study whose tables lie in `results`: medians over its runs.
 
+    Epochs are those of all seeds side by side: a run's clock is theirs too.
     `asked` is the study's name, and what was given after Snakemake's `--config` besides: NAME KEY=VALUE ….
     """
     name, *given = asked.split()
@@ -27,18 +29,20 @@ def compare(asked: str, results: Path) -> list[dict]:
     runs = runs.drop_duplicates(["architecture", "regime", "variant", "seed"])
     rows = []
     table, epochs = measured(), study.definition.training.epochs
-    where, kind = ["device_name", "precision"], ["architecture", "regime"]
+    runs["together"] = [len(json.loads(seeds) or [0]) for seeds in runs["seeds_together"]]
+    where, kind = ["device_name", "precision", "together"], ["architecture", "regime"]
     fitted = {place: Times(table, *place) for place in set(runs[where].itertuples(index=False, name=None))}
     for (architecture, regime, *place), alike in runs.groupby([*kind, *where], sort=False, observed=True):
         times, run = fitted[tuple(place)], study.run(architecture, regime, alike["variant"].iloc[0])
         seconds = training_seconds(study, times, run) + testing_seconds(study, times, run, epochs)
-        foreseen, found = 3_600 * epochs / seconds, 3_600 * epochs / alike["seconds"].median()
+        foreseen, found = 3_600 * epochs / seconds, 3_600 * epochs * place[-1] / alike["seconds"].median()
         rows.append(
             {
                 "study": study.name,
                 "architecture": architecture,
                 "regime": regime,
-                "device": ", ".join(place),
+                "device": ", ".join(place[:-1]),
+                "seeds_together": place[-1],
                 "runs": len(alike),
                 "planned_epochs_per_hour": foreseen,
                 "epochs_per_hour": found,

@@ -1,6 +1,7 @@
 """Time per step against depth, width and regime, and of several replicates together: what `make plan` knows.
 
-    python benchmarks/scaling.py [--device cuda] [--precision auto] [--datasets cifar10,digits] [--steps 4]
+    python benchmarks/scaling.py [--device cuda] [--precision auto] [--datasets cifar10,digits]
+        [--architectures wrn-14-8,…] [--steps 4]
 
 On the CPU as many processes as there are cores measure at once, one thread each, as jobs run; the table
 gives their means. Times go into `costs.parquet` in
@@ -31,8 +32,13 @@ KEYS = ["device", "precision", "dataset", "architecture", "regime", "batch", "re
 COSTS = Path(__file__).parents[1] / "src" / "onlybn" / "workflow" / "costs.parquet"
 
 
-def measure(device: str, precision: str, datasets: list[str], steps: int) -> list[dict]:
-    """Measure the grid's lines of those datasets in this process; return a row for each point."""
+def measure(
+    device: str, precision: str, datasets: list[str], steps: int, given: list[str] | None = None
+) -> list[dict]:
+    """Measure the grid's lines of those datasets in this process; return a row for each point.
+
+    `given` architectures stand in place of the grid's.
+    """
     import engine
     import torch
 
@@ -48,7 +54,7 @@ def measure(device: str, precision: str, datasets: list[str], steps: int) -> lis
         training = Training(
             epochs=1, batch_size=batch, learning_rate=0.1, precision=resolved, shift=0, flip=False
         )
-        for architecture in architectures:
+        for architecture in given or architectures:
             for regime in REGIMES:
                 for replicates in (1, 2, 5) if place.type == "cuda" else (1,):
                     runs = [
@@ -77,17 +83,20 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--datasets", default=",".join(line[0] for line in GRID))
+    parser.add_argument("--architectures", type=lambda names: names.split(","), help="in place of the grid's")
     parser.add_argument("--steps", type=int, default=4)
     parser.add_argument("--out", type=Path, default=Path("results/benchmarks"))
     parser.add_argument("--measure", action="store_true", help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.measure:
         datasets = asked.datasets.split(",")
-        print(json.dumps(measure(asked.device, asked.precision, datasets, asked.steps)))
+        given = asked.architectures
+        print(json.dumps(measure(asked.device, asked.precision, datasets, asked.steps, given)))
         return
     processes = os.cpu_count() if asked.device == "cpu" else 1
     command = [sys.executable, __file__, "--measure", "--device", asked.device]
     command += ["--precision", asked.precision, "--datasets", asked.datasets, "--steps", str(asked.steps)]
+    command += ["--architectures", ",".join(asked.architectures)] if asked.architectures else []
     quiet = [None, *[subprocess.DEVNULL] * (processes - 1)]
     running = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=to, text=True) for to in quiet]
     tables = [pd.DataFrame(json.loads(process.communicate()[0])) for process in running]

@@ -10,11 +10,13 @@ import pytest
 from conftest import BUILTIN, CONFIG, ROOT
 
 from onlybn.__main__ import main
+from onlybn.axes import VARIANT
 from onlybn.configuration import open_study
 from onlybn.datasets import DATASETS
 from onlybn.errors import UserError
-from onlybn.workflow.costs import Times, nearest_measured, work
-from onlybn.workflow.plan import JOB_SECONDS, markdown, plan
+from onlybn.networks.work import work
+from onlybn.workflow.costs import Times, nearest_measured
+from onlybn.workflow.plan import JOB_SECONDS, guessed, markdown, plan
 
 
 @pytest.fixture
@@ -100,6 +102,65 @@ def test_measured_times_are_taken_as_they_are_and_replicates_share_a_step():
     together = pd.concat([here, table(lambda done, batch: 10.0, KNOWN, replicates=5)])
     assert Times(together, "here", "float32", 5).step(DATASETS["cifar10"], "resnet-14", "all", 128) == 2
     assert Times(together, "here", "float32", 3).step(DATASETS["cifar10"], "resnet-14", "all", 128) == 5
+
+
+def test_on_a_gpu_the_rate_follows_the_width_between_measured_ones_and_elsewhere_the_plan_says_so():
+    """A GPU whose rate grows twentyfold with 32 times the width, measured at four widths."""
+
+    def paced(done, batch):
+        flops = batch * (done.forward + done.input_gradients + done.weight_gradients)
+        return flops / (1e9 * 20 ** ((done.width - 8.5) / 5))
+
+    known = [
+        (name, regime)
+        for name in ("resnet-14", "resnet-110", "wrn-14-4", "wrn-14-16", "wrn-14-32")
+        for regime in ("all", "batchnorm")
+    ]
+    measured = table(paced, known).assign(device="GPU")
+    times, images = Times(measured, "GPU", "float32"), DATASETS["cifar10"]
+    for architecture in ("resnet-866", "wrn-14-2", "wrn-14-8"):
+        for regime in ("all", "batchnorm"):
+            expected = paced(work(images, architecture, regime), 128)
+            assert times.step(images, architecture, regime, 128) == pytest.approx(expected, rel=0.05)
+        assert not times.is_guess(images, architecture)
+    assert times.is_guess(images, "wrn-14-64")
+    narrow = Times(measured[~measured["architecture"].str.contains("wrn-14-4")], "GPU", "float32")
+    assert narrow.is_guess(images, "wrn-14-4")
+    on_cpu = measured.assign(device="CPU (AVX2)")
+    assert not Times(on_cpu, "CPU (AVX2)", "float32").is_guess(images, "wrn-14-64")
+
+
+def test_a_plan_names_the_networks_whose_width_was_not_measured(study):
+    there = table(cost, [("resnet-14", "all"), ("wrn-14-2", "all")]).assign(device="GPU")
+    opened = study(architectures="resnet-14,resnet-110,wrn-14-8,wrn-14-32")
+    assert guessed(opened, Times(there, "GPU", "float32")) == ["wrn-14-8", "wrn-14-32"]
+    opened = study(architectures="resnet-14,resnet-110")
+    assert guessed(opened, Times(there, "GPU", "float32")) == []
+
+
+def test_the_rate_and_the_plan_of_seeds_side_by_side_are_those_of_all_of_them(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    import plan as benchmark
+
+    rows = {
+        "architecture": "resnet-14",
+        "regime": "all",
+        "variant": VARIANT.default,
+        "status": "finished",
+        "device_name": "GPU",
+        "precision": "float32",
+        "seconds": 100.0,
+    }
+    runs = pd.DataFrame([rows | {"seed": s, "seeds_together": "[0, 1, 2, 3, 4]"} for s in range(5)])
+    found = tmp_path / "cifar10" / "experiments" / "one"
+    found.mkdir(parents=True)
+    runs.to_parquet(found / "runs.parquet")
+    times = table(lambda done, batch: 10.0, [("resnet-14", "all")], replicates=5).assign(device="GPU")
+    monkeypatch.setattr(benchmark, "measured", lambda: times)
+    (row,) = benchmark.compare("cifar10 results_dir=x", tmp_path)
+    assert row["epochs_per_hour"] == 5 * 160 * 36
+    share = 391 * 10 / 5 / 1e3 + 1e4 * times["test"].iloc[0] / 1e3
+    assert row["planned_epochs_per_hour"] == pytest.approx(3_600 / share)
 
 
 def test_a_device_that_was_not_measured_is_refused_with_those_that_were():

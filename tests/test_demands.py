@@ -66,6 +66,16 @@ def test_memory_is_of_the_host_so_that_activations_count_on_a_cpu_alone(study):
     assert of("cuda", "resnet-110") < 1.1 * of("cuda", "resnet-14")
 
 
+def test_on_a_gpu_a_job_asks_the_host_for_the_checkpoints_of_all_its_runs(study):
+    def of(regime, runs):
+        opened = study(device="cuda")
+        return demands.training_memory(opened, opened.run("vgg-16", regime, VARIANT.default), runs, 1)
+
+    trained = 24 * 14.7e6 / 2**20
+    assert of("all", 5) - of("all", 1) == pytest.approx(demands.MEMORY_MARGIN * 4 * trained, abs=101)
+    assert of("all", 5) > of("batchnorm", 5)
+
+
 def test_memory_counts_workers_and_processes_that_share_a_run(study):
     def of(**config):
         return asked(study("imagenette", **config))["mem_mb"]

@@ -74,6 +74,8 @@ def gpus(monkeypatch, tmp_path):
         monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
         return chosen
 
+    # A job of several processes asks another process, which sees no such GPUs.
+    monkeypatch.setattr(devices, "_uuids_seen_by_another_process", devices._uuids)
     monkeypatch.setattr(devices.tempfile, "gettempdir", lambda: str(tmp_path))
     return see
 
@@ -85,6 +87,34 @@ def test_a_job_takes_a_free_gpu_by_its_uuid_and_computes_there(gpus):
     assert take_devices("cuda") == [torch.device("cuda", 0)]
     gpus("a", "b", "c", "d")
     assert take_devices("cuda", 2) == [torch.device("cuda", 2), torch.device("cuda", 3)]
+
+
+def test_a_job_whose_processes_compute_initialises_cuda_in_none_but_them(monkeypatch, tmp_path):
+    class Untouched:
+        """What says how many GPUs there are, and fails where it is asked for anything else."""
+
+        def __getattr__(self, name):
+            raise AssertionError(f"torch.cuda.{name} may initialise CUDA")
+
+        def is_available(self):
+            return True
+
+        def device_count(self):
+            return 2
+
+    monkeypatch.setattr(torch, "cuda", Untouched())
+    monkeypatch.setattr(devices.tempfile, "gettempdir", lambda: str(tmp_path))
+    asked = []
+    told = lambda command, **given: asked.append(command) or SimpleNamespace(stdout="a b\n")  # noqa: E731
+    monkeypatch.setattr(devices.subprocess, "run", told)
+    assert take_devices("auto", 2) == [torch.device("cuda", 0), torch.device("cuda", 1)]
+    assert len(asked) == 1
+    with pytest.raises(AssertionError, match="get_device_properties"):
+        take_devices("auto")
+
+
+def test_another_process_can_be_asked_for_uuids():
+    assert devices._uuids_seen_by_another_process() == devices._uuids()
 
 
 def test_without_a_gpu_every_process_computes_on_the_cpu_and_too_few_gpus_are_refused(gpus):

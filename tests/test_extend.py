@@ -380,7 +380,7 @@ REGIMES = """
 
 def test_an_own_regime_trains_what_its_function_returns(module):
     from onlybn.datasets import DATASETS
-    from onlybn.workflow.costs import work
+    from onlybn.networks.work import work
 
     module(REGIMES)
     network = build("resnet-8", channels=1, classes=10)

@@ -7,6 +7,7 @@ import torch
 from conftest import recorded_by_running
 
 from onlybn.datasets.small import Split
+from onlybn.runs import records, saving
 from onlybn.training import loop
 from onlybn.training.live_run import LiveRun
 from onlybn.training.loop import train, train_replicates
@@ -83,6 +84,16 @@ def test_steps_of_a_network_that_somebody_listens_to_are_not_replayed_but_run(
     assert heard == [True] * 4 + [False]  # four batches are trained on, and one is tested
     assert replayed == [[]] * 4 + [heard] * 4  # before and after
     assert_equal(outcome, train(run, few_digits))
+
+
+def test_a_records_rate_counts_the_images_of_all_seeds_side_by_side(few_digits, make_run, tmp_path):
+    runs = [make_run(seed=seed) for seed in (0, 1)]
+    settings = {"processes": 1, "precision": "float32"}
+    for run, outcome in zip(runs, train_replicates(runs, few_digits), strict=True):
+        for together in ({}, {"seeds_together": [0, 1]}):
+            saving.save(tmp_path, run, outcome, few_digits, settings | together)
+            told = records.read_record(tmp_path)["wall_clock"]["training_images_per_second"]
+            assert told == round((1 + len(together)) * 2 * 100 / outcome.seconds, 1)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

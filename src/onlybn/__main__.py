@@ -40,7 +40,7 @@ def _plan(config: dict[str, Any], device: str | None, at_once: int | None, *, ma
     from onlybn.devices import choose_device, choose_precision, name_of, name_of_precision
     from onlybn.workflow.costs import Times, is_processor, measured, measured_precision, nearest_measured
     from onlybn.workflow.paths import Workflow
-    from onlybn.workflow.plan import markdown, plan, sentence
+    from onlybn.workflow.plan import guessed, markdown, plan, sentence
 
     study = open_study(config, STUDIES)
     if at_once is not None and at_once < 1:
@@ -68,6 +68,12 @@ def _plan(config: dict[str, Any], device: str | None, at_once: int | None, *, ma
     print(f"{study.name} on {device}, {precision}\n\n{markdown(plan(study, times, main=main), at_once)}")
     if not main and not (part := plan(study, times, main=True)).empty:
         print(f"Of these the target main needs {sentence(part, at_once)}")
+    if far := guessed(study, times):
+        print(
+            f"No network nearly as wide as {', '.join(far)} was measured on this device, and its rate grows"
+            " with width: their times may be several times too long or too short. python"
+            " benchmarks/scaling.py --architectures … measures them."
+        )
     others = {run.training.precision for run in study.each_run()} - {asked}
     if others:
         print(f"Runs of recipes in another precision ({', '.join(others)}) are planned in {precision} too.")

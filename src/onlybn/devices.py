@@ -1,6 +1,8 @@
 """What a job computes on: its device, which other jobs then leave alone, and in which precision."""
 
 import os
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -23,7 +25,8 @@ def choose_device(asked: str) -> torch.device:
 def take_devices(asked: str, count: int = 1) -> list[torch.device]:
     """Return a device for each of `count` processes: the CPU, or GPUs that no other job of this user has.
 
-    Waits while too few GPUs are free. They are this process's until it ends, however it ends. Raises
+    Waits while too few GPUs are free. They are this process's until it ends, however it ends. One device is
+    made the current one; of several, which other processes compute on, this one touches none. Raises
     UserError if there are fewer of them than processes.
     """
     device = choose_device(asked)
@@ -33,11 +36,31 @@ def take_devices(asked: str, count: int = 1) -> list[torch.device]:
     if there < count:
         raise UserError(f"processes_per_run: {count} were asked for, but there are {there} CUDA devices")
     # By a name that holds in every process, whatever CUDA_VISIBLE_DEVICES lets it see.
-    names = [str(torch.cuda.get_device_properties(index).uuid) for index in range(there)]
+    names = _uuids() if count == 1 else _uuids_seen_by_another_process()
     folder = Path(tempfile.gettempdir()) / f"onlybn-gpus-{os.getuid()}"
     devices = [torch.device("cuda", index) for index in claim(names, count, folder, "GPU")]
-    torch.cuda.set_device(devices[0])
+    if count == 1:
+        torch.cuda.set_device(devices[0])
     return devices
+
+
+def _uuids() -> list[str]:
+    return [str(torch.cuda.get_device_properties(index).uuid) for index in range(torch.cuda.device_count())]
+
+
+def _uuids_seen_by_another_process() -> list[str]:
+    """Return the UUIDs without CUDA being initialised here.
+
+    It would take some 500 MB of the first GPU for a process that computes nothing.
+    """
+    code = "from onlybn import devices; print(*devices._uuids())"
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.split()
+
+
+def free_memory(device: torch.device) -> int:
+    """Return the bytes of a GPU's memory that nothing has taken."""
+    return torch.cuda.mem_get_info(device)[0]
 
 
 def name_of(device: torch.device) -> str:

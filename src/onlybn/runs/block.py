@@ -1,12 +1,13 @@
 """One training job: the runs of a block of seeds, those that are finished already skipped."""
 
 import json
+import math
 import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import torch
 
 from onlybn import custom, datasets, observers
 from onlybn.datasets.images import Images
-from onlybn.devices import choose_precision, name_of, name_of_precision, take_devices
+from onlybn.devices import choose_precision, free_memory, name_of, name_of_precision, take_devices
 from onlybn.distributed import ALONE, Group, join, launch
 from onlybn.errors import UserError
 from onlybn.jobs import Terminal, die_with_parent, duration, keep_freed_memory, stoppable
@@ -28,6 +29,7 @@ from onlybn.study import Run
 from onlybn.training.checkpoints import SHARE, Checkpoints
 from onlybn.training.live_run import LiveRun
 from onlybn.training.loop import train_replicates
+from onlybn.training.side_by_side import that_fit
 
 CHECKPOINT = "checkpoint.safetensors"
 # Seconds between lines on the terminal.
@@ -123,7 +125,11 @@ def train_block(
         small = not datasets.known(runs[0].dataset).photographs
         together = small and [target.type for target in targets] == ["cuda"]
         images = None
-        for some in [left] if together else [[one] for one in left]:
+        groups = [[one] for one in left]
+        if together:
+            images = datasets.read(dataset, targets[0], data_dir=data_dir, workers=workers)
+            groups = _groups(left, images, free_memory(targets[0]))
+        for some in groups:
             if processes > 1:
                 ((run, work_folder, wanted),) = some
                 asked = {"devices": list(map(str, targets)), "deterministic": deterministic}
@@ -164,6 +170,22 @@ def _set_up(threads: int, deterministic: bool) -> None:
     torch.backends.cudnn.benchmark = not deterministic
 
 
+def _groups(left: Sequence[Work], images: Images, free: int) -> list[Sequence[Work]]:
+    """Return the runs in groups of one size or one less, each of which fits so much of a GPU's memory."""
+    run, count = left[0][0], len(left)
+    precision = choose_precision(run.training.precision, images.device)
+    fitting = that_fit(run, images, precision, count, free)
+    groups = math.ceil(count / fitting)
+    if groups > 1:
+        print(
+            f"{run.study}: {free / 2**30:.1f} GiB of the GPU are free, which {count} seeds of"
+            f" {run.architecture} {run.regime} side by side would not fit: {groups} groups of them, one"
+            " after the other",
+            flush=True,
+        )
+    return [left[count * i // groups : count * (i + 1) // groups] for i in range(groups)]
+
+
 def _train(
     some: Sequence[Work],
     images: Images,
@@ -191,16 +213,18 @@ def _train(
             every=checkpoint_every,
             share=SHARE,
             stop=stop,
+            by_thread=images.device.type == "cuda",
         )
-        outcomes = train_replicates(
-            runs,
-            images,
-            precision=precision,
-            recordings={run.seed: recordings for run, _, recordings in some},
-            report=progress_lines(terminal) if group.leads else lambda live: None,
-            group=group,
-            checkpoints=checkpoints,
-        )
+        with _out_of_memory(runs):
+            outcomes = train_replicates(
+                runs,
+                images,
+                precision=precision,
+                recordings={run.seed: recordings for run, _, recordings in some},
+                report=progress_lines(terminal) if group.leads else lambda live: None,
+                group=group,
+                checkpoints=checkpoints,
+            )
         settings = {
             "device_name": name_of(images.device),
             "seeds_together": [run.seed for run in runs],
@@ -210,6 +234,26 @@ def _train(
             for (run, work_folder, _), outcome in zip(some, outcomes, strict=True):
                 saving.save(work_folder, run, outcome, images, computed | settings)
                 checkpoints.discard(run.seed)
+
+
+@contextmanager
+def _out_of_memory(runs: Sequence[Run]) -> Iterator[None]:
+    """Turn what torch raises where a GPU's memory does not do into UserError, which says what to set."""
+    try:
+        yield
+    except RuntimeError as error:
+        cause: BaseException | None = error
+        while cause and not isinstance(cause, torch.OutOfMemoryError):
+            cause = cause.__context__  # a graph that fails to be recorded raises an error of its own
+        if not cause:
+            raise
+        count, first = len(runs), runs[0]
+        alone = "processes_per_run: set more, where there are more GPUs, or a smaller batch_size"
+        fewer = f"seeds_per_job: set {count - 1} or fewer" if count > 1 else alone
+        raise UserError(
+            f"{fewer}: the GPU's memory does not hold {count} seed{'s' * (count > 1)} of {first.architecture}"
+            f" {first.regime} in batches of {first.training.batch_size}"
+        ) from error
 
 
 def _train_together() -> None:

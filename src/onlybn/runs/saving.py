@@ -36,7 +36,8 @@ if TYPE_CHECKING:
 def save(folder: Path, run: Run, outcome: "Outcome", images: "Images", settings: Mapping[str, Any]) -> None:
     """Write a trained run's folder, `run.json` last.
 
-    `settings` says how it was computed (device, precision as asked and as resolved, threads).
+    `settings` says how it was computed (device, precision as asked and as resolved, threads, seeds together).
+    The rate counts the images of all seeds that trained side by side, since they share the clock.
     """
     from safetensors.torch import save_file
 
@@ -64,6 +65,7 @@ def save(folder: Path, run: Run, outcome: "Outcome", images: "Images", settings:
         )
     epochs, steps = divmod(outcome.rows[-1]["step"], run.training.steps_per_epoch(images.examples))
     examples = epochs * images.examples + steps * run.training.batch_size
+    together = len(settings.get("seeds_together", [run.seed]))
     record = {
         **described(run),
         **_own_facts(run, network, images.size),
@@ -82,7 +84,7 @@ def save(folder: Path, run: Run, outcome: "Outcome", images: "Images", settings:
         "commit": commit(),
         "wall_clock": {
             "seconds": round(outcome.seconds, 3),
-            "training_images_per_second": round(examples / outcome.seconds, 1),
+            "training_images_per_second": round(together * examples / outcome.seconds, 1),
         },
         "files": {
             name: sha256(folder / name)

@@ -3,6 +3,8 @@
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -56,7 +58,8 @@ class Checkpoints:
     One is also kept at the end of training, and when `stop` is set: at the next step, and then
     KeyboardInterrupt is raised. `paths` are by seed; a seed without one keeps none. `computed` is what the
     bits of a run depend on beside its specification: a checkpoint of anything else is ignored. Rows lie
-    beside a checkpoint, in a journal to which they are appended.
+    beside a checkpoint, in a journal to which they are appended. With `by_thread`, for a GPU, which would
+    otherwise wait, a thread writes while training goes on; what it raises is raised at the next step.
     """
 
     def __init__(
@@ -67,12 +70,15 @@ class Checkpoints:
         every: int = 0,
         share: float = SHARE,
         stop: Stop | None = None,
+        by_thread: bool = False,
     ):
         self.paths, self.computed, self.every, self.stop = paths, dict(computed), every, stop
         self.journals = {
             seed: Journal(path.with_name(f"{path.stem}-rows.jsonl")) for seed, path in paths.items()
         }
         self.share, self.kept_at, self.cost = share, time.perf_counter(), None
+        self.thread = ThreadPoolExecutor(1) if by_thread else None
+        self.started, self.unwritten = self.kept_at, []
 
     def step_ended(self, live: Sequence[Resumable]) -> None:
         """Stop if the work is to stop; keep checkpoints if it is time."""
@@ -94,9 +100,17 @@ class Checkpoints:
         """If the work is to stop, keep checkpoints and raise KeyboardInterrupt."""
         if self.stop is not None and self.stop.asked:
             self._keep(live)
+            self.wait()
             names = ", ".join(str(run.run) for run in live)
             print(f"{names}: stopped; the next start goes on from here", flush=True)
             raise KeyboardInterrupt
+
+    def wait(self) -> None:
+        """Wait until the disk holds what was kept; raise what its writing raised."""
+        unwritten, self.unwritten = self.unwritten, []
+        if unwritten:
+            self.kept_at = max(write.result() for write in unwritten)
+            self.cost = self.kept_at - self.started
 
     def restore(self, live: Resumable) -> None:
         """Put a run where its checkpoint left it; say why if there is one that cannot be used.
@@ -136,29 +150,34 @@ class Checkpoints:
         self.journals[seed].path.unlink(missing_ok=True)
 
     def _is_time(self, live: Sequence[Resumable]) -> bool:
+        if not all(write.done() for write in self.unwritten):
+            return False
+        self.wait()
         if self.cost is None:
             kept = [tensor for run in live for tensor in run.tensors(lambda tensor: tensor).values()]
             self.cost = FIRST_COST + FIRST_COST_PER_BYTE * sum(tensor.nbytes for tensor in kept)
         return (time.perf_counter() - self.kept_at) * self.share >= self.cost
 
     def _keep(self, live: Sequence[Resumable]) -> None:
-        started = time.perf_counter()
+        self.wait()  # so that no more than one state of each run waits in memory
+        self.started = time.perf_counter()
         for run in live:
             if run.run.seed in self.paths:
                 tensors = run.tensors(run.group.gather)  # which all processes take part in
                 if run.group.leads:
-                    self._write(run, {name: tensor.cpu().contiguous() for name, tensor in tensors.items()})
-        self.kept_at = time.perf_counter()
-        self.cost = self.kept_at - started
+                    self._write(run, copied(tensors) if self.thread else partial(_on_host, tensors))
+        if not self.unwritten:
+            self.kept_at = time.perf_counter()
+            self.cost = self.kept_at - self.started
 
-    def _write(self, live: Resumable, tensors: Mapping[str, Tensor]) -> None:
+    def _write(self, live: Resumable, tensors: Callable[[], dict[str, Tensor]]) -> None:
         path, journal = self.paths[live.run.seed], self.journals[live.run.seed]
-        path.parent.mkdir(parents=True, exist_ok=True)
-        journal.append(live.journal[journal.rows :])
-        facts = {"journal": journal.told(), "content": digest(tensors)}
-        facts = self._facts(live) | live.record() | facts
-        with written_whole(path) as beside:
-            save_file(tensors, beside, metadata={"onlybn": json.dumps(facts)})
+        rows, facts = live.journal[journal.rows :], self._facts(live) | live.record()
+        write = partial(_write, path, journal, rows, facts, tensors)
+        if self.thread:
+            self.unwritten.append(self.thread.submit(write))
+        else:
+            write()
 
     def _mismatch(
         self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any], live: Resumable
@@ -185,6 +204,56 @@ class Checkpoints:
             "draw_of_frozen_weights": live.frozen_digest,
             "choice_of_recordings": live.recordings,
         }
+
+
+def _write(
+    path: Path,
+    journal: Journal,
+    rows: Sequence[Row],
+    facts: Mapping[str, Any],
+    tensors: Callable[[], dict[str, Tensor]],
+) -> float:
+    """Write rows and then the checkpoint that tells of them; return the time by the clock."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    journal.append(rows)
+    held = tensors()
+    facts = dict(facts) | {"journal": journal.told(), "content": digest(held)}
+    with written_whole(path) as beside:
+        save_file(held, beside, metadata={"onlybn": json.dumps(facts)})
+    return time.perf_counter()
+
+
+def _on_host(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
+
+
+@torch.no_grad()
+def copied(tensors: Mapping[str, Tensor]) -> Callable[[], dict[str, Tensor]]:
+    """Begin to copy tensors to the host, all in one piece; return what waits for that and returns them.
+
+    They are as they were at the call, contiguous; the device goes on meanwhile.
+    """
+    # The wider first, so that each begins at a multiple of its own items' size.
+    kinds = {
+        name: (tensor.shape, tensor.dtype, tensor.nbytes)
+        for name, tensor in sorted(tensors.items(), key=lambda named: -named[1].itemsize)
+    }
+    whole = torch.cat([tensors[name].flatten().view(torch.uint8) for name in kinds])
+    host = torch.empty(whole.shape, dtype=torch.uint8, pin_memory=whole.is_cuda)
+    host.copy_(whole, non_blocking=True)
+    event, device = torch.cuda.Event() if whole.is_cuda else None, whole.device
+    if event:
+        event.record()
+
+    def arrived() -> dict[str, Tensor]:
+        if event:
+            with torch.cuda.device(device):  # a thread begins on the first GPU, and would take memory there
+                event.synchronize()
+        parts = host.split([size for _, _, size in kinds.values()])
+        named = zip(kinds.items(), parts, strict=True)
+        return {name: part.view(dtype).view(shape) for (name, (shape, dtype, _)), part in named}
+
+    return arrived
 
 
 def _kinds(tensors: Mapping[str, Tensor]) -> dict[str, tuple[torch.Size, torch.dtype]]:

@@ -15,7 +15,8 @@ from onlybn.study import Run
 from onlybn.training.checkpoints import Checkpoints
 from onlybn.training.live_run import LiveRun
 from onlybn.training.schedules import learning_rates
-from onlybn.training.steps import EagerSteps, GraphSteps
+from onlybn.training.side_by_side import fills_a_gpu
+from onlybn.training.steps import CudaRecorder, EagerSteps, GraphSteps
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,7 @@ def train_replicates(
             run.test(float(rates[until - 1]), partial(checkpoints.pause, going))
             report(run)
         checkpoints.tested(going)
+    checkpoints.wait()
     return [
         Outcome(
             run.network,
@@ -118,5 +120,6 @@ def train_replicates(
 def _steps(replicates: Sequence[LiveRun], device: torch.device, group: Group) -> EagerSteps | GraphSteps:
     # DDP's all-reduce stays outside graphs: a run that needs several GPUs has kernels enough for each.
     if device.type == "cuda" and group.size == 1:
-        return GraphSteps(replicates, device)
+        at_once = not fills_a_gpu(replicates[0].run, replicates[0].images)
+        return GraphSteps(replicates, device, CudaRecorder(at_once=at_once))
     return EagerSteps(replicates)

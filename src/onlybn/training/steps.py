@@ -39,9 +39,13 @@ class EagerSteps:
 
 
 class CudaRecorder:
-    """Records branches as a CUDA graph on a stream for each; its graphs share their memory."""
+    """Records branches as a CUDA graph, on a stream for each or all on one; its graphs share their memory.
 
-    def __init__(self):
+    On one stream each branch takes the memory that the one before gave back.
+    """
+
+    def __init__(self, *, at_once: bool = True):
+        self.at_once = at_once
         self.streams: list[torch.cuda.Stream] = []
         self.pool = None
 
@@ -51,7 +55,9 @@ class CudaRecorder:
         They are run three times before, outside the graph, so that libraries choose their algorithms and
         allocate what they keep.
         """
-        self.streams = self.streams or [torch.cuda.Stream() for _ in branches]
+        if not self.streams:
+            some = [torch.cuda.Stream() for _ in (branches if self.at_once else branches[:1])]
+            self.streams = some if self.at_once else some * len(branches)
 
         def run() -> None:
             main = torch.cuda.current_stream()

@@ -4,9 +4,7 @@ The table `costs.parquet` beside this module holds times measured by `benchmarks
 device, precision, dataset, architecture and regime.
 """
 
-from dataclasses import dataclass
-from functools import cache, partial
-from typing import TYPE_CHECKING, NamedTuple
+from functools import cache
 
 import numpy as np
 import pandas as pd
@@ -16,67 +14,7 @@ from onlybn.axes import NORMALISATION, Values
 from onlybn.configuration import COSTS
 from onlybn.datasets import DATASETS, Dataset
 from onlybn.errors import UserError
-
-if TYPE_CHECKING:
-    from onlybn.models.network import Network
-
-
-@dataclass(frozen=True)
-class Work:
-    """What a step does: floating-point operations and activations for an image, layers and weights for all.
-
-    Operations are 2 for each product of a convolution or linear layer; activations are BatchNorm's outputs.
-    `trained` counts the regime's parameters, `channels` BatchNorm's.
-    """
-
-    forward: float
-    input_gradients: float
-    weight_gradients: float
-    activations: float
-    activation_gradients: float
-    layers: float
-    trained: float
-    channels: int
-
-    def per_step(self, batch: int) -> np.ndarray:
-        """Return the work of a batch, with what does not grow with it last."""
-        grows = (
-            self.forward,
-            self.input_gradients,
-            self.weight_gradients,
-            self.activations,
-            self.activation_gradients,
-        )
-        return np.array([*(batch * one for one in grows), self.layers, self.trained, 1.0])
-
-
-@cache
-def work(dataset: Dataset, architecture: str, regime: str, values: Values = ()) -> Work:
-    """Return the work of one step on a dataset's images, counted on the network's shapes alone.
-
-    Gradients flow back to the first layer that the regime trains a weight of, and to no weight that stays.
-    """
-    from onlybn.networks import regimes
-
-    # Building a deep network takes longer than all else; regimes that only say what trains share one.
-    normalisation = dict(values).get(NORMALISATION.name, NORMALISATION.default)
-    build = _shared if regime in regimes.REGIMES else _built
-    calls, network = (made(dataset, architecture, normalisation) for made in (_calls, build))
-    parameters = regimes.apply(network, regime, 0).values()
-    layers = {name: network.get_submodule(name) for name in dict.fromkeys(call.layer for call in calls)}
-    trained = {n for n, layer in layers.items() if any(p.requires_grad for p in layer.parameters())}
-    first = next(index for index, call in enumerate(calls) if call.layer in trained)
-    return Work(
-        forward=sum(call.operations for call in calls),
-        input_gradients=sum(call.operations for call in calls[first + 1 :]),
-        weight_gradients=sum(call.operations for call in calls if call.layer in trained),
-        activations=sum(call.activations for call in calls),
-        activation_gradients=sum(call.activations for call in calls[first:]),
-        layers=sum(call.activations > 0 for call in (*calls, *calls[first:])),
-        trained=sum(parameter.numel() for parameter in parameters),
-        channels=network.parameter_counts()["batchnorm_parameters"] // 2,
-    )
-
+from onlybn.networks.work import Work, built, work
 
 # Of a process that trains (benchmarks/memory.py): interpreter, libraries and compiled kernels; and how many
 # float32 tensors as large as all activations it holds at most, with the way back and without.
@@ -98,50 +36,16 @@ def memory(dataset: Dataset, architecture: str, regime: str, batch: int, values:
 @cache
 def memory_of_weights(dataset: Dataset, architecture: str) -> int:
     """Return the megabytes of a network's weights, twice: so they are held while they are drawn."""
-    parameters = _built(dataset, architecture, NORMALISATION.default).parameter_counts()["parameters"]
+    parameters = built(dataset, architecture, NORMALISATION.default).parameter_counts()["parameters"]
     return round(2 * 4 * parameters / 2**20)
 
 
-class Call(NamedTuple):
-    """What a layer does for an image: a convolution's or linear layer's operations, else its outputs."""
+def memory_of_checkpoint(dataset: Dataset, architecture: str, regime: str, values: Values = ()) -> int:
+    """Return the megabytes of a checkpoint that a thread writes: weights, momentum, the state at a test.
 
-    layer: str
-    operations: float
-    activations: float
-
-
-@cache
-def _calls(dataset: Dataset, architecture: str, normalisation: str) -> list[Call]:
-    """Return what an image's way forward takes, layer by layer."""
-    import torch
-    from torch import nn
-
-    network = _built(dataset, architecture, normalisation).eval()
-    places = network.normalisation_places()
-    calls = []
-
-    def count(name: str, layer: nn.Module, inputs: tuple[torch.Tensor], output: torch.Tensor) -> None:
-        if layer in places:
-            calls.append(Call(name, 0.0, output.numel()))
-        else:
-            calls.append(Call(name, 2.0 * output.numel() * layer.weight[0].numel(), 0.0))
-
-    for name, layer in network.named_modules():
-        if layer in places or isinstance(layer, nn.Conv2d | nn.Linear):
-            layer.register_forward_hook(partial(count, name))
-    with torch.no_grad():
-        network(torch.empty(1, dataset.channels, dataset.size, dataset.size, device="meta"))
-    return calls
-
-
-def _built(dataset: Dataset, architecture: str, normalisation: str) -> "Network":
-    from onlybn.networks.draw import build
-
-    shape = {"channels": dataset.channels, "classes": dataset.classes, "size": dataset.size}
-    return build(architecture, normalisation, **shape)
-
-
-_shared = cache(_built)
+    torch rounds page-locked memory up to a power of two.
+    """
+    return round(2 * 3 * 4 * work(dataset, architecture, regime, values).trained / 2**20)
 
 
 def measured() -> pd.DataFrame:
@@ -181,11 +85,16 @@ def nearest_measured(table: pd.DataFrame, device: str, precision: str) -> str:
     return there.groupby("device")["step"].median().idxmax()
 
 
+# How many doublings of its width a network may be away from those measured, before a GPU's plan says so.
+NEAR, BEYOND = 1.1, 0.5
+
+
 class Times:
     """Step times of one replicate on one device in one precision: measured, or else fitted to what was.
 
     The fit is a sum of non-negative costs, one for each kind of `Work`, by least squares of the relative
-    error. Where as many replicates together as `together` were measured, each has its share of their step.
+    error; a GPU's, which computes a wide network at twenty times the rate of a narrow one, is corrected by
+    width. Where as many replicates together as `together` were measured, each has its share of their step.
     Raises UserError, naming the devices there are, if nothing was measured.
     """
 
@@ -204,9 +113,10 @@ class Times:
         self.known = {(DATASETS[d], *point): step for d, *point, step in rows}
         tests = here.groupby(["dataset", "architecture"])["test"].median()
         self.known_tests = {(DATASETS[d], a): time for (d, a), time in tests.items()}
-        self.step_costs = _fit([(_features(*point), step) for point, step in self.known.items()])
-        tests = [(_features(d, a, "output", 1), time) for (d, a), time in self.known_tests.items()]
-        self.test_costs = _fit(tests)
+        self.by_width = not is_processor(device)
+        steps = [(work(*point), point[-1], batch, step) for (*point, batch), step in self.known.items()]
+        tests = [(work(d, a, "output"), "output", 1, time) for (d, a), time in self.known_tests.items()]
+        self.steps, self.tests = (_Fit(rows, by_width=self.by_width) for rows in (steps, tests))
 
     def step(
         self, dataset: Dataset, architecture: str, regime: str, batch: int, values: Values = ()
@@ -214,23 +124,49 @@ class Times:
         """Return the milliseconds of a step; only networks that are neutral on every axis were measured."""
         alike = "random-2" if regime.startswith("random-") else regime
         known = None if values else self.known.get((dataset, architecture, alike, batch))
-        return known or float(_features(dataset, architecture, regime, batch, values) @ self.step_costs)
+        return known or self.steps(work(dataset, architecture, regime, values), alike, batch)
 
     def test(self, dataset: Dataset, architecture: str, values: Values = ()) -> float:
         """Return the milliseconds of testing one image."""
         known = None if values else self.known_tests.get((dataset, architecture))
-        return known or float(_features(dataset, architecture, "output", 1, values) @ self.test_costs)
+        return known or self.tests(work(dataset, architecture, "output", values), "output", 1)
+
+    def is_guess(self, dataset: Dataset, architecture: str) -> bool:
+        """Say whether nothing near a network's width was measured, on a device whose rate grows with it."""
+        return self.by_width and self.steps.is_far(work(dataset, architecture, "output").width)
 
 
-def _features(
-    dataset: Dataset, architecture: str, regime: str, batch: int, values: Values = ()
-) -> np.ndarray:
-    return work(dataset, architecture, regime, values).per_step(batch)
+class _Fit:
+    """Milliseconds by work, fitted to measured ones of (work, regime, batch).
 
+    `by_width` corrects them by what was measured over the sum of costs, of the same regime if there is any:
+    interpolated between widths, and beyond them that of the last one, in logarithms.
+    """
 
-def _fit(rows: list[tuple[np.ndarray, float]]) -> np.ndarray:
-    features = np.array([feature / time for feature, time in rows])
-    size = features.max(axis=0)
-    size[size == 0] = 1
-    costs, _ = nnls(features / size, np.ones(len(rows)))
-    return costs / size
+    def __init__(self, rows: list[tuple[Work, str, int, float]], *, by_width: bool):
+        features = np.array([done.per_step(batch) / time for done, _, batch, time in rows])
+        size = features.max(axis=0)
+        size[size == 0] = 1
+        costs, _ = nnls(features / size, np.ones(len(rows)))
+        self.costs = costs / size
+        left = pd.DataFrame(
+            {
+                "regime": [regime for _, regime, *_ in rows],
+                "width": [round(2 * done.width) / 2 for done, *_ in rows],
+                "left": -np.log(np.maximum(features @ self.costs, 1e-12)) if by_width else 0.0,
+            }
+        )
+        self.left = left.groupby("width")["left"].mean()
+        self.left_of = {
+            regime: some.groupby("width")["left"].mean() for regime, some in left.groupby("regime")
+        }
+
+    def __call__(self, done: Work, regime: str, batch: int) -> float:
+        left = self.left_of.get(regime, self.left)
+        return float(done.per_step(batch) @ self.costs * np.exp(np.interp(done.width, left.index, left)))
+
+    def is_far(self, width: float) -> bool:
+        """Say whether a width is beyond those measured, or more than a doubling from the nearest."""
+        known = self.left.index
+        beyond = max(known.min() - width, width - known.max())
+        return beyond > BEYOND or np.abs(known - width).min() > NEAR

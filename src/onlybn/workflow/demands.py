@@ -63,7 +63,7 @@ def analysis_minutes(study: Study, run: Run, analysis: str, attempt: int) -> int
 
 
 def _memory(study: Study, run: Run, batch: int, runs: int, attempt: int) -> int:
-    from onlybn.workflow.costs import memory, memory_of_weights
+    from onlybn.workflow.costs import memory, memory_of_checkpoint, memory_of_weights
     from onlybn.workflow.plan import images
 
     try:
@@ -71,8 +71,10 @@ def _memory(study: Study, run: Run, batch: int, runs: int, attempt: int) -> int:
         if study.device == "cpu":
             process = memory(dataset, run.architecture, run.regime, batch, run.structure)
         else:
-            # Activations are on the GPU; of each run the host holds the weights, while it draws them.
-            process = CUDA_MB + runs * memory_of_weights(dataset, run.architecture)
+            # Activations are on the GPU; of each run the host holds the weights, while it draws them, and
+            # later a checkpoint.
+            held = memory_of_checkpoint(dataset, run.architecture, run.regime, run.structure)
+            process = CUDA_MB + runs * max(memory_of_weights(dataset, run.architecture), held)
         process += study.workers * WORKER_MB * dataset.photographs
         if not dataset.photographs:
             process += sum(dataset.examples) * dataset.size**2 * dataset.channels // 2**20

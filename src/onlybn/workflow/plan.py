@@ -8,8 +8,9 @@ from onlybn import custom, papers
 from onlybn.analyses.clamping import THRESHOLDS
 from onlybn.datasets import Dataset, prepared
 from onlybn.jobs import duration
+from onlybn.networks.work import work
 from onlybn.study import Run, Study
-from onlybn.workflow.costs import Times, work
+from onlybn.workflow.costs import Times
 
 # Seconds that a job takes before and after its work, and bytes of a run's tables (benchmarks/startup.py
 # and storage.py): whatever it trains, for every epoch, for every BatchNorm channel.
@@ -44,6 +45,12 @@ def testing_seconds(study: Study, times: Times, run: Run, passes: int) -> float:
     """Return the seconds that so many passes over the test images take."""
     dataset = images(study, run.dataset)
     return passes * dataset.examples[1] * times.test(dataset, run.architecture, run.structure) / 1e3
+
+
+def guessed(study: Study, times: Times) -> list[str]:
+    """Return the architectures of a study of whose width the device's times tell nothing."""
+    networks = {run.architecture: run.dataset for run in study.each_run()}
+    return [name for name, dataset in networks.items() if times.is_guess(images(study, dataset), name)]
 
 
 def plan(study: Study, times: Times, *, main: bool = False) -> pd.DataFrame:
