@@ -3,13 +3,15 @@
     python benchmarks/throughput.py [--device cuda] [--architectures resnet-14,…] [--regimes all,…]
 
 On the CPU the textbook loop has two threads, and the engine two processes of one thread each, at once:
-what two cores do with either. `--threads 1` gives each one thread, and `--precision float32` compares at the
-textbook's own precision. Rounds alternate between the two. A round that is more than a tenth off the median
-is measured again, at most three of a point. The table gives medians, and the lowest and highest ratio of a
-round. Images are random bytes of CIFAR-10's shape, which costs what real ones cost.
+what two cores do with either. `--threads 1` gives each one thread, `--precision float32` compares at the
+textbook's own precision, and `--before` adds the engine of another checkout. Rounds alternate between them. A
+round that is more than a tenth off the median is measured again, at most three of a point. The table gives
+medians, and the lowest and highest ratio of a round. Images are random bytes of CIFAR-10's shape, which costs
+what real ones cost.
 """
 
 import argparse
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -22,7 +24,6 @@ import report
 ARCHITECTURES = "resnet-14,resnet-56,resnet-110,wrn-14-4,vgg-16"
 REGIMES = "all,batchnorm,output"
 BATCH = 128
-KINDS = ("textbook", "engine")
 TOLERANCE = 0.1
 REPEATS = 3
 
@@ -45,12 +46,16 @@ def measure(asked: argparse.Namespace) -> float:
 
 
 def images_per_second(kind: str, asked: argparse.Namespace, architecture: str, regime: str) -> float:
-    """Measure in fresh processes: one that has all threads, or for the engine one for each of them."""
-    processes = asked.threads if kind == "engine" and asked.device == "cpu" else 1
+    """Measure in fresh processes: one that has all threads, or for an engine one for each of them."""
+    processes = asked.threads if kind != "textbook" and asked.device == "cpu" else 1
+    source = {"PYTHONPATH": str(asked.before / "src")} if kind == "before" else {}
     command = [sys.executable, __file__, "--measure", kind, "--architectures", architecture]
     command += ["--regimes", regime, "--device", asked.device, "--precision", asked.precision]
     command += ["--steps", str(asked.steps), "--threads", str(asked.threads // processes)]
-    running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(processes)]
+    running = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | source)
+        for _ in range(processes)
+    ]
     texts = [process.communicate()[0] for process in running]
     return sum(BATCH / float(text.split()[-1]) * 1_000 for text in texts)
 
@@ -61,7 +66,9 @@ def rounds_of(
     """Return the images per second of each kind, round by round, and how many rounds were repeated."""
 
     def once() -> tuple[float, ...]:
-        return tuple(images_per_second(kind, asked, architecture, regime) for kind in KINDS)
+        return tuple(images_per_second(kind, asked, architecture, regime) for kind in kinds)
+
+    kinds = ["textbook", *(["before"] if asked.before else []), "engine"]
 
     rounds, repeated = [once() for _ in range(asked.rounds)], 0
     while repeated < REPEATS:
@@ -84,6 +91,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--precision", default="auto", help="the engine's; the textbook loop has float32")
+    parser.add_argument("--before", type=Path, metavar="CHECKOUT")
     parser.add_argument("--out", type=Path, default=Path("results/benchmarks"))
     parser.add_argument("--measure", help=argparse.SUPPRESS)
     asked = parser.parse_args()
@@ -94,13 +102,14 @@ def main() -> None:
     for architecture in asked.architectures.split(","):
         for regime in asked.regimes.split(","):
             rounds, repeated = rounds_of(asked, architecture, regime)
-            theirs, ours = (median(rates) for rates in zip(*rounds, strict=True))
-            ratios = [engine / textbook for textbook, engine in rounds]
+            theirs, *before, ours = (median(rates) for rates in zip(*rounds, strict=True))
+            ratios = [rates[-1] / rates[0] for rates in rounds]
             rows.append(
                 {
                     "architecture": architecture,
                     "regime": regime,
                     "textbook (images/s)": theirs,
+                    **({"before (images/s)": before[0]} if before else {}),
                     "engine (images/s)": ours,
                     "ratio": median(ratios),
                     "lowest": min(ratios),
@@ -108,7 +117,7 @@ def main() -> None:
                     "repeated": repeated,
                 }
             )
-            print(f"{architecture} {regime}: {theirs:.0f} and {ours:.0f} images/s", file=sys.stderr)
+            print(rows[-1], file=sys.stderr)
     options = (asked.device, asked.precision, f"{asked.threads}-threads")
     named = [o for o, usual in zip(options, ("cpu", "auto", "2-threads"), strict=True) if o != usual]
     report.report("-".join(["throughput", *named]), rows, asked.out)

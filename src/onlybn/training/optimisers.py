@@ -41,6 +41,7 @@ class SGD:
         if self.in_one_pass and not isinstance(learning_rate, torch.Tensor):
             self._step_in_one_pass(gradients, learning_rate)
             return
+        gradients = [g.to(p.dtype) for g, p in zip(gradients, self.parameters, strict=True)]
         if isinstance(learning_rate, torch.Tensor) or self.parameters[0].is_cuda:
             torch._fused_sgd_(
                 self.parameters,
