@@ -10,6 +10,7 @@ computed with in float32; γ, β and running statistics are float32 (channels,).
 
 import math
 
+import llvmlite.binding as llvm
 import numpy as np
 from llvmlite import ir
 from numba import carray, njit, types
@@ -21,8 +22,22 @@ _BLOCK = 512
 # A row is as many pixels as make about so many values: its loop then runs long enough for its ends not to
 # count.
 _ROW = 128
+# Whether the processor rounds to bfloat16 itself; what is below the smallest normal number is then 0.
+_NATIVE = bool(llvm.get_host_cpu_features().get("avx512bf16"))
 # What is above this is above 0 in bfloat16 too.
-_ABOVE_ZERO = np.float32(2.0**-134)
+_ABOVE_ZERO = np.nextafter(np.float32(2.0**-126), np.float32(0)) if _NATIVE else np.float32(2.0**-134)
+
+
+class _BFloat(ir.Type):
+    """LLVM's bfloat, which llvmlite has no name for."""
+
+    def _to_string(self) -> str:
+        return "bfloat"
+
+    def __eq__(self, other) -> bool:
+        return isinstance(other, _BFloat)
+
+    __hash__ = ir.Type.__hash__
 
 
 def _compiled(function):
@@ -49,6 +64,8 @@ def _rounded(typing, value):
     """Round float32 to bfloat16's bits, to the nearest, ties to even."""
 
     def generate(context, builder, signature, arguments):
+        if _NATIVE:
+            return builder.bitcast(builder.fptrunc(arguments[0], _BFloat()), _I16)
         bits = builder.bitcast(arguments[0], _I32)
         odd = builder.and_(builder.lshr(bits, _I32(16)), _I32(1))
         rounded = builder.add(bits, builder.add(_I32(0x7FFF), odd))
@@ -106,15 +123,17 @@ def _row(pixels, channels):
 def _apply(x, scale, shift, added, has_added, low, y):
     """Write max(low, x · scale + shift + added) into y."""
     rows, length = x.shape
-    if has_added:
-        for p in range(rows):
+    # −0 changes nothing, and with as many operands as above it is compiled to as wide vectors.
+    nothing = np.full(length, 0x8000, np.uint16)
+    for p in range(rows):
+        if has_added:
             for c in range(length):
                 value = _widened(x[p, c]) * scale[c] + shift[c] + _widened(added[p, c])
-                y[p, c] = _rounded(max(value, low))
-    else:
-        for p in range(rows):
+                y[p, c] = _rounded(low if value < low else value)
+        else:
             for c in range(length):
-                y[p, c] = _rounded(max(_widened(x[p, c]) * scale[c] + shift[c], low))
+                value = _widened(x[p, c]) * scale[c] + shift[c] + _widened(nothing[c])
+                y[p, c] = _rounded(low if value < low else value)
 
 
 @_compiled
