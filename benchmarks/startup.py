@@ -22,18 +22,19 @@ prepare("digits", Path("."), Path({folder!r}) / "digits")
 JOB = """
 import time
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from onlybn.jobs import Terminal
+from tempfile import mkdtemp
+from onlybn.jobs import job
 from onlybn.workflow.paths import open_workflow
 from onlybn.runs.block import train_block
 from onlybn.study import Run, Training
 training = Training(epochs=1, batch_size=1437, learning_rate=0.1, shift=0, flip=False, precision="auto")
 run = Run("s", "digits", training, "resnet-14", "batchnorm", "kaiming-normal_gamma-uniform", 0)
-with TemporaryDirectory() as made:
+made = Path(mkdtemp(dir={folder!r}))
+with job(made / "log") as terminal:
     train_block(
-        [run], [Path(made) / "seed-0"], work=Path(made) / "work", replaced=Path(made) / "replaced",
+        [run], [made / "seed-0"], work=made / "work", replaced=made / "replaced",
         dataset=Path({folder!r}) / "digits", data_dir=Path("."), device="auto", deterministic=False,
-        threads=1, processes=1, workers=0, checkpoint_every=0, terminal=Terminal(1),
+        threads=1, processes=1, workers=0, checkpoint_every=0, terminal=terminal,
     )
 """
 STAGES = {

@@ -21,6 +21,7 @@ def job(log: Path) -> Iterator["Terminal"]:
 
     A user's mistake ends as one sentence, the log's last line, and exit status 1; any other fault also
     leaves its traceback above that line. Where the log cannot be written, the terminal gets the sentence.
+    The process ends with the job.
     """
     terminal = Terminal(_send_output(log))
     _leave_out_the_users_settings()
@@ -37,6 +38,9 @@ def job(log: Path) -> Iterator["Terminal"]:
             traceback.print_exc()
         # In one line, whatever it has: CUDA's messages end with advice for CUDA's developers.
         _end(terminal, f"error: {type(error).__name__}: {' '.join(str(error).split())}")
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)  # Python takes half a second and more to take torch and numba apart
 
 
 def _send_output(log: Path) -> int:
