@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import tarfile
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -93,6 +94,22 @@ def test_batches_augmented_at_once_are_those_augmented_one_by_one(group, skip, d
         assert torch.equal(labels, expected_labels)
     assert len(expected) == 12 - skip
     assert len(augmented) == (3 if skip == 0 else 2)
+
+
+@pytest.mark.parametrize("moved", [{"shift": 0.25, "flip": True}, {"shift": 0.0, "flip": False}])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_compiled_function_augments_to_the_same_bits(moved, channels, digits):
+    pixels = torch.randint(0, 256, (50, 8, 8, channels), generator=torch.Generator().manual_seed(0))
+    split = small.Split(pixels.to(torch.uint8), torch.arange(50))
+    facts = {"channels": channels, "mean": [0.3, 0.5, 0.4][:channels], "std": [0.2, 0.25, 0.3][:channels]}
+    images = replace(digits, train=split, examples=50, **facts)
+    asked = {"seed": 0, "epoch": 1, "batch_size": 16, "group": Group(1, 3), "skip": 1} | moved
+    by_torch, compiled = (list(images.training_batches(**asked, compiled=flag)) for flag in (False, True))
+    assert len(by_torch) == 3
+    for (one, labels), (other, other_labels) in zip(by_torch, compiled, strict=True):
+        assert torch.equal(one, other)
+        assert one.stride() == other.stride()
+        assert torch.equal(labels, other_labels)
 
 
 def flip_a_bit(path):

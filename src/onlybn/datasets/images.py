@@ -38,11 +38,13 @@ class Images(ABC):
         flip: bool,
         group: Group = ALONE,
         skip: int = 0,
+        compiled: bool = False,
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield an epoch's augmented batches: normalised images and labels; the last may be partial.
 
         Order and augmentation depend on (seed, epoch) alone. Of every batch of `batch_size` a process of a
-        group gets its part. The first `skip` batches are left out.
+        group gets its part. The first `skip` batches are left out. `compiled` says that on a CPU a
+        compiled function may compute them, to the same bits, since numba is loaded anyway.
         """
 
     @abstractmethod

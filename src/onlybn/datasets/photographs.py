@@ -83,6 +83,7 @@ class Photographs(Images):
         flip: bool,
         group: Group = ALONE,
         skip: int = 0,
+        compiled: bool = False,
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield an epoch's augmented batches: normalised images and labels; the last may be partial.
 

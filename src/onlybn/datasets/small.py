@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -55,6 +57,7 @@ class SmallImages(Images):
         flip: bool,
         group: Group = ALONE,
         skip: int = 0,
+        compiled: bool = False,
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield an epoch's augmented batches: normalised images and labels; the last may be partial.
 
@@ -67,6 +70,10 @@ class SmallImages(Images):
         order = generator(seed, "order", epoch).permutation(count)
         moves = generator(seed, "shift", epoch).integers(-pixels, pixels + 1, (count, 2))
         flips = generator(seed, "flip", epoch).random(count) < (0.5 if flip else 0)
+        if compiled:
+            for part in islice(group.parts(count, batch_size), skip, None):
+                yield self._augmented(order[part], moves[part], flips[part]), labels[order[part]]
+            return
         order, moves, flips = (torch.from_numpy(drawn).to(self.device) for drawn in (order, moves, flips))
         parts = list(islice(group.parts(count, batch_size), skip, None))
         many = AT_ONCE[self.device.type]
@@ -78,6 +85,20 @@ class SmallImages(Images):
             batches = self.normalise(augment(images[chosen], moved, flipped, pixels))
             sizes = [part.stop - part.start for part in together]
             yield from zip(batches.split(sizes), labels[chosen].split(sizes), strict=True)
+
+    def _augmented(self, chosen: np.ndarray, moves: np.ndarray, flips: np.ndarray) -> Tensor:
+        from onlybn.datasets.augmenting import augment
+
+        images = self.train.images
+        batch = torch.empty(len(chosen), *images.shape[1:])
+        augment(images.numpy(), chosen, moves, flips, self._table, batch.numpy())
+        return batch.permute(0, 3, 1, 2)
+
+    @cached_property
+    def _table(self) -> np.ndarray:
+        """What each byte becomes in each channel, float32 (256, channels)."""
+        values = torch.arange(256, dtype=torch.uint8)[None, :, None, None].expand(1, 256, 1, self.channels)
+        return self.normalise(values)[0, :, :, 0].T.contiguous().numpy()
 
     def test_batches(self, batch_size: int, group: Group = ALONE) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the test split in its order: normalised images and labels; the last batch may be partial."""

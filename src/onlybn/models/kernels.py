@@ -13,8 +13,10 @@ import math
 import llvmlite.binding as llvm
 import numpy as np
 from llvmlite import ir
-from numba import carray, njit, types
+from numba import carray, types
 from numba.extending import intrinsic
+
+from onlybn.compiling import compiled
 
 _I16, _I32, _F32 = ir.IntType(16), ir.IntType(32), ir.FloatType()
 # Sums are float32 within so many pixels, and float64 between.
@@ -38,14 +40,6 @@ class _BFloat(ir.Type):
         return isinstance(other, _BFloat)
 
     __hash__ = ir.Type.__hash__
-
-
-def _compiled(function):
-    """Compile on first use, and keep it on disk if there is a folder that can be written."""
-    try:
-        return njit(cache=True, nogil=True)(function)
-    except RuntimeError:
-        return njit(nogil=True)(function)
 
 
 @intrinsic
@@ -110,7 +104,7 @@ def sizes(tensors):
     return np.array([tensor.numel() for tensor in tensors], np.int64)
 
 
-@_compiled
+@compiled
 def _row(pixels, channels):
     """How many pixels are taken as one row: the largest power of 2 that comes out even."""
     row = 1
@@ -119,7 +113,7 @@ def _row(pixels, channels):
     return row
 
 
-@_compiled
+@compiled
 def _apply(x, scale, shift, added, has_added, low, y):
     """Write max(low, x · scale + shift + added) into y."""
     rows, length = x.shape
@@ -136,7 +130,7 @@ def _apply(x, scale, shift, added, has_added, low, y):
                 y[p, c] = _rounded(low if value < low else value)
 
 
-@_compiled
+@compiled
 def _moments(x, pivot, sums, squares):
     """Add up x − pivot and its squares over rows into `sums` and `squares`, float64 (row's length,).
 
@@ -157,7 +151,7 @@ def _moments(x, pivot, sums, squares):
             squares[c] += some_squares[c]
 
 
-@_compiled
+@compiled
 def train(
     x, y, added, pixels, channels, gamma, beta, running_mean, running_var, statistics, relu, momentum, eps
 ):
@@ -201,7 +195,7 @@ def train(
     _apply(x, scale, shift, carray(_u16(added), shape), added != 0, low, y)
 
 
-@_compiled
+@compiled
 def test(x, y, added, pixels, channels, gamma, beta, running_mean, running_var, relu, eps):
     """Write relu(batchnorm(x) + added) into y, by the running statistics."""
     row = _row(pixels, channels)
@@ -225,7 +219,7 @@ def test(x, y, added, pixels, channels, gamma, beta, running_mean, running_var, 
     )
 
 
-@_compiled
+@compiled
 def _factors(sums, products, pixels, gamma, statistics, d_gamma, d_beta, by_g, by_x, constant):
     """Turn sums of g and of g · (x − mean) over rows into the gradients of γ and β and dx's factors."""
     channels, length = gamma.size, sums.size
@@ -243,7 +237,7 @@ def _factors(sums, products, pixels, gamma, statistics, d_gamma, d_beta, by_g, b
             by_g[i], by_x[i], constant[i] = scale, slope, rest
 
 
-@_compiled
+@compiled
 def backward(dy, other, y, x, passes_on, pixels, channels, gamma, beta, statistics, d_gamma, d_beta, relu):
     """The gradients of `train`, where g is dy + other wherever y is above 0 (everywhere without a ReLU).
 
@@ -310,7 +304,7 @@ def backward(dy, other, y, x, passes_on, pixels, channels, gamma, beta, statisti
                 x[p, c] = _rounded(value)
 
 
-@_compiled
+@compiled
 def backward_alone(dy, x, passes_on, pixels, channels, gamma, beta, statistics, d_gamma, d_beta, relu):
     """The gradients of `train` without an addition; where y is above 0 is computed again.
 
@@ -371,7 +365,7 @@ def backward_alone(dy, x, passes_on, pixels, channels, gamma, beta, statistics, 
                 x[p, c] = _rounded(by_g[c] * g + by_x[c] * value + constant[c])
 
 
-@_compiled
+@compiled
 def add_at_even(dx, other, images, height, width, channels):
     """Add other to dx, of twice its height and width, at even places."""
     dx = carray(_u16(dx), (images, 2 * height, 2 * width, channels))
@@ -384,7 +378,7 @@ def add_at_even(dx, other, images, height, width, channels):
                     dx[n, 2 * i, 2 * j, c] = _rounded(value)
 
 
-@_compiled
+@compiled
 def round_to_bfloat16(values, rounded, sizes):
     """Round float32 tensors, each by its address, into bfloat16 ones."""
     for i in range(sizes.size):
@@ -393,7 +387,7 @@ def round_to_bfloat16(values, rounded, sizes):
             into[j] = _rounded(value[j])
 
 
-@_compiled
+@compiled
 def sgd(parameters, gradients, are_bfloat16, buffers, sizes, momentum, weight_decay, rate):
     """Move float32 parameters, each by its address, as torch's operators do, one after the other.
 

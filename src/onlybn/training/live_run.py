@@ -116,6 +116,7 @@ class LiveRun:
                 flip=training.flip,
                 group=self.group,
                 skip=skip,
+                compiled=self.optimiser.in_one_pass,
             )
         return next(self._batches)
 
