@@ -4,10 +4,10 @@
 
 On the CPU the textbook loop has two threads, and the engine two processes of one thread each, at once:
 what two cores do with either. `--threads 1` gives each one thread, `--precision float32` compares at the
-textbook's own precision, and `--before` adds the engine of another checkout. Rounds alternate between them. A
-round that is more than a tenth off the median is measured again, at most three of a point. The table gives
-medians, and the lowest and highest ratio of a round. Images are random bytes of CIFAR-10's shape, which costs
-what real ones cost.
+textbook's own precision, and `--before` adds the engine of another checkout, with which alone `--dataset
+digits` compares. Rounds alternate between them. A round that is more than a tenth off the median is measured
+again, at most three of a point. The table gives medians, and the lowest and highest ratio of a round. Images
+are random bytes of the dataset's shape, which costs what real ones cost.
 """
 
 import argparse
@@ -23,7 +23,7 @@ import report
 
 ARCHITECTURES = "resnet-14,resnet-56,resnet-110,wrn-14-4,vgg-16"
 REGIMES = "all,batchnorm,output"
-BATCH = 128
+BATCHES = {"cifar10": 128, "digits": 32}
 TOLERANCE = 0.1
 REPEATS = 3
 
@@ -38,8 +38,9 @@ def measure(asked: argparse.Namespace) -> float:
     from onlybn.study import Run, Training
 
     torch.set_num_threads(asked.threads)
-    training = Training(epochs=1, batch_size=BATCH, learning_rate=0.1, precision=asked.precision)
-    run = Run("benchmark", "cifar10", training, asked.architectures, asked.regimes, DEFAULT, seed=0)
+    batch = BATCHES[asked.dataset]
+    training = Training(epochs=1, batch_size=batch, learning_rate=0.1, precision=asked.precision)
+    run = Run("benchmark", asked.dataset, training, asked.architectures, asked.regimes, DEFAULT, seed=0)
     if asked.measure == "textbook":
         return textbook.milliseconds(run, asked.device, asked.steps)
     return engine.milliseconds([run], asked.device, asked.steps)["step"]
@@ -51,13 +52,20 @@ def images_per_second(kind: str, asked: argparse.Namespace, architecture: str, r
     source = {"PYTHONPATH": str(asked.before / "src")} if kind == "before" else {}
     command = [sys.executable, __file__, "--measure", kind, "--architectures", architecture]
     command += ["--regimes", regime, "--device", asked.device, "--precision", asked.precision]
+    command += ["--dataset", asked.dataset]
     command += ["--steps", str(asked.steps), "--threads", str(asked.threads // processes)]
     running = [
         subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | source)
         for _ in range(processes)
     ]
     texts = [process.communicate()[0] for process in running]
-    return sum(BATCH / float(text.split()[-1]) * 1_000 for text in texts)
+    return sum(BATCHES[asked.dataset] / float(text.split()[-1]) * 1_000 for text in texts)
+
+
+def kinds_of(asked: argparse.Namespace) -> list[str]:
+    """Return what is compared: the first with the last."""
+    others = {"textbook": asked.dataset == "cifar10", "before": asked.before is not None}
+    return [*(kind for kind, there in others.items() if there), "engine"]
 
 
 def rounds_of(
@@ -66,9 +74,7 @@ def rounds_of(
     """Return the images per second of each kind, round by round, and how many rounds were repeated."""
 
     def once() -> tuple[float, ...]:
-        return tuple(images_per_second(kind, asked, architecture, regime) for kind in kinds)
-
-    kinds = ["textbook", *(["before"] if asked.before else []), "engine"]
+        return tuple(images_per_second(kind, asked, architecture, regime) for kind in kinds_of(asked))
 
     rounds, repeated = [once() for _ in range(asked.rounds)], 0
     while repeated < REPEATS:
@@ -85,6 +91,7 @@ def main() -> None:
     """Measure every architecture and regime, and report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--dataset", default="cifar10", choices=BATCHES)
     parser.add_argument("--architectures", default=ARCHITECTURES)
     parser.add_argument("--regimes", default=REGIMES)
     parser.add_argument("--steps", type=int, default=4)
@@ -102,15 +109,13 @@ def main() -> None:
     for architecture in asked.architectures.split(","):
         for regime in asked.regimes.split(","):
             rounds, repeated = rounds_of(asked, architecture, regime)
-            theirs, *before, ours = (median(rates) for rates in zip(*rounds, strict=True))
+            rates = map(median, zip(*rounds, strict=True))
             ratios = [rates[-1] / rates[0] for rates in rounds]
             rows.append(
                 {
                     "architecture": architecture,
                     "regime": regime,
-                    "textbook (images/s)": theirs,
-                    **({"before (images/s)": before[0]} if before else {}),
-                    "engine (images/s)": ours,
+                    **{f"{k} (images/s)": rate for k, rate in zip(kinds_of(asked), rates, strict=True)},
                     "ratio": median(ratios),
                     "lowest": min(ratios),
                     "highest": max(ratios),
@@ -118,8 +123,9 @@ def main() -> None:
                 }
             )
             print(rows[-1], file=sys.stderr)
-    options = (asked.device, asked.precision, f"{asked.threads}-threads")
-    named = [o for o, usual in zip(options, ("cpu", "auto", "2-threads"), strict=True) if o != usual]
+    options = (asked.device, asked.dataset, asked.precision, f"{asked.threads}-threads")
+    usual = ("cpu", "cifar10", "auto", "2-threads")
+    named = [option for option, one in zip(options, usual, strict=True) if option != one]
     report.report("-".join(["throughput", *named]), rows, asked.out)
 
 

@@ -207,11 +207,11 @@ def test_every_kernel_compiles_in_bfloat16_for_a_gpu(tmp_path):
 def test_without_triton_torchs_layers_are_taken_and_the_log_says_so(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "triton", None)
     monkeypatch.setattr(batchnorm, "_is_on_gpu", lambda x, added: True)
-    batchnorm._gpu_kernels.cache_clear()
+    batchnorm.gpu_kernels.cache_clear()
     shape = SHAPES[0]
     for _ in range(2):
         found = trained(batchnorm.normalise, shape, True, True)
-    batchnorm._gpu_kernels.cache_clear()
+    batchnorm.gpu_kernels.cache_clear()
     for one, other in zip(found.values(), trained(torchs, shape, True, True).values(), strict=True):
         assert torch.equal(one, other)
     (line,) = capsys.readouterr().out.splitlines()

@@ -26,7 +26,7 @@ def normalise(
             return Passes(batchnorm, relu is not None).test(x, added)
     if not heard and isinstance(batchnorm, nn.BatchNorm2d) and _is_on_gpu(x, added):
         computed = batchnorm.training or not torch.is_grad_enabled()
-        if computed and (kernels := _gpu_kernels(x.device)):
+        if computed and (kernels := gpu_kernels(x.device)):
             return kernels.normalise(x, batchnorm, relu is not None, added)
     x = batchnorm(x)
     if heard:
@@ -83,7 +83,7 @@ def _is_on_gpu(x: Tensor, added: Tensor | None) -> bool:
 
 
 @cache
-def _gpu_kernels(device: torch.device) -> ModuleType | None:
+def gpu_kernels(device: torch.device) -> ModuleType | None:
     """Return `onlybn.models.triton_kernels`, or None, and say so, where Triton is missing or does not work.
 
     It needs a C compiler and Python's headers, which not every machine with a GPU has.

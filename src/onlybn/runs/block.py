@@ -23,6 +23,7 @@ from onlybn.errors import UserError
 from onlybn.jobs import Terminal, die_with_parent, duration, keep_freed_memory, stoppable
 from onlybn.locks import PATIENCE, lock, wait_for_lock
 from onlybn.machine import commit
+from onlybn.models.batchnorm import gpu_kernels
 from onlybn.runs import records, saving
 from onlybn.runs.folders import keep_aside, publish, size_of
 from onlybn.study import Run
@@ -205,6 +206,8 @@ def _train(
         "threads": torch.get_num_threads(),
         "precision": name_of_precision(precision),
     }
+    if images.device.type == "cuda":
+        computed["batchnorm"] = "triton" if gpu_kernels(images.device) else "torch"
     # Processes of a group do not stop at one step: they go on from a checkpoint before.
     with stoppable() if group.size == 1 else nullcontext() as stop:
         checkpoints = Checkpoints(

@@ -14,7 +14,7 @@ from onlybn.workflow.costs import Times
 
 # Seconds that a job takes before and after its work, and bytes of a run's tables (benchmarks/startup.py
 # and storage.py): whatever it trains, for every epoch, for every BatchNorm channel.
-JOB_SECONDS = 3.0
+JOB_SECONDS = 2.3
 RUN_BYTES, EPOCH_BYTES, CHANNEL_BYTES = 12_000, 60, 35
 # How often an analysis tests: clamping for each threshold, with β and without, and once unclamped.
 PASSES = {"clamping": 2 * len(THRESHOLDS) + 1, "activations": 1}
