@@ -70,12 +70,12 @@ class SmallImages(Images):
         order = generator(seed, "order", epoch).permutation(count)
         moves = generator(seed, "shift", epoch).integers(-pixels, pixels + 1, (count, 2))
         flips = generator(seed, "flip", epoch).random(count) < (0.5 if flip else 0)
+        parts = list(islice(group.parts(count, batch_size), skip, None))
         if compiled:
-            for part in islice(group.parts(count, batch_size), skip, None):
+            for part in parts:
                 yield self._augmented(order[part], moves[part], flips[part]), labels[order[part]]
             return
         order, moves, flips = (torch.from_numpy(drawn).to(self.device) for drawn in (order, moves, flips))
-        parts = list(islice(group.parts(count, batch_size), skip, None))
         many = AT_ONCE[self.device.type]
         for first in range(0, len(parts), many):
             together = parts[first : first + many]

@@ -55,17 +55,13 @@ def has_hooks(module: nn.Module) -> bool:
     )
 
 
+def is_one_thread_in_bfloat16(dtype: torch.dtype, device: torch.device) -> bool:
+    """Say whether compiled kernels serve: their arithmetic is bfloat16's, on one thread of a CPU."""
+    return dtype == torch.bfloat16 and device.type == "cpu" and torch.get_num_threads() == 1
+
+
 def _is_fast(x: Tensor, added: Tensor | None) -> bool:
-    return (
-        x.dtype == torch.bfloat16
-        and (added is None or (added.dtype == x.dtype and added.shape == x.shape))
-        and x.device.type == "cpu"
-        and torch.get_num_threads() == 1
-        and all(
-            tensor.is_contiguous(memory_format=torch.channels_last)
-            for tensor in (x, *([] if added is None else [added]))
-        )
-    )
+    return is_one_thread_in_bfloat16(x.dtype, x.device) and _are_laid_out_alike(x, added)
 
 
 def _is_on_gpu(x: Tensor, added: Tensor | None) -> bool:
@@ -73,12 +69,17 @@ def _is_on_gpu(x: Tensor, added: Tensor | None) -> bool:
         x.device.type == "cuda"
         and x.dtype in (torch.bfloat16, torch.float32)
         and 0 < x.numel() < 2**31  # what 32 bits count
-        and all(
-            tensor.dtype == x.dtype
-            and tensor.shape == x.shape
-            and tensor.is_contiguous(memory_format=torch.channels_last)
-            for tensor in (x, *([] if added is None else [added]))
-        )
+        and _are_laid_out_alike(x, added)
+    )
+
+
+def _are_laid_out_alike(x: Tensor, added: Tensor | None) -> bool:
+    """Say whether what is added, if anything, is of x's kind and shape, and all is channels-last."""
+    return all(
+        tensor.dtype == x.dtype
+        and tensor.shape == x.shape
+        and tensor.is_contiguous(memory_format=torch.channels_last)
+        for tensor in (x, *([] if added is None else [added]))
     )
 
 

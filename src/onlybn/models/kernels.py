@@ -89,9 +89,7 @@ def _pointer(kind):
     return pointer
 
 
-_u16, _f32, _f64, _i64 = (
-    _pointer(kind) for kind in (types.uint16, types.float32, types.float64, types.int64)
-)
+_u16, _f32, _f64 = (_pointer(kind) for kind in (types.uint16, types.float32, types.float64))
 
 
 def addresses(tensors):
@@ -220,9 +218,15 @@ def test(x, y, added, pixels, channels, gamma, beta, running_mean, running_var, 
 
 
 @compiled
-def _factors(sums, products, pixels, gamma, statistics, d_gamma, d_beta, by_g, by_x, constant):
-    """Turn sums of g and of g · (x − mean) over rows into the gradients of γ and β and dx's factors."""
+def _factors(sums, products, pixels, gamma, statistics, d_gamma, d_beta):
+    """Set the gradients of γ and β from sums of g and of g · (x − mean) over rows; return dx's factors.
+
+    Those are of g, of x and of neither, float32 (row's length,).
+    """
     channels, length = gamma.size, sums.size
+    d_gamma, d_beta = carray(_f32(d_gamma), channels), carray(_f32(d_beta), channels)
+    by_g, by_x = np.empty(length, np.float32), np.empty(length, np.float32)
+    constant = np.empty(length, np.float32)
     for c in range(channels):
         total, product = 0.0, 0.0
         for i in range(c, length, channels):
@@ -235,6 +239,7 @@ def _factors(sums, products, pixels, gamma, statistics, d_gamma, d_beta, by_g, b
         rest = -scale * total / pixels - slope * mean
         for i in range(c, length, channels):
             by_g[i], by_x[i], constant[i] = scale, slope, rest
+    return by_g, by_x, constant
 
 
 @compiled
@@ -280,23 +285,7 @@ def backward(dy, other, y, x, passes_on, pixels, channels, gamma, beta, statisti
         for c in range(length):
             sums[c] += some[c]
             products[c] += some_products[c]
-    by_g, by_x, constant = (
-        np.empty(length, np.float32),
-        np.empty(length, np.float32),
-        np.empty(length, np.float32),
-    )
-    _factors(
-        sums,
-        products,
-        pixels,
-        gamma,
-        statistics,
-        carray(_f32(d_gamma), channels),
-        carray(_f32(d_beta), channels),
-        by_g,
-        by_x,
-        constant,
-    )
+    by_g, by_x, constant = _factors(sums, products, pixels, gamma, statistics, d_gamma, d_beta)
     if passes_on:
         for p in range(rows):
             for c in range(length):
@@ -340,23 +329,7 @@ def backward_alone(dy, x, passes_on, pixels, channels, gamma, beta, statistics, 
         for c in range(length):
             sums[c] += some[c]
             products[c] += some_products[c]
-    by_g, by_x, constant = (
-        np.empty(length, np.float32),
-        np.empty(length, np.float32),
-        np.empty(length, np.float32),
-    )
-    _factors(
-        sums,
-        products,
-        pixels,
-        gamma,
-        statistics,
-        carray(_f32(d_gamma), channels),
-        carray(_f32(d_beta), channels),
-        by_g,
-        by_x,
-        constant,
-    )
+    by_g, by_x, constant = _factors(sums, products, pixels, gamma, statistics, d_gamma, d_beta)
     if passes_on:
         for p in range(rows):
             for c in range(length):

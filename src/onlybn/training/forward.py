@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from onlybn.models.batchnorm import has_hooks
+from onlybn.models.batchnorm import has_hooks, is_one_thread_in_bfloat16
 from onlybn.models.custom_network import CustomNetwork
 from onlybn.models.network import Network
 from onlybn.training.evaluation import arithmetic_in
@@ -21,14 +21,14 @@ class Forward:
         device = next(network.parameters()).device
         self.model, self.network, self.precision = model, network, precision
         self.arithmetic = arithmetic_in(precision, device)
-        self.is_alone, self.is_heard = model is network, False
-        self.static = None
+        self.static, self.is_heard = None, False
+        alone = model is network
         own = isinstance(network, CustomNetwork)
-        if self.is_alone and not own and is_one_thread_in_bfloat16(precision, device):
+        if alone and not own and is_one_thread_in_bfloat16(precision, device):
             from onlybn.training.static_graph import static_graph
 
             self.static = static_graph(network, torch.zeros(shape))
-        self.rounded = {} if self.static or not self.is_alone else self._frozen_weights()
+        self.rounded = {} if self.static or not alone else self._frozen_weights()
 
     def __call__(self, images: Tensor, *, by_modules: bool = False) -> Tensor:
         """Return the logits; by the network's modules, where somebody looks at what they compute."""
@@ -53,8 +53,3 @@ class Forward:
             for key, parameter in layer.named_parameters(recurse=False)
             if not parameter.requires_grad
         }
-
-
-def is_one_thread_in_bfloat16(precision: torch.dtype, device: torch.device) -> bool:
-    """Say whether compiled kernels serve: their arithmetic is bfloat16's, on one thread of a CPU."""
-    return precision == torch.bfloat16 and device.type == "cpu" and torch.get_num_threads() == 1

@@ -15,6 +15,7 @@ from onlybn import observers
 from onlybn.datasets.images import Images
 from onlybn.devices import name_of
 from onlybn.distributed import ALONE, Group
+from onlybn.models.batchnorm import is_one_thread_in_bfloat16
 from onlybn.models.network import Network
 from onlybn.networks.draw import draw
 from onlybn.networks.state import frozen, learned, running_statistics
@@ -22,7 +23,7 @@ from onlybn.observers.moment import Moment
 from onlybn.study import Run
 from onlybn.tensors import digest
 from onlybn.training.evaluation import Measures, evaluate
-from onlybn.training.forward import Forward, is_one_thread_in_bfloat16
+from onlybn.training.forward import Forward
 from onlybn.training.optimisers import SGD
 
 

@@ -337,9 +337,9 @@ def _operations(
         if operation is None:
             return None
         operations.append(operation)
-    _link(operations, len(shapes))
-    ends = slots[id(last)] == len(operations) and features is averaged
     readers = Counter(slot for operation in operations for slot in operation.reads)
+    _link(operations, readers, len(shapes))
+    ends = slots[id(last)] == len(operations) and features is averaged
     # Gradients are written over what convolutions give, so that nobody else may read it.
     alone = all(readers[o.target] == 1 for o in operations if isinstance(o, _Convolution))
     return operations if ends and alone else None
@@ -354,9 +354,8 @@ def _is_plain(layer: nn.Conv2d) -> bool:
     )
 
 
-def _link(operations: list[_Operation], slots: int) -> None:
-    """Settle what depends on who else reads a value, and where gradients go."""
-    readers = Counter(slot for operation in operations for slot in operation.reads)
+def _link(operations: list[_Operation], readers: Counter, slots: int) -> None:
+    """Settle what depends on how many read a value, and where gradients go."""
     seen: set[int] = set()
     for operation in reversed(operations):
         operation.last_to_read = [slot for slot in operation.reads if slot not in seen]
