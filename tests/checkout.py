@@ -44,7 +44,7 @@ class Checkout:
             shutil.copytree(ROOT / name, folder / name)
         (folder / "tiny.yaml").write_text(study)
         config = (folder / "config.yaml").read_text().replace("study: digits", "study: tiny.yaml")
-        config = config.replace("seeds_per_job: 2", "seeds_per_job: 1").replace("device: auto", "device: cpu")
+        config = config.replace("seeds_per_job: 5", "seeds_per_job: 1").replace("device: auto", "device: cpu")
         (folder / "config.yaml").write_text(config)
 
     def command(self, *arguments):
@@ -70,6 +70,12 @@ class Checkout:
         text = self.ok(*arguments, "-n", "--quiet", "rules")
         found = re.findall(r"^([\w-]+) +(\d+)$", text, re.M)
         return {name: int(count) for name, count in found if name != "total"}
+
+    def claims(self) -> str:
+        """What the short table of claims prints, or the error."""
+        command = [sys.executable, "-m", "onlybn", "claims"]
+        done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True)
+        return done.stdout + done.stderr
 
     def refusal(self, *arguments) -> str:
         done = self.snakemake(*arguments)

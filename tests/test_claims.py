@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from conftest import BUILTIN, run_columns
+from conftest import BUILTIN, CONFIG, run_columns
 from scipy import stats
 
+from onlybn.configuration import open_study
 from onlybn.drawing import queries, summaries
 from onlybn.drawing.queries import Measured
 from onlybn.drawing.report import claimed
@@ -372,6 +373,26 @@ def test_elsewhere_directions_are_judged_and_values_are_not_run(dataset, trainin
     assert {claim for claim, row in rows.iterrows() if row["verdict"] == verdict} == DIRECTIONS
     assert set(rows["verdict"]) == {verdict, "not run"}
     assert "published values are judged" in rows.loc["acc-r14-bn", "reason"]
+
+
+def test_what_a_study_does_not_expect_is_judged_alike_and_says_why():
+    given, reasons = tables("digits", CIFAR10_TRAINING), {"affine-helps": "all is well"}
+    plain = numbers(*given)
+    doubted = numbers(*given, not_expected=reasons | {"acc-r14-bn": "too easy"})
+    changed = plain["reason"] != doubted["reason"]
+    assert plain.loc[changed, "id"].tolist() == ["affine-helps"]  # the other is not judged here
+    assert doubted.loc[changed, "reason"].tolist() == [
+        "not expected here: all is well; " + reason for reason in plain.loc[changed, "reason"]
+    ]
+    pd.testing.assert_frame_equal(plain.drop(columns="reason"), doubted.drop(columns="reason"))
+
+
+@pytest.mark.parametrize("file", sorted(BUILTIN.rglob("*.yaml")), ids=lambda file: file.stem)
+def test_every_study_doubts_claims_of_its_paper_alone(file):
+    opened = open_study(CONFIG | {"study": file.stem}, BUILTIN)
+    paper(opened.definition.paper).check_claims(opened.definition.not_expected)
+    with pytest.raises(ValueError, match="unknown claim 'affine-help'; did you mean 'affine-helps'"):
+        paper("only-batchnorm").check_claims(["affine-helps", "affine-help"])
 
 
 def test_jpeg_coded_images_count_as_the_papers_with_a_remark():

@@ -214,10 +214,10 @@ def test_a_plan_counts_every_run_once_and_adds_up(study):
         for run in opened.runs(experiment)
     }
     assert rows["runs"].sum() == len(unique)
-    steps = 7 * 45
+    steps = 16 * 45
     assert rows["steps"].sum() == len(unique) * steps
     assert rows["training_hours"].sum() == pytest.approx(len(unique) * steps * 36e-3 / 3600)
-    assert plan(opened, times, main=True)["runs"].sum() == 60
+    assert plan(opened, times, main=True)["runs"].sum() == 150
     text = markdown(rows, at_once=2)
     assert f"{len(unique)} runs, {len(unique) * steps:,} steps" in text
     assert "with 2 at once" in text

@@ -15,7 +15,7 @@ from onlybn.networks.variants import DEFAULT
 from onlybn.workflow import demands
 from onlybn.workflow.costs import Times, measured, memory
 from onlybn.workflow.paths import Workflow
-from onlybn.workflow.plan import JOB_SECONDS, plan
+from onlybn.workflow.plan import JOB_SECONDS, PASSES, plan
 
 PROFILES = ROOT / "profiles"
 MEASURED = "AMD EPYC (AVX512)"
@@ -89,7 +89,8 @@ def test_time_is_that_of_the_plan_with_a_margin(study):
     times = Times(measured(), MEASURED, "bfloat16", opened.seeds_per_job)
     rows = plan(opened, times).set_index("regime").loc["batchnorm"]
     training = 60 * 5 * rows["training_hours"] / rows["runs"]
-    testing = 5 * 160 * 10_000 * times.test(DATASETS["cifar10"], "resnet-14") / 6e4
+    passes = 160 + PASSES["clamping"] + PASSES["activations"]
+    testing = 5 * passes * 10_000 * times.test(DATASETS["cifar10"], "resnet-14") / 6e4
     expected = demands.TIME_MARGIN * (training + testing) + demands.STARTING_MINUTES
     assert asked(opened)["runtime"] == pytest.approx(expected, abs=1)
     assert asked(opened, analysis=True)["runtime"] < asked(opened)["runtime"] / 2

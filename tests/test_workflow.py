@@ -17,6 +17,7 @@ from checkout import ROOT, STUDY, Checkout
 
 from onlybn import drawing
 
+DOUBT = "not_expected: {affine-helps: one epoch teaches little}\n"
 CLOCK = ["seconds", "training_images_per_second", "seeds_together"]
 
 
@@ -42,6 +43,40 @@ def test_the_terminal_tells_each_finished_run_and_the_log_each_epoch(reproduced)
     assert re.search(r"^resnet-14 batchnorm seed 1: test accuracy [\d.]+ % after 1 ep", reproduced.text, re.M)
     (log,) = reproduced.folder.glob("results/tiny/logs/train/resnet-8/all/*/seed-0.log")
     assert log.read_text().startswith("resnet-8 all seed 0: epoch 1/1, training loss ")
+
+
+def test_training_measures_what_is_drawn_as_a_job_alone_does(reproduced):
+    results = reproduced.folder / "results/tiny"
+    logs = {name: list(results.glob(f"logs/{name}/**/*.log")) for name in ("clamping", "activations")}
+    for name, files in logs.items():
+        assert [f"{name} was measured after training\n" in file.read_text() for file in files] == [True] * 4
+    table = next(results.glob("runs/resnet-8/all/*/seed-0/clamping.parquet"))
+    before = table.read_bytes()
+    table.unlink()
+    reproduced.ok(str(table.relative_to(reproduced.folder)))
+    assert table.read_bytes() == before
+    assert not list(results.glob("runs/resnet-14/*/*/*/clamping.parquet"))  # no figure draws it
+
+
+def test_judged_claims_are_shown_in_short(reproduced):
+    (reproduced.folder / "tiny.yaml").write_text(STUDY + DOUBT)
+    shown = reproduced.claims()
+    assert re.search(
+        r"^│ all beats all but γ and β, on every +│ 0\.5 to 2 .* │ inconclusive \* │$", shown, re.M
+    )
+    assert "\n  all beats all but γ and β, on every network: one epoch teaches little\n" in shown
+    assert re.search(r"^\d+ not run, \d+ inconclusive\.$", shown, re.M)
+    (reproduced.folder / "results/tiny/tables/claims.parquet").unlink()
+    assert reproduced.claims() == (
+        "error: claims: tiny has judged no claims yet; snakemake claims with the same keys judges them\n"
+    )
+
+
+def test_a_claim_that_is_none_is_refused_before_anything_runs(fresh):
+    (fresh.folder / "tiny.yaml").write_text(STUDY + DOUBT.replace("helps", "help"))
+    text = fresh.refusal("--cores", "2", "figure-1")
+    assert "study: not_expected: unknown claim 'affine-help'; did you mean 'affine-helps'?" in text
+    assert not (fresh.folder / "results/tiny").exists()
 
 
 def test_a_target_that_the_study_does_not_have_is_told_in_a_sentence_with_the_nearest(fresh):
@@ -115,7 +150,7 @@ from types import SimpleNamespace as Told
 sys.path.append({str(Path(pd.__file__).parents[1])!r})  # what is installed, without its editable packages
 snakemake = Told(log=["log"], input=[{str(metrics)!r}], output=["digits/tables/accuracy.csv"])
 snakemake.config, snakemake.scriptdir = {{"study": "digits"}}, {str(ROOT / "workflow" / "scripts")!r}
-snakemake.wildcards = Told(table="accuracy")
+snakemake.wildcards, snakemake.params = Told(table="accuracy"), Told(not_expected={})
 runpy.run_path({str(ROOT / "workflow/scripts/make_table.py")!r}, dict(snakemake=snakemake))
 """
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""Commands that only look: plan and status, with the keys of Snakemake's --config."""
+"""Commands that only look: plan, status and claims, with the keys of Snakemake's --config."""
 
 import argparse
 import os
@@ -22,15 +22,18 @@ def main() -> None:
     planning.add_argument("--main", action="store_true", help="only what the target main needs")
     looking = commands.add_parser("status", help="which runs are finished, running, diverged or missing")
     looking.add_argument("--verify", action="store_true", help="read every file of the runs: are they whole?")
-    for command in (planning, looking):
+    judging = commands.add_parser("claims", help="the paper's claims that a study judged, in short")
+    for command in (planning, looking, judging):
         command.add_argument("config", nargs="*", metavar="KEY=VALUE", help="as after Snakemake's --config")
     asked = parser.parse_args()
     try:
         config = configuration_with(asked.config)
         if asked.command == "plan":
             _plan(config, asked.device, asked.at_once, main=asked.main)
-        else:
+        elif asked.command == "status":
             _status(config, verify=asked.verify)
+        else:
+            _claims(config)
     except UserError as error:
         sys.exit(error.shown())
 
@@ -86,6 +89,13 @@ def _status(config: dict[str, Any], *, verify: bool) -> None:
     from onlybn.workflow.status import status
 
     print(status(Workflow(open_study(config, STUDIES)), verify=verify))
+
+
+def _claims(config: dict[str, Any]) -> None:
+    from onlybn.workflow.paths import Workflow
+    from onlybn.workflow.verdicts import verdicts
+
+    print(verdicts(Workflow(open_study(config, STUDIES))))
 
 
 if __name__ == "__main__":

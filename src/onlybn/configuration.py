@@ -27,7 +27,7 @@ DEFAULTS = {
     "results_dir": "results",
     "device": "auto",
     "deterministic": False,
-    "seeds_per_job": 2,
+    "seeds_per_job": 5,
     "processes_per_run": 1,
     "workers": 0,
     "checkpoint_every": 0,

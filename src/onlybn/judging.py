@@ -32,6 +32,9 @@ NEGATIVE = (-math.inf, 0.0)
 # that are closer than this, one count was found twice, and the spread says nothing.
 STEP = 0.001
 
+# How the reason of a claim begins that the study says beforehand not to expect.
+NOT_EXPECTED = "not expected here: "
+
 Tables = Mapping[str, pd.DataFrame | None]
 
 
@@ -172,10 +175,17 @@ def ratio_interval(above: np.ndarray, below: np.ndarray) -> tuple[float, float]:
     return ((second - root) / first, (second + root) / first)
 
 
-def judge(claims: Iterable[Claim], tables: Tables, published: Published) -> pd.DataFrame:
+def judge(
+    claims: Iterable[Claim],
+    tables: Tables,
+    published: Published,
+    not_expected: Mapping[str, str] | None = None,
+) -> pd.DataFrame:
     """Return a row per claim: published, measured with its 95 % interval, n, coverage, verdict, reason.
 
-    `tables` are a study's collected tables by kind; one of which there is none is None.
+    `tables` are a study's collected tables by kind; one of which there is none is None. `not_expected` says
+    why a claim, by its id, cannot be expected of the study: the verdict is the same, the reason begins so.
+    `summary` is what was measured in a few words.
     """
     there = [own for table in tables.values() if table is not None and len(own := _of_the_study(table))]
     trainings, datasets = (
@@ -188,7 +198,12 @@ def judge(claims: Iterable[Claim], tables: Tables, published: Published) -> pd.D
     if setting is not None and not all(_agrees(json.loads(text), setting.training) for text in trainings):
         setting = None
     measured = Measured(tables)
-    return pd.DataFrame([_row(claim, measured, setting) for claim in claims])
+    rows = [_row(claim, measured, setting) for claim in claims]
+    for row in rows:
+        why = (not_expected or {}).get(row["id"])
+        if why and row["verdict"] != "not run":
+            row["reason"] = f"{NOT_EXPECTED}{why}; {row['reason']}"
+    return pd.DataFrame(rows)
 
 
 def _of_the_study(table: pd.DataFrame) -> pd.DataFrame:
@@ -204,7 +219,8 @@ def _agrees(training: Mapping[str, object], schedule: Mapping[str, object]) -> b
 def _not_run(claim: Claim, reason: str) -> dict[str, object]:
     """Return the row of a claim of which nothing is judged."""
     told = {name: getattr(claim, name) for name in ("id", "section", "dataset", "statement", "published")}
-    return told | {"measured": "", "n": 0, "coverage": "", "verdict": "not run", "reason": reason}
+    told |= {"measured": "", "n": 0, "coverage": "", "verdict": "not run", "reason": reason}
+    return told | {"summary": ""}
 
 
 def _row(claim: Claim, measured: Measured, setting: Setting | None) -> dict[str, object]:
@@ -236,7 +252,18 @@ def _row(claim: Claim, measured: Measured, setting: Setting | None) -> dict[str,
         "n": min(len(estimate.values) for estimate in there),
         "coverage": coverage,
         "verdict": {True: words[0], False: words[1], None: "inconclusive"}[verdict],
+        "summary": _summary(there, held),
     }
+
+
+def _summary(estimates: Sequence[Estimate], held: int) -> str:
+    """Return what was measured in a few words: one estimate with its interval, or the range of several."""
+    means = [estimate.mean for estimate in estimates]
+    if len(estimates) > 1:
+        low, high = min(means), max(means)
+        return f"{low:z.1f} to {high:z.1f}, {held} of {len(means)} hold"
+    low, high = estimates[0].interval
+    return f"{means[0]:z.1f} [{low:z.1f}, {high:z.1f}]"
 
 
 Judged = tuple[Estimate, tuple[float, float], bool | None]

@@ -343,6 +343,10 @@ class Definition(_Strict):
     tables: dict[Annotated[str, _of_paper("table")], list[str]] = Field(
         default={}, description="which experiments each table shows"
     )
+    not_expected: dict[Name, Annotated[str, Field(min_length=1)]] = Field(
+        default={},
+        description="claims of the paper that the study cannot be expected to show, each with the reason",
+    )
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:

@@ -1,11 +1,12 @@
-# A job per run and analysis, not per block of seeds: a block's inputs change with its size, and Snakemake
-# would measure finished runs again. Of a run that changed, the analysis itself tells that it is outdated.
+# One job per run and analysis, not per block of seeds: the inputs of a block change with its size, and
+# Snakemake would then measure finished runs again. Training has usually written the table already; then this
+# job verifies it and ends. If a run has changed, the table itself shows that it is outdated.
 rule analyse:
     input:
         run=FORCED.analysis,
         dataset=FORCED.images,
     output:
-        STUDY.analysis_pattern,
+        update(STUDY.analysis_pattern),
     log:
         STUDY.analysis_log,
     conda:

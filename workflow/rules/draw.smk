@@ -22,6 +22,8 @@ rule make_table:
     localrule: True
     conda:
         "../../environment.yml"
+    params:
+        not_expected=STUDY.not_expected,
     script:
         "../scripts/make_table.py"
 

@@ -7,20 +7,27 @@ sys.path.append(str(Path(__file__).parents[2] / "src"))
 from onlybn.jobs import job
 
 with job(Path(snakemake.log[0])) as terminal:
-    from onlybn.analyses.measure import measure
+    from onlybn.datasets import read_facts
+    from onlybn.runs.records import has_analysis
     from onlybn.workflow.paths import open_workflow
 
     workflow = open_workflow(snakemake.config, Path(snakemake.scriptdir).parent / "studies")
     folder = Path(snakemake.input.run[0]).parent
-    measure(
-        snakemake.wildcards.analysis,
-        workflow.run_in(snakemake.wildcards, folder),
-        folder,
-        Path(snakemake.output[0]),
-        dataset=Path(snakemake.input.dataset[0]).parent,
-        data_dir=Path(workflow.study.data_dir),
-        device=workflow.study.device,
-        threads=max(1, snakemake.threads - workflow.workers),
-        workers=workflow.workers,
-        terminal=terminal,
-    )
+    dataset = Path(snakemake.input.dataset[0]).parent
+    run, analysis = workflow.run_in(snakemake.wildcards, folder), snakemake.wildcards.analysis
+    if has_analysis(analysis, run, folder, read_facts(dataset)["checksum"]):
+        print(f"{run}: {analysis} was measured after training")
+    else:  # this imports torch, which takes seconds
+        from onlybn.analyses.measure import measure_alone
+
+        measure_alone(
+            analysis,
+            run,
+            folder,
+            dataset=dataset,
+            data_dir=Path(workflow.study.data_dir),
+            device=workflow.study.device,
+            threads=max(1, snakemake.threads - workflow.workers),
+            workers=workflow.workers,
+            terminal=terminal,
+        )

@@ -13,4 +13,11 @@ with job(Path(snakemake.log[0])):
     workflow = open_workflow(snakemake.config, Path(snakemake.scriptdir).parent / "studies")
     target = Path(snakemake.output[0]).with_suffix("")
     files = map(Path, snakemake.input)
-    make(workflow.paper, snakemake.wildcards.table, workflow.study.name, files, target)
+    make(
+        workflow.paper,
+        snakemake.wildcards.table,
+        workflow.study.name,
+        files,
+        target,
+        snakemake.params.not_expected,
+    )

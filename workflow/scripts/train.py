@@ -27,5 +27,6 @@ with job(Path(snakemake.log[0])) as terminal:
         workers=workflow.workers,
         checkpoint_every=study.checkpoint_every,
         recordings=[study.recordings(run) for run in runs.values()],
+        analyses=[workflow.analyses(run) for run in runs.values()],
         terminal=terminal,
     )

@@ -1,4 +1,4 @@
-"""One analysis job: a finished run's network, measured on its dataset."""
+"""Analyses of finished runs: right after training, or in a job of their own."""
 
 from importlib import import_module
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 from onlybn import datasets
+from onlybn.datasets.images import Images
 from onlybn.devices import take_devices
 from onlybn.jobs import Terminal, keep_freed_memory
 from onlybn.runs import saving
@@ -14,11 +15,27 @@ from onlybn.runs.schemas import SCHEMAS
 from onlybn.study import Run
 
 
-def measure(
+def measure(analysis: str, run: Run, folder: Path, images: Images) -> None:
+    """Write an analysis of the run into its folder; an empty table if the run diverged.
+
+    The network is tested in the precision that it was trained in. Raises UserError if the folder holds
+    another run, a damaged one, or one that was trained on other images.
+    """
+    record = expect(folder, run, images.checksum)
+    table = SCHEMAS[analysis].empty_table()
+    if record["status"] == "finished":
+        table = getattr(import_module(f"onlybn.analyses.{analysis}"), analysis)(
+            saving.load(folder, trust=True).to(images.device, memory_format=torch.channels_last),
+            images,
+            precision=getattr(torch, record["computed"]["precision"]),
+        )
+    write_measured(folder / f"{analysis}.parquet", table, record)
+
+
+def measure_alone(
     analysis: str,
     run: Run,
     folder: Path,
-    target: Path,
     *,
     dataset: Path,
     data_dir: Path,
@@ -27,23 +44,9 @@ def measure(
     workers: int,
     terminal: Terminal,
 ) -> None:
-    """Write an analysis of the run in `folder` to `target`; an empty table if the run diverged.
-
-    The network is tested in the precision that it was trained in. Raises UserError if the folder holds
-    another run, or a damaged one, or one that was trained on other data than `dataset` holds, or if others
-    prepared that.
-    """
+    """Do the same as the only work of a process; raises UserError, too, if another loader made `dataset`."""
     torch.set_num_threads(threads)
     keep_freed_memory()
     (place,) = take_devices(device)
     datasets.check_loader(dataset, data_dir, print, terminal.say)
-    images = datasets.read(dataset, place, data_dir=data_dir, workers=workers)
-    record = expect(folder, run, images.checksum)
-    table = SCHEMAS[analysis].empty_table()
-    if record["status"] == "finished":
-        table = getattr(import_module(f"onlybn.analyses.{analysis}"), analysis)(
-            saving.load(folder, trust=True).to(place, memory_format=torch.channels_last),
-            images,
-            precision=getattr(torch, record["computed"]["precision"]),
-        )
-    write_measured(target, table, record)
+    measure(analysis, run, folder, datasets.read(dataset, place, data_dir=data_dir, workers=workers))

@@ -1,6 +1,6 @@
 """The draw stage for tables: collected tables in; CSV, Markdown, Parquet, a page and its caption out."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -13,8 +13,17 @@ from onlybn.papers import Paper
 from onlybn.runs.records import write_drawn
 
 
-def make(paper: Paper, table: str, study: str, tables: Iterable[Path], target: Path) -> None:
+def make(
+    paper: Paper,
+    table: str,
+    study: str,
+    tables: Iterable[Path],
+    target: Path,
+    not_expected: Mapping[str, str],
+) -> None:
     """Write a table of a paper, made from collected ones, into `target` with .csv, .md and .parquet.
+
+    `not_expected` are the claims that the study is not expected to show, with the reasons.
 
     With .html and .rst, for the report, a page that holds the table, its caption and what the paper claims
     of it, and the last two alone.
@@ -23,7 +32,8 @@ def make(paper: Paper, table: str, study: str, tables: Iterable[Path], target: P
     module = paper.load(record.module)
     files = list(tables)
     collected = read_kinds([*record.reads, *record.if_drawn], files)
-    numbers = module.numbers(*collected.values())
+    judging = {"not_expected": not_expected} if record.judges else {}
+    numbers = module.numbers(*collected.values(), **judging)
     caption = f"{module.caption(numbers)} Study {study}"
     caption += f"; {seeds_phrase(numbers)}." if "at_chance" in numbers else "."
     claims = report.claimed(paper, record, collected)

@@ -4,7 +4,7 @@ Neither this nor a paper.py imports torch, pandas or matplotlib: the Snakefile i
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cached_property
@@ -73,10 +73,12 @@ class Table(Record):
     """A table: its module has `numbers`, `shown`, `caption` and WORDS, the columns that hold no numbers.
 
     `numbers` takes the collected tables `reads`, then `if_drawn`, in that order. Those are read of an
-    experiment only where a figure of the study draws them, and are None where none does.
+    experiment only where a figure of the study draws them, and are None where none does. A table that
+    `judges` claims also takes the study's `not_expected`, by that keyword.
     """
 
     if_drawn: tuple[str, ...] = ()
+    judges: bool = False
 
 
 # What every paper has: the provenance of the runs that `main` needs, and of the others.
@@ -125,6 +127,15 @@ class Paper:
     def tables(self) -> dict[str, Table]:
         """The records of tables, by name."""
         return {name: record for name, record in self.made.items() if isinstance(record, Table)}
+
+    def check_claims(self, names: Collection[str]) -> None:
+        """Raise ValueError, in one sentence, if a name is not the id of a claim. Imports pandas."""
+        if names and not self.claims:
+            raise ValueError(f"the paper {self.name} has no claims")
+        known = [claim.id for claim in self.load(self.claims).CLAIMS] if names else []
+        for name in names:
+            if name not in known:
+                raise ValueError(unknown_message("claim", name, known))
 
     def load(self, name: str) -> Any:
         """Import what a record names: a module, or an object in one, as `module:object`."""

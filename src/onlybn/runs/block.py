@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import torch
 
 from onlybn import custom, datasets, observers
+from onlybn.analyses.measure import measure
 from onlybn.datasets.images import Images
 from onlybn.devices import choose_precision, free_memory, name_of, name_of_precision, take_devices
 from onlybn.distributed import ALONE, Group, join, launch
@@ -82,6 +83,7 @@ def train_block(
     checkpoint_every: int,
     terminal: Terminal,
     recordings: Sequence[Mapping[str, Mapping[str, Any]]] | None = None,
+    analyses: Sequence[Collection[str]] | None = None,
 ) -> None:
     """Train the runs that are not finished, then copy all into their folders at once.
 
@@ -90,7 +92,8 @@ def train_block(
     was moved there before, and is asked for again, comes back. While another job trains one of the runs,
     as one whose Snakemake was killed does, this one waits, and takes what that one finished. `processes`
     share each run, each on `threads` threads and with `workers` more that decode photographs. `recordings`
-    has those of each run, with their options; a finished run that lacks one is trained again. Raises
+    has those of each run, with their options; a finished run that lacks one is trained again. `analyses`
+    has the names of those that are measured on each run once it is trained, unless processes share it. Raises
     UserError if the devices are not there, or if there is no such recording.
     """
     _set_up(threads, deterministic)
@@ -153,6 +156,10 @@ def train_block(
                 publish(source, folder)
                 if replaced in source.parents:
                     shutil.rmtree(source)
+        trained = {run.seed for run, *_ in left} if images else set()
+        for run, folder, wanted in zip(runs, folders, analyses or [()] * len(runs), strict=True):
+            for analysis in wanted if run.seed in trained else ():
+                measure(analysis, run, folder, images)
     if moved:
         size = sum(map(size_of, moved)) / 1e6
         told = ", ".join(map(str, moved))

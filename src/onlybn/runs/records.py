@@ -237,6 +237,22 @@ def check_measured(path: Path, table: pa.Table, record: Mapping[str, Any]) -> No
         )
 
 
+def has_analysis(analysis: str, run: Run, folder: Path, data: str) -> bool:
+    """Return whether a run's folder holds an intact table of an analysis of this run, on these data.
+
+    `data` is the dataset's checksum.
+    """
+    path = folder / f"{analysis}.parquet"
+    if not path.exists():
+        return False
+    record = expect(folder, run, data)
+    try:
+        check_measured(path, pq.read_table(path), record)
+    except (UserError, pa.ArrowInvalid, OSError):
+        return False
+    return True
+
+
 def collected_from(runs: Iterable[tuple[Run, Mapping[str, Any] | None]]) -> list[list[Any]]:
     """Return what a collected table tells of its runs, in order: specification, seed, and what was found.
 

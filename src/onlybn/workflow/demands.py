@@ -5,7 +5,7 @@ function is called, which only the Snakemake that submits jobs does.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING
@@ -39,14 +39,15 @@ def analysis_memory(study: Study, run: Run, attempt: int) -> int:
     return _memory(study, replace(run, regime="output"), 1, 1, attempt)
 
 
-def training_minutes(study: Study, run: Run, runs: int, attempt: int) -> int:
-    """Return the minutes for a job that trains so many runs; `longest_job` if nothing tells them."""
+def training_minutes(study: Study, run: Run, runs: int, analyses: Iterable[str], attempt: int) -> int:
+    """Return the minutes for a job that trains and analyses so many runs; `longest_job` if unknown."""
 
     def seconds(times: "Times") -> float:
-        from onlybn.workflow.plan import testing_seconds, tests, training_seconds
+        from onlybn.workflow.plan import PASSES, testing_seconds, tests, training_seconds
 
+        passes = tests(study, run) + sum(PASSES.get(analysis, 1) for analysis in analyses)
         trained = training_seconds(study, times, run)
-        return runs * (trained + testing_seconds(study, times, run, tests(study, run)))
+        return runs * (trained + testing_seconds(study, times, run, passes))
 
     return _minutes(study, run, seconds, attempt)
 

@@ -178,7 +178,8 @@ class Workflow:
             return demands.training_memory(self.study, self._run(wildcards), len(seeds), attempt)
 
         def minutes(wildcards: Any, attempt: int) -> int:
-            return demands.training_minutes(self.study, self._run(wildcards), len(seeds), attempt)
+            run = self._run(wildcards)
+            return demands.training_minutes(self.study, run, len(seeds), self.analyses(run), attempt)
 
         return asked | {"mem_mb": memory, "runtime": minutes}
 
@@ -203,6 +204,15 @@ class Workflow:
             return demands.analysis_minutes(self.study, self._run(wildcards), wildcards.analysis, attempt)
 
         return asked | {"mem_mb": memory, "runtime": minutes}
+
+    def analyses(self, run: Run) -> list[str]:
+        """Return the analyses of a run that the study's figures and tables show."""
+        shown = (self.study.definition.figures | self.study.definition.tables).items()
+        experiments = {name for name in self.study.experiments if run in self.study.runs(name)}
+        kinds = {
+            kind for name, wanted in shown if experiments & {*wanted} for kind in self.paper.made[name].reads
+        }
+        return [analysis for analysis in ANALYSES if analysis in kinds]
 
     @property
     def analysis_pattern(self) -> str:
@@ -281,6 +291,11 @@ class Workflow:
             return self.collected(wanted, record.reads)
         kinds = {e: sorted({*record.reads, *self._drawn(e).intersection(record.if_drawn)}) for e in wanted}
         return [file for e in wanted for file in self.collected([e], kinds[e])]
+
+    def not_expected(self, wildcards: Any) -> dict[str, str]:
+        """Return, for a table of claims, those that the study is not expected to show, with the reasons."""
+        judges = self.paper.tables[wildcards.table].judges
+        return self.study.definition.not_expected if judges else {}
 
     def _drawn(self, experiment: str) -> set[str]:
         """Return the kinds of collected tables that the study's figures draw of an experiment."""
@@ -405,6 +420,10 @@ class Workflow:
                 " --config results_dir=…",
                 patience=1,  # `make status` looks at the lock for a moment
             )
+            try:
+                self.paper.check_claims(self.study.definition.not_expected)
+            except ValueError as error:
+                raise UserError(f"study: not_expected: {error}") from None
             images = [[*map(Path, self.dataset_files(name))] for name in self.study.datasets]
             for first, *_ in images:
                 datasets.check_loader(first.parent, Path(self.study.data_dir))

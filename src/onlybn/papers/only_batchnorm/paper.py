@@ -18,6 +18,12 @@ def _main(number: int, module: str, reads: tuple[str, ...], shows: str, *regimes
     return Figure(f"figure-{number}", module, reads, shows, section, main=True, regimes=regimes)
 
 
+def _claims(name: str, shows: str, *, main: bool) -> Table:
+    """Return the record of a table of judged claims."""
+    kinds = ("affine", "clamping", "activations")
+    return Table(name, ".tables.claims", METRICS, shows, main=main, if_drawn=kinds, judges=True)
+
+
 PAPER = Paper(
     name="only-batchnorm",
     title="Only BatchNorm",
@@ -30,13 +36,8 @@ and nothing trains but BatchNorm's γ and β.""",
     claims=".claims",
     records={
         "Claims and accuracy": (
-            Table(
-                "claims",
-                ".tables.claims",
-                METRICS,
-                "Claims of the paper, judged",
-                if_drawn=("affine", "clamping", "activations"),
-            ),
+            _claims("claims", "Claims of the paper, judged", main=True),
+            _claims("claims-appendices", "Claims of the paper's appendices, judged", main=False),
             Table("accuracy", ".tables.accuracy", METRICS, ACCURACY, "Figure 2", main=True),
         ),
         "Main text": (

@@ -1,5 +1,7 @@
 """The paper's claims, judged by everything that the study measured."""
 
+from collections.abc import Mapping
+
 import pandas as pd
 
 from onlybn.judging import WORDS, caption, judge, shown
@@ -13,7 +15,9 @@ def numbers(
     affine: pd.DataFrame | None = None,
     clamping: pd.DataFrame | None = None,
     activations: pd.DataFrame | None = None,
+    *,
+    not_expected: Mapping[str, str] | None = None,
 ) -> pd.DataFrame:
     """Return a row per claim: published, measured with its 95 % interval, n, coverage, verdict, reason."""
     tables = {"metrics": metrics, "affine": affine, "clamping": clamping, "activations": activations}
-    return judge(CLAIMS, tables, PUBLISHED)
+    return judge(CLAIMS, tables, PUBLISHED, not_expected)
