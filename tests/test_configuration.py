@@ -320,7 +320,7 @@ BAD_FILES = {
     "experiments": (put("experiments", {}), "experiments: is empty; at least one is needed"),
     "experiment name": (
         put("experiments", "A/B", {"architectures": ["resnet-8"], "regimes": ["all"]}),
-        "'A/B' is not a name of small letters",
+        "'A/B' is not a name of lower-case letters",
     ),
     "figure": (put("figures", "figure-99", ["one"]), "unknown figure 'figure-99'; did you mean"),
     "figure's experiment": (
@@ -431,7 +431,7 @@ BAD_TEXTS = {
     "not YAML": ("a: [", "not valid YAML"),
     "not a mapping": ("- a", "a study is a mapping with the keys paper, dataset"),
     "empty": ("", "a study is a mapping"),
-    "twice": ("seeds: 1\nseeds: 2", "line 2: not valid YAML: the key 'seeds' stands twice"),
+    "twice": ("seeds: 1\nseeds: 2", "line 2: not valid YAML: the key 'seeds' is repeated"),
     "python": ("seeds: !!python/object/apply:os.system [ls]", "not valid YAML"),
     "bytes": ("\x00", "cannot be read as YAML"),
     "deep": ("[" * 3000, "cannot be read as YAML"),
@@ -449,14 +449,14 @@ BAD_CONFIGS = {
     "key": ({"epoch": 5}, "config: unknown key 'epoch'; did you mean 'epochs'?"),
     "study": ({"study": "cifar"}, "config: study: unknown study 'cifar'; did you mean 'cifar10'?"),
     "no study": ({"study": None}, "config: study: None is neither"),
-    "no file": ({"study": "nowhere/x.yaml"}, "config: study: there is no file nowhere/x.yaml"),
+    "no file": ({"study": "nowhere/x.yaml"}, "config: study: the file nowhere/x.yaml does not exist"),
     "device": ({"device": "gpu"}, "config: device: unknown device 'gpu'"),
     "per job": ({"seeds_per_job": 0}, "config: seeds_per_job: 0 is not a whole number of at least 1"),
     "processes": ({"processes_per_run": "two"}, "config: processes_per_run: 'two' is not a whole number of"),
     "too many": (
         {"processes_per_run": 15},
         "batch_size: an epoch's last batch has 29 of 32 images, fewer than two for each process of a run;"
-        " take at most 14 processes_per_run, or take another batch_size",
+        " set processes_per_run to at most 14, or choose another batch_size",
     ),
     "yes": ({"flip": "yes"}, "config: flip: 'yes' is not allowed; write true or false"),
     "one": ({"flip": 1}, "flip: 1 is not allowed; write true or false"),
@@ -544,11 +544,14 @@ def test_results_may_lie_in_the_folder_itself(study, tmp_path, monkeypatch):
 
 
 BAD_PATHS = {
-    "variable": ("$NOWHERE/x", "'$NOWHERE/x': $NOWHERE is not known here; write the path out"),
-    "user": ("~nobody-such/x", "'~nobody-such/x': ~nobody-such is not known here; write the path out"),
-    "braces": ("a{b}", "a{b} holds a brace, which Snakemake reads as a wildcard; choose a path without"),
-    "link": ("link", "link is a link to nowhere, which does not exist; make that folder, or choose"),
-    "behind a link": ("link/x", "link is a link to nowhere, which does not exist; make that folder"),
+    "variable": ("$NOWHERE/x", "'$NOWHERE/x': $NOWHERE is not defined on this machine; write the full path"),
+    "user": (
+        "~nobody-such/x",
+        "'~nobody-such/x': ~nobody-such is not defined on this machine; write the full path",
+    ),
+    "braces": ("a{b}", "a{b} contains a brace, which Snakemake reads as a wildcard; choose a path without"),
+    "link": ("link", "link is a link to nowhere, which does not exist; create that folder, or choose"),
+    "behind a link": ("link/x", "link is a link to nowhere, which does not exist; create that folder"),
 }
 
 

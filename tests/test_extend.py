@@ -180,10 +180,10 @@ MINE = """
 FAULTS = {
     "architecture=mine:netwrok": r"'mine:netwrok': unknown function of \S+mine.py 'netwrok'; did you mean"
     r" 'network'\? Allowed: images, network",
-    "architecture=mime:network": "'mime:network': there is no module mime beside the study file or"
-    r" where Python imports from; did you mean 'mine'\?",
-    "architecture=mine.inner:network": "there is no module mine.inner beside the study file",
-    "architecture=mine:": "'mine:' is not the module:function of an architecture of your own",
+    "architecture=mime:network": "'mime:network': the module mime is neither beside the study file nor on"
+    r" Python's import path; did you mean 'mine'\?",
+    "architecture=mine.inner:network": "the module mine.inner is neither beside the study file nor on",
+    "architecture=mine:": "'mine:' is not the module:function of a custom architecture",
     "architecture=broken:network": r"'broken:network': \S+broken.py line 2 is not valid Python: ",
     "regime=mine:stem": "unknown function of .*mine.py 'stem'",
     "dataset=mine:image": r"unknown function of \S+mine.py 'image'; did you mean 'images'\?",
@@ -643,7 +643,7 @@ def test_a_changed_module_is_told_of_and_a_lost_one_too_when_a_run_is_loaded(
     sys.modules.pop("mine")
     with pytest.raises(
         UserError,
-        match=r"^\S+run.json describes no network to draw here \('mine:Plain': there is no module mine",
+        match=r"^\S+run.json describes no network to draw here \('mine:Plain': the module mine is neither",
     ):
         onlybn.load(folder, trust=True)
     told = json.loads((folder / "run.json").read_text())

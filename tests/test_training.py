@@ -127,9 +127,9 @@ SHARED = {"batch_size": 25, "learning_rate": 0.1}
 @pytest.mark.parametrize(
     ("keys", "sentence"),
     [
-        ({}, "epochs or steps is missing; the length of training is one of the two"),
-        ({"epochs": 1, "steps": 2}, "epochs and steps are both given; the length of training is one of the"),
-        ({"epochs": 1, "test_every": 2}, "test_every goes with steps; a run whose length is in epochs is"),
+        ({}, "epochs or steps is missing; give one of the two as the length of training"),
+        ({"epochs": 1, "steps": 2}, "epochs and steps are both given; give one of the two as the length"),
+        ({"epochs": 1, "test_every": 2}, "test_every needs steps; a run whose length is in epochs is"),
         ({"steps": 9, "milestones": [9.5]}, "milestones 9.5 are not before the last step, 9"),
         ({"steps": 9, "warmup": 9}, "warmup of 9 steps is not shorter than the 9 steps"),
         ({"epochs": 9, "milestones": [3, 9]}, "milestones 9 are not before the last epoch, 9"),
