@@ -463,7 +463,7 @@ def test_a_write_that_fails_half_way_is_one_sentence_and_what_was_there_stays(
     assert last.startswith("error: ")
     assert f"{unwritten} cannot be written (" in last
     assert "File too large" in last
-    assert last.endswith("; what was there before is whole")
+    assert last.endswith("; the existing content is intact")
     assert {path: path.read_bytes() for path in kept} == kept
     assert block(tmp_path, runs) == 0
     for path, content in expected.items():

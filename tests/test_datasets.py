@@ -191,8 +191,8 @@ def test_prepared_files_from_the_future_are_refused_at_the_start_with_what_mends
         workflow.start(local=True)
     sentence, _, command = str(left.value).partition(" current time: ")
     assert re.fullmatch(
-        rf"error: {files[1]} and 1 more: stamped in the future \(\d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d\), and"
-        r" nothing made from it could be newer; if this machine's clock is right, give such files the",
+        rf"error: {files[1]} and 1 more: stamped in the future \(\d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d\), so"
+        r" every output would be older than its input; if this machine's clock is right, give such files the",
         sentence,
     )
     subprocess.run(command, shell=True, check=True)
@@ -269,7 +269,7 @@ def test_cifar10_is_downloaded_when_absent_and_read_from_disk_after(server, tmp_
 
 
 def test_a_download_that_fails_says_where_the_files_belong(small_cifar, tmp_path):
-    with pytest.raises(UserError, match=r"cifar-10-batches-py is not there, and downloading .* failed"):
+    with pytest.raises(UserError, match=r"cifar-10-batches-py does not exist, and downloading .* failed"):
         cifar10.load_batches(tmp_path / "data")
 
 

@@ -135,7 +135,9 @@ def test_an_own_study_is_planned_once_its_images_are_prepared_and_its_runs_are_f
     device = measured.loc[measured["precision"] == "float32", "device"].iloc[0]
     assert "| densenet:densenet_10 |      4 |" in look("plan", "--device", device).stdout
     refused = look("plan", "--device", device, "results_dir=elsewhere").stderr
-    assert refused.startswith("error: textures:textures is not prepared yet; snakemake elsewhere/datasets/")
+    assert refused.startswith(
+        "error: textures:textures is not prepared yet; run snakemake elsewhere/datasets/"
+    )
     assert "4 of 4 runs are done" in look("status").stdout
 
 
@@ -466,7 +468,7 @@ def test_images_that_cannot_be_trained_on_are_refused_before_anything_is_written
 def test_what_is_known_of_own_images_is_what_preparing_found(images, tmp_path):
     from onlybn.datasets import prepared, read
 
-    with pytest.raises(UserError, match=r"mine:good is not prepared yet; snakemake \S+dataset.json does it"):
+    with pytest.raises(UserError, match=r"mine:good is not prepared yet; run snakemake \S+dataset.json"):
         prepared("mine:good", tmp_path / "mine.good")
     prepare("mine:good", tmp_path, tmp_path / "mine.good")
     facts = prepared("mine:good", tmp_path / "mine.good")
@@ -518,17 +520,17 @@ def test_images_that_other_code_or_another_data_dir_gave_are_refused(prepared_by
     assert told["sha256"] == sha256(project / "study" / "pictures.py")
     with pytest.raises(UserError) as raised:
         check(data_dir=project / "more")
-    otherwise = f"set another results_dir, rename the function, or delete {folder} to prepare it again"
+    remedy = f"set another results_dir, rename the function, or delete {folder} to prepare it again"
     assert str(raised.value) == (
-        f"{folder} holds what pictures:load prepared from data_dir {project / 'data'}, and data_dir is now"
-        f" {project / 'more'}; {otherwise}"
+        f"{folder} was prepared by pictures:load from data_dir {project / 'data'}, and data_dir is now"
+        f" {project / 'more'}; {remedy}"
     )
     study_in(project / "second", IMAGES_CODE.replace("rng(0)", "rng(1)"))
     with pytest.raises(UserError) as raised:
         check()
     assert str(raised.value) == (
-        f"{folder} holds what pictures:load in {project / 'study'} prepared, and pictures:load in"
-        f" {project / 'second'} is other code; {otherwise}"
+        f"{folder} was prepared by pictures:load in {project / 'study'}, and pictures:load in"
+        f" {project / 'second'} is other code; {remedy}"
     )
     for loader in ([], {}, told | {"data_dir": 3}, [["folder"] * 9]):
         facts = json.loads((folder / "dataset.json").read_text()) | {"loader": loader}
@@ -542,11 +544,13 @@ def test_edited_code_a_copy_of_it_and_a_project_that_moved_keep_their_images(pre
     study_in(project / "copy")
     (tmp_path / "link").symlink_to(project / "data")
     assert check(data_dir=tmp_path / "link") == check()
-    copied = f"{folder} was prepared by pictures:load in {project / 'study'}, of which this study has a copy"
+    copied = (
+        f"{folder} was prepared by pictures:load in {project / 'study'}; this study uses a copy of that code"
+    )
     assert check() == [copied]
     study_in(project / "study", IMAGES_CODE + "\n    # edited\n")
-    edited = "the file of pictures:load has changed since it prepared {}, which is used as it is; to prepare"
-    edited += " it again, delete it"
+    edited = "the file of pictures:load has changed since it prepared {}; the prepared images are used; to"
+    edited += " prepare them again, delete that folder"
     assert check() == [edited.format(folder)]
     moved = project.rename(tmp_path / "moved")
     study_in(moved / "study", IMAGES_CODE + "\n    # edited\n")
@@ -569,7 +573,7 @@ def test_jobs_and_the_start_refuse_images_that_others_prepared(
 
     project, folder, study_in, _ = prepared_by
     run = replace(make_run(epochs=1, batch_size=3), dataset="pictures:load")
-    refused = r"pictures:load prepared from data_dir \S+project/data, and data_dir is now"
+    refused = r"was prepared by pictures:load from data_dir \S+project/data, and data_dir is now"
     with pytest.raises(UserError, match=refused):
         train_block([run], folder)  # whose data_dir is tmp_path
     (tmp_path / "results").symlink_to(project / "results")

@@ -42,7 +42,7 @@ def test_a_file_system_that_refuses_modes_and_flushes_is_written(tmp_path, monke
 def test_data_that_cannot_be_flushed_leaves_the_old_file_and_is_one_sentence(tmp_path, monkeypatch, number):
     write_json(tmp_path / "file", {"old": True})
     flushing_fails(monkeypatch, False, number)
-    with pytest.raises(UserError, match=r"/file cannot be written \(.*\); what was there before is whole$"):
+    with pytest.raises(UserError, match=r"/file cannot be written \(.*\); the existing content is intact$"):
         write_json(tmp_path / "file", {"old": False})
     assert "true" in (tmp_path / "file").read_text()
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
@@ -50,7 +50,7 @@ def test_data_that_cannot_be_flushed_leaves_the_old_file_and_is_one_sentence(tmp
 
 def test_a_folder_that_cannot_be_flushed_is_told_of_without_a_word_of_the_old_file(tmp_path, monkeypatch):
     flushing_fails(monkeypatch, True, errno.EIO)
-    with pytest.raises(UserError, match=r"/file was written, but the disk does not hold it yet \(Input/out"):
+    with pytest.raises(UserError, match=r"/file was written, but not flushed to disk \(Input/out"):
         write_json(tmp_path / "file", {"old": False})
 
 

@@ -243,7 +243,7 @@ DAMAGES = {
     "no validation": (lambda t: (t / "tree/val").rename(t / "val"), "tree/val is missing"),
     "a class too few": (
         lambda t: remove(t / "tree/val/n02102040"),
-        "hold other classes: n02102040 in one alone",
+        "have different classes: only one has n02102040",
     ),
     "a class without images": (
         lambda t: [path.unlink() for path in (t / "tree/train/n02102040").iterdir()],
@@ -307,7 +307,7 @@ def test_a_png_that_is_called_jpeg_is_taken(tree):
 LATER = {
     "gone": (
         lambda path: path.unlink(),
-        "n01440764_0.JPEG cannot be read .No such file or directory., but was",
+        "n01440764_0.JPEG cannot be read .No such file or directory., but was readable",
     ),
     "altered": (lambda path: photograph(9).save(path), "n01440764_0.JPEG was altered since it was prepared"),
     "cut short": (truncate, "n01440764_0.JPEG was altered since it was prepared"),

@@ -24,8 +24,8 @@ _NOT_FINITE = r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)"
 def read_yaml(file: Path) -> Any:
     """Return the content of a YAML file.
 
-    Raises UserError, with a sentence and a line number for each error, if the file is not valid YAML, if a key
-    is repeated, or if YAML 1.1 and 1.2 read a value differently.
+    Raises UserError, with a sentence and a line number for each error, if the file is not valid YAML, if a
+    key is repeated, or if YAML 1.1 and 1.2 read a value differently.
     """
     try:
         loader = _Loader(file.read_text(encoding="utf-8"))

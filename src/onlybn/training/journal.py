@@ -42,7 +42,7 @@ class Journal:
                     os.fsync(file.fileno())
         except OSError as error:
             raise UserError(
-                f"{self.path} cannot be written ({error.strerror}); what was there before is whole"
+                f"{self.path} cannot be written ({error.strerror}); the existing content is intact"
             ) from error
         self.rows += len(rows)
         self.bytes += len(text)
