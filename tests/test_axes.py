@@ -374,7 +374,7 @@ tables: {accuracy: [e]}
     collected = "results/tiny/experiments/e/weights.parquet"
     told = checkout.ok("accuracy", collected)
     assert "2 of 2 runs of tiny are there but are not what it asks for" in told
-    assert "lacks the recording weights, with the options that the study asks for" in told
+    assert "lacks the recording weights with the options that the study requests" in told
     after = checkout.digests()
     runs = {name: found for name, found in before.items() if name.startswith("runs/")}
     assert len(runs) == 6

@@ -647,13 +647,13 @@ def test_a_changed_module_is_told_of_and_a_lost_one_too_when_a_run_is_loaded(
     sys.modules.pop("mine")
     with pytest.raises(
         UserError,
-        match=r"^\S+run.json describes no network to draw here \('mine:Plain': the module mine is neither",
+        match=r"^\S+run.json: its network cannot be built here \('mine:Plain': the module mine is neither",
     ):
         onlybn.load(folder, trust=True)
     told = json.loads((folder / "run.json").read_text())
     del told["own"]["size"]
     (folder / "run.json").write_text(json.dumps(records.sealed(told)))
-    with pytest.raises(UserError, match=r"run.json is damaged \(it tells no own.size\)"):
+    with pytest.raises(UserError, match=r"run.json is damaged \(own.size missing or invalid\)"):
         onlybn.load(folder, trust=True)
 
 
@@ -671,7 +671,7 @@ def test_a_network_that_was_edited_between_seeds_is_refused_in_one_sentence(
         (folder,) = train_block([run], digits_folder)
         found[folder] = run
     one, other = found
-    refused = rf"mixes replicates of other parameters: 98 in {one}, 162 in {other}; delete those you do not"
+    refused = rf"mixes replicates of different parameters: 98 in {one}, 162 in {other}; delete those that you do not"
     with pytest.raises(UserError, match=refused):
         list(collect("e", "metrics", found))
 

@@ -211,7 +211,7 @@ def test_nothing_runs_because_a_record_names_it_unless_it_is_trusted(whole, tmp_
     record["digest"] = records.run_of(record).digest
     refused = (
         rf"^{whole[0] / 'run.json'} names code that is not part of this package \('evil:network'\), and"
-        r" loading runs it; onlybn.load\(folder, trust=True\) does so, for a run whose author you trust$"
+        r" loading runs that code; use onlybn.load\(folder, trust=True\) if you trust the author of the run$"
     )
     (whole[0] / "run.json").write_text(json.dumps(record))
     with pytest.raises(UserError, match=refused):

@@ -109,7 +109,7 @@ def test_replicates_of_different_precision_are_not_collected(results):
     record = records.read_record(next(iter(runs)))
     record["computed"]["precision"] = "bfloat16"
     (next(iter(runs)) / "run.json").write_text(json.dumps(records.sealed(record)))
-    with pytest.raises(UserError, match=r"mixes replicates of other precision: bfloat16 in .*float32 in"):
+    with pytest.raises(UserError, match=r"mixes replicates of different precision: bfloat16 in .*float32 in"):
         list(collect("one", "affine", runs))
 
 

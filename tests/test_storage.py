@@ -182,14 +182,14 @@ DAMAGES = {
     "record a folder": (lambda f: replace_by_folder(f / RECORD), "run.json is damaged ([Errno 21] Is a"),
     "record unreadable": (lambda f: replace_by_loop(f / RECORD), "run.json is damaged ([Errno 40] Too"),
     "record of later": (lambda f: edit_record(f, specification=99), "was not written by this version"),
-    "record lacking": (lambda f: edit_record(f, seed=None, digest=3), "(it tells no digest, seed)"),
-    "architecture": (lambda f: edit_record(f, architecture="resnet-9"), "is not that of its digest"),
+    "record lacking": (lambda f: edit_record(f, seed=None, digest=3), "(digest, seed missing or invalid)"),
+    "architecture": (lambda f: edit_record(f, architecture="resnet-9"), "does not match its digest"),
     "dataset": (lambda f: edit_record(f, dataset="mnist"), "run.json is damaged ('mnist')"),
-    "regime": (lambda f: edit_record(f, regime="all"), "its specification is not that of its digest"),
+    "regime": (lambda f: edit_record(f, regime="all"), "its specification does not match its digest"),
     "training": (lambda f: edit_record(f, training={}), "run.json is damaged ("),
-    "epochs": (lambda f: change_text(f, '"epochs": 2', '"epochs": 3'), "is not that of its digest"),
-    "channels": (lambda f: edit_record(f, channels=10**9), "its specification is not that of its digest"),
-    "negative seed": (lambda f: edit_record(f, seed=-1), "its specification is not that of its digest"),
+    "epochs": (lambda f: change_text(f, '"epochs": 2', '"epochs": 3'), "does not match its digest"),
+    "channels": (lambda f: edit_record(f, channels=10**9), "its specification does not match its digest"),
+    "negative seed": (lambda f: edit_record(f, seed=-1), "its specification does not match its digest"),
     "other seed": (lambda f: edit_record(f, seed=1), "is not the state of the run that"),
     "state cut short": (lambda f: halve(f / STATE), f"{STATE} is damaged ("),
     "state empty": (lambda f: (f / STATE).write_bytes(b""), f"{STATE} is damaged ("),
@@ -206,11 +206,11 @@ DAMAGES = {
         lambda f: (f / STATE).unlink(),
         f"{STATE} is damaged (No such file",
     ),
-    "state untold": (
+    "state without metadata": (
         lambda f: save_file(load_file(f / STATE), f / STATE),
         f"{STATE} is damaged ('onlybn')",
     ),
-    "state told in prose": (
+    "state metadata not JSON": (
         lambda f: change_state(f, lambda state, facts: (state, "of a run")),
         f"{STATE} is damaged (Expecting value",
     ),
@@ -232,7 +232,7 @@ DAMAGES = {
     ),
     "not finite": (
         lambda f: change_state(f, poison),
-        "holds values that are not finite, of a run that is said to have finished",
+        "has values that are not finite, but the run is recorded as finished",
     ),
 }
 

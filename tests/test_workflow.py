@@ -341,5 +341,7 @@ def test_collect_refuses_to_mix_runs_of_different_data_or_replicates_of_differen
     with pytest.raises(UserError, match=r"run.json is damaged \(.*to train the run again"):
         list(collect("e", "runs", {mixed: runs[mixed]}))
     change(computed=record["computed"] | {"processes": 4})
-    with pytest.raises(UserError, match=r"experiment e mixes replicates of other processes: 1 in .* 4 in"):
+    with pytest.raises(
+        UserError, match=r"experiment e mixes replicates of different processes: 1 in .* 4 in"
+    ):
         list(collect("e", "affine", mixing))
