@@ -120,7 +120,7 @@ FAULTS = {
     "spelling": ("reparametrisations: [linear-2.0]", "unknown reparametrisation 'linear-2.0'"),
     "normalisation": ("normalisations: [batchnrom]", "unknown normalisation 'batchnrom'; did you mean"),
     "recipe": ("recipes: [slwo]", "experiments.second.recipes: unknown recipe 'slwo'; did you mean 'slow'?"),
-    "no γ": ("normalisations: [none]", "the regime batchnorm is about γ and β, which the normalisation none"),
+    "no γ": ("normalisations: [none]", "the regime batchnorm needs γ and β, which the normalisation none"),
     "axis": ("normalisation: [none]", "unknown key 'normalisation'; did you mean 'normalisations'?"),
 }
 
@@ -172,7 +172,7 @@ def test_the_command_line_selects_values_and_extends_experiments_that_name_none(
     ):
         with pytest.raises(UserError, match=told):
             study(**given)
-    with pytest.raises(UserError, match="the regime batchnorm is about γ and β"):
+    with pytest.raises(UserError, match="the regime batchnorm needs γ and β"):
         study(normalisations="none")
 
 
@@ -305,7 +305,7 @@ def test_a_network_of_ones_own_that_needs_its_batchnorm_is_refused_in_a_sentence
     )
     run = with_axes(make_run("needing:net", "all"), NONE)
     with pytest.raises(
-        UserError, match="needing:net cannot have the normalisation none, since with it its forward"
+        UserError, match="needing:net does not work with the normalisation none; its forward pass fails"
     ):
         draw(run, **SHAPE, size=8)
 
@@ -458,7 +458,7 @@ def test_seeds_that_change_what_any_experiment_has_are_in_the_studys_name(study)
 
 def test_a_value_that_does_not_fit_is_told_of_the_command_line_that_asks_for_it(study):
     with pytest.raises(
-        UserError, match=r"^config: normalisations: the regime batchnorm is about γ and β[^\n]*$"
+        UserError, match=r"^config: normalisations: the regime batchnorm needs γ and β[^\n]*$"
     ):
         study(normalisations="none")
     assert study(normalisations="none", regimes="all").experiments["first"].normalisations == ["none"]

@@ -94,7 +94,7 @@ def test_replicates_that_a_kill_left_apart_meet_again(few_digits, make_run, tmp_
         train_replicates(runs, few_digits, report=kill, checkpoints=kept)
     (tmp_path / "1").unlink()
     assert_same(train_replicates(runs, few_digits, checkpoints=checkpoints(tmp_path)), undisturbed)
-    assert capsys.readouterr().out == "resnet-8 batchnorm seed 0: going on after epoch 1 and 2 steps\n"
+    assert capsys.readouterr().out == "resnet-8 batchnorm seed 0: resuming after epoch 1 and 2 steps\n"
 
 
 @pytest.mark.parametrize("moment", ["step", "test"])
@@ -251,13 +251,13 @@ def _rewrite(path, without=None, lacking=None, **changes):
         (_another_precision, "is of another computation ({}, here {'precision': 'bfloat16'})"),
         (_truncated, "is damaged ("),
         (_other_weights, "is of another draw of frozen weights (0, here "),
-        (_a_tensor_less, "is damaged (its content is not that of its digest)"),
-        (_a_bit_flipped, "is damaged (its content is not that of its digest)"),
-        (_of_an_older_version, "is not one of this version"),
+        (_a_tensor_less, "is damaged (its content does not match its digest)"),
+        (_a_bit_flipped, "is damaged (its content does not match its digest)"),
+        (_of_an_older_version, "was not written by this version"),
         (_facts_of_another_kind, "is damaged ("),
-        (_rows_altered, "is damaged (its rows are not those of its digest)"),
-        (_rows_cut_short, "is damaged (its rows are not those of its digest)"),
-        (_rows_gone, "is damaged (its rows are not those of its digest)"),
+        (_rows_altered, "is damaged (its rows do not match their digest)"),
+        (_rows_cut_short, "is damaged (its rows do not match their digest)"),
+        (_rows_gone, "is damaged (its rows do not match their digest)"),
         (_not_a_checkpoint, "is damaged ("),
     ],
 )
@@ -273,7 +273,7 @@ def test_a_checkpoint_of_anything_else_is_not_used_and_the_log_says_why(
     (outcome,) = train_replicates([run], images, checkpoints=kept)
     assert outcome.resumed == []
     assert_same([outcome], train_replicates([run], images))
-    assert f"starting again, since its checkpoint {reason}" in capsys.readouterr().out
+    assert f"restarting: its checkpoint {reason}" in capsys.readouterr().out
 
 
 def test_rows_that_a_killed_process_wrote_behind_its_checkpoint_are_cut_off(few_digits, make_run, tmp_path):
@@ -319,7 +319,7 @@ def test_a_killed_run_of_steps_goes_on_to_the_same_bits(
                 train_replicates([run], few_digits, checkpoints=checkpoints(tmp_path, share=share))
     (outcome,) = train_replicates([run], few_digits, checkpoints=checkpoints(tmp_path))
     assert_same([outcome], undisturbed)
-    assert f"going on after step {kill_at}\n" in capsys.readouterr().out
+    assert f"resuming after step {kill_at}\n" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -430,7 +430,7 @@ def test_a_job_killed_anywhere_ends_in_the_same_bytes(block, undisturbed, make_r
     assert status == {"SIGKILL": -signal.SIGKILL, "SIGTERM": 1}[number]
     if number == "SIGTERM":
         *_, told, last = (tmp_path / "log").read_text().splitlines()
-        assert told.endswith("stopped; the next start goes on from here") == (called != WRITES)
+        assert told.endswith("stopped; the next start resumes from here") == (called != WRITES)
         assert last == "interrupted; the same command goes on from here"
     assert block(tmp_path, runs) == 0
     for path, content in expected.items():

@@ -671,7 +671,7 @@ def test_a_network_that_was_edited_between_seeds_is_refused_in_one_sentence(
         (folder,) = train_block([run], digits_folder)
         found[folder] = run
     one, other = found
-    refused = rf"mixes replicates of different parameters: 98 in {one}, 162 in {other}; delete those that you do not"
+    refused = rf"mixes replicates of different parameters: 98 in {one}, 162 in {other}; delete those"
     with pytest.raises(UserError, match=refused):
         list(collect("e", "metrics", found))
 

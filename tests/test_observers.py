@@ -231,9 +231,7 @@ def test_a_checkpoint_without_the_recording_is_ignored(few_digits, make_run, tmp
     checkpoints = Checkpoints({0: tmp_path / "0"}, {})
     train(run, few_digits, checkpoints=checkpoints)
     recorded = train(run, few_digits, recordings=EVERY, checkpoints=Checkpoints({0: tmp_path / "0"}, {}))
-    assert (
-        "starting again, since its checkpoint is of another choice of recordings" in capsys.readouterr().out
-    )
+    assert "restarting: its checkpoint is of another choice of recordings" in capsys.readouterr().out
     assert recorded.recorded == train(run, few_digits, recordings=EVERY).recorded
 
 

@@ -163,7 +163,7 @@ def main() -> None:
             found = {k: v for k, v in checkout.digests().items() if not k.startswith(kept)}
         studies += 1
         edits += edited
-        resumes += logs.counted("(.+): going on after").total()
+        resumes += logs.counted("(.+): resuming after").total()
         again = logs.counted(r"(.+: epoch \d+)/").values()
         repeated += sum(count - 1 for count in again) if not edited else 0
         wrong = [name for name in {*expected, *found} if expected.get(name) != found.get(name)]

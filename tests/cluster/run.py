@@ -263,7 +263,7 @@ def report(cluster: Cluster, left: list[str], expected: dict[str, str]) -> int:
         "starts of Snakemake": cluster.starts,
         "jobs that outlived it": len(left),
         "jobs that waited for those": cluster.waited(),
-        "checkpoints gone on from": counted(r"(.+): going on after").total(),
+        "checkpoints gone on from": counted(r"(.+): resuming after").total(),
         "epochs repeated": repeated,
         "jobs that asked for a GPU by --gpus": sum("gpu" in job.get("TresPerJob", "") for job in jobs),
         "and by --gres": sum("gpu" in job.get("TresPerNode", "") for job in jobs),

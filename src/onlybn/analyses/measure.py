@@ -1,4 +1,4 @@
-"""One analysis job: a finished run's network, measured on its dataset."""
+"""An analysis job: measure a finished run's network on its dataset."""
 
 from importlib import import_module
 from pathlib import Path
@@ -27,11 +27,10 @@ def measure(
     workers: int,
     terminal: Terminal,
 ) -> None:
-    """Write an analysis of the run in `folder` to `target`; an empty table if the run diverged.
+    """Write an analysis of the run in `folder` to `target`; the table is empty if the run diverged.
 
-    The network is tested in the precision that it was trained in. Raises UserError if the folder holds
-    another run, or a damaged one, or one that was trained on other data than `dataset` holds, or if others
-    prepared that.
+    The network is tested in the precision of its training. Raises UserError if the folder has another run, a
+    damaged run, or a run trained on other data than `dataset`, or if other code prepared that dataset.
     """
     torch.set_num_threads(threads)
     keep_freed_memory()
