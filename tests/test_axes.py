@@ -373,7 +373,7 @@ tables: {accuracy: [e]}
     (tmp_path / "tiny.yaml").write_text(text.replace("\nseeds:", "\nrecord: [weights]\nseeds:"))
     collected = "results/tiny/experiments/e/weights.parquet"
     told = checkout.ok("accuracy", collected)
-    assert "2 of 2 runs of tiny are there but are not what it asks for" in told
+    assert "2 of 2 runs of tiny exist but are not what the study requests" in told
     assert "lacks the recording weights with the options that the study requests" in told
     after = checkout.digests()
     runs = {name: found for name, found in before.items() if name.startswith("runs/")}

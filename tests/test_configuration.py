@@ -604,8 +604,8 @@ def test_a_file_system_without_locks_is_one_sentence_before_any_job(study, monke
     with pytest.raises(SystemExit) as refusal:
         Workflow(study()).start(local=True)
     assert re.fullmatch(
-        r"error: \S+/results\S* is on a file system without locks \(flock: No locks available\), so that two"
-        r" jobs could write the same run; choose a folder on another one with --config results_dir=…",
+        r"error: \S+/results\S* is on a file system without locks \(flock: No locks available\), so two"
+        r" jobs could write the same run; choose another file system with --config results_dir=…",
         str(refusal.value),
     )
 

@@ -259,7 +259,7 @@ def test_the_plan_of_a_study_that_draws_nothing_says_so(study, tmp_path):
     times = Times(table(lambda done, batch: 1.0, [("resnet-8", "all")]), "here", "float32")
     found = plan(study(str(file)), times, main=True)
     assert found.empty
-    assert markdown(found, 2) == "Nothing is drawn of this study, so nothing is trained for it."
+    assert markdown(found, 2) == "This study draws nothing, so it trains nothing."
 
 
 def test_the_command_plans_a_study_from_the_committed_times_or_says_what_is_missing():

@@ -121,13 +121,15 @@ def test_without_a_gpu_every_process_computes_on_the_cpu_and_too_few_gpus_are_re
     gpus()
     assert take_devices("auto", 3) == [torch.device("cpu")] * 3
     gpus("a")
-    with pytest.raises(UserError, match="processes_per_run: 2 were asked for, but there are 1 CUDA devices"):
+    with pytest.raises(
+        UserError, match="processes_per_run: 2 were requested, but this machine has 1 CUDA devices"
+    ):
         take_devices("auto", 2)
 
 
 def test_cuda_without_a_device_is_refused_in_one_sentence(gpus):
     gpus()
-    with pytest.raises(UserError, match="device: cuda was asked for"):
+    with pytest.raises(UserError, match="device: cuda was requested"):
         choose_device("cuda")
     assert choose_device("auto").type == "cpu"
 

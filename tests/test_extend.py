@@ -312,13 +312,13 @@ NETWORKS = """
 """
 REFUSED = {
     "Functional": r"the network of mine:Functional calls relu as a function \(1 times in a pass\)",
-    "Dropped": r"draws random numbers while it trains \(bernoulli_, as dropout does\)",
+    "Dropped": r"draws random numbers in training \(bernoulli_, as dropout does\)",
     "Unused": "never calls its layer more",
     "Scaled": "has the parameter scale of a Scaled, but only those of nn.Conv2d, nn.BatchNorm2d and",
     "Tied": "shares the parameter more.weight between layers",
-    "Pooled": r"gave \(2, 4\) for 2 images, expected logits of shape \(2, 10\); it does not end in an",
+    "Pooled": r"returned \(2, 4\) for 2 images, expected logits of shape \(2, 10\); it does not end with an",
     "Crooked": r"mine:Crooked failed: RuntimeError: .* \(mine.py line \d+\)",
-    "Placed": "has a depth 'deep', which is no whole number of at least 1",
+    "Placed": "has a depth 'deep', expected a whole number of at least 1",
     "no_batchnorm": "the network of mine:no_batchnorm has no nn.BatchNorm2d",
     "fixed": "has an nn.BatchNorm2d without γ and β, running statistics or momentum",
     "nothing": "mine:nothing returned a NoneType, expected a torch.nn.Module",

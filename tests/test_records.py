@@ -153,8 +153,8 @@ def test_what_another_study_made_is_outdated_whatever_snakemake_remembers(result
     assert {f"{folder}/{name}" for name in (*records.FILES, "clamping.parquet")} < files
     assert str(path) in files
     assert capsys.readouterr().err == (
-        "2 of 2 runs of tiny are there but are not what it asks for. They are trained again where a target"
-        f" needs them, and what is there is kept in {workflow.runs}/replaced. The first: {folder} holds"
+        "2 of 2 runs of tiny exist but are not what the study requests. They are trained again if a target"
+        f" needs them, and the old ones are moved to {workflow.runs}/replaced. The first: {folder} holds"
         f" another run than {run}: learning_rate 0.1, not 0.7\n"
     )
     # Other data under the dataset's name.

@@ -215,7 +215,7 @@ def test_without_triton_torchs_layers_are_taken_and_the_log_says_so(monkeypatch,
     for one, other in zip(found.values(), trained(torchs, shape, True, True).values(), strict=True):
         assert torch.equal(one, other)
     (line,) = capsys.readouterr().out.splitlines()
-    assert line.startswith("BatchNorm takes torch's own layers, which are slower: Triton fails here (")
+    assert line.startswith("BatchNorm uses torch's layers, which are slower, since Triton fails here (")
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

@@ -307,7 +307,7 @@ def test_cuda_without_a_device_is_refused_before_any_job(fresh):
     if torch.cuda.is_available():
         pytest.skip("there is a CUDA device here")
     text = fresh.refusal("figure-1", "--cores", "2", "--config", "device=cuda")
-    assert "error: device: cuda was asked for, but torch sees no CUDA device here" in text
+    assert "error: device: cuda was requested, but torch finds no CUDA device here" in text
     assert not (fresh.folder / "results" / "datasets").exists()
 
 
