@@ -192,7 +192,7 @@ class Passes:
 
 
 def add_at_even(dx: Tensor, other: Tensor) -> None:
-    """Add other, (batch, channels, height, width), at the even places of dx, of twice its height and width."""
+    """Add other, (batch, channels, height, width), at the even places of dx, which is twice as large."""
     from onlybn.models import kernels
 
     images, channels, height, width = other.shape

@@ -74,8 +74,8 @@ def outdated(workflow: Workflow) -> set[str]:
     others = [(run, fault) for run, (_, fault) in found if fault]
     if others:
         print(
-            f"{len(others):,} of {len(found):,} runs of {workflow.study.name} exist but are not what the study"
-            " requests. They are trained again if a target needs them, and the old ones are moved to"
+            f"{len(others):,} of {len(found):,} runs of {workflow.study.name} exist but are not what the"
+            " study requests. They are trained again if a target needs them, and the old ones are moved to"
             f" {workflow.runs}/replaced. The first: {others[0][1]}",
             file=sys.stderr,
         )
