@@ -92,7 +92,7 @@ def test_clamping_sets_gammas_strictly_below_the_threshold_to_0(few_digits, make
 
 
 @pytest.mark.parametrize("analysis", ANALYSES)
-def test_an_analysis_leaves_the_network_as_it_was(analysis, few_digits, make_run):
+def test_an_analysis_does_not_change_the_network(analysis, few_digits, make_run):
     network, _ = draw(make_run(), channels=1, classes=10)
     before = {name: tensor.clone() for name, tensor in learned(network).items()}
     module = {"clamping": clamping, "activations": activations}[analysis]

@@ -61,7 +61,7 @@ def assert_same(outcomes, others):
 @pytest.mark.parametrize("regime", ["all", "batchnorm", "random-2"])
 @pytest.mark.parametrize(("every", "share"), [(4, 0), (0, math.inf)])  # after each epoch, and each step
 @pytest.mark.parametrize("steps", [3, 9, 15])  # of 2 runs × 3 epochs × 4
-def test_a_killed_training_goes_on_to_the_same_bits(
+def test_a_killed_training_resumes_to_the_same_bits(
     few_digits, make_run, tmp_path, monkeypatch, steps, every, share, regime
 ):
     kept = {"every": every, "share": share}
@@ -81,7 +81,7 @@ def test_a_killed_training_goes_on_to_the_same_bits(
     assert told == [[expected] * (expected > (0, 0))] * 2
 
 
-def test_replicates_that_a_kill_left_apart_meet_again(few_digits, make_run, tmp_path, capsys):
+def test_replicates_that_a_kill_left_at_different_steps_meet_again(few_digits, make_run, tmp_path, capsys):
     runs = [make_run(seed=seed, epochs=3) for seed in (0, 1)]
     undisturbed = train_replicates(runs, few_digits)
 
@@ -98,7 +98,7 @@ def test_replicates_that_a_kill_left_apart_meet_again(few_digits, make_run, tmp_
 
 
 @pytest.mark.parametrize("moment", ["step", "test"])
-def test_work_that_is_to_stop_keeps_where_it_is(few_digits, make_run, tmp_path, monkeypatch, moment):
+def test_a_requested_stop_writes_a_checkpoint(few_digits, make_run, tmp_path, monkeypatch, moment):
     runs = [make_run(seed=seed) for seed in (0, 1)]
     undisturbed = train_replicates(runs, few_digits)
     stop = Stop()
@@ -124,7 +124,7 @@ def test_work_that_is_to_stop_keeps_where_it_is(few_digits, make_run, tmp_path, 
     assert_same(train_replicates(runs, few_digits, checkpoints=checkpoints(tmp_path)), undisturbed)
 
 
-def test_a_divergence_is_kept_too(few_digits, make_run, tmp_path):
+def test_a_divergence_survives_in_the_checkpoint(few_digits, make_run, tmp_path):
     run = make_run(learning_rate=1e30, epochs=3)
     (diverged,) = train_replicates([run], few_digits, checkpoints=checkpoints(tmp_path))
     assert diverged.diverged == 1
@@ -133,7 +133,7 @@ def test_a_divergence_is_kept_too(few_digits, make_run, tmp_path):
     assert [place["epoch"] for place in again.resumed] == [1]
 
 
-def test_a_run_that_diverges_after_it_was_resumed_goes_back_to_the_test_before(
+def test_a_run_that_diverges_after_resuming_restores_the_last_test(
     few_digits, make_run, tmp_path, monkeypatch
 ):
     run = make_run(epochs=3)
@@ -156,7 +156,7 @@ def test_a_run_that_diverges_after_it_was_resumed_goes_back_to_the_test_before(
     assert_same([again], [diverged])
 
 
-def test_a_recorded_graph_goes_on_from_a_checkpoint(few_digits, make_run, tmp_path, monkeypatch):
+def test_a_recorded_graph_resumes_from_a_checkpoint(few_digits, make_run, tmp_path, monkeypatch):
     def record(branches):  # in place of CUDA's
         def run():
             for branch in branches:
@@ -261,7 +261,7 @@ def _rewrite(path, without=None, lacking=None, **changes):
         (_not_a_checkpoint, "is damaged ("),
     ],
 )
-def test_a_checkpoint_of_anything_else_is_not_used_and_the_log_says_why(
+def test_a_checkpoint_of_anything_else_is_ignored_and_the_log_says_why(
     few_digits, make_run, tmp_path, capsys, change, reason
 ):
     path = tmp_path / "0"
@@ -276,7 +276,7 @@ def test_a_checkpoint_of_anything_else_is_not_used_and_the_log_says_why(
     assert f"restarting: its checkpoint {reason}" in capsys.readouterr().out
 
 
-def test_rows_that_a_killed_process_wrote_behind_its_checkpoint_are_cut_off(few_digits, make_run, tmp_path):
+def test_rows_that_a_killed_process_wrote_after_its_checkpoint_are_cut_off(few_digits, make_run, tmp_path):
     run = make_run(epochs=4)
     undisturbed = train_replicates([run], few_digits)
 
@@ -296,7 +296,7 @@ def test_rows_that_a_killed_process_wrote_behind_its_checkpoint_are_cut_off(few_
     assert rows.read_bytes().count(b"\n") == 8
 
 
-def test_what_a_checkpoint_tells_does_not_grow_with_the_rows(few_digits, make_run, tmp_path):
+def test_the_metadata_of_a_checkpoint_does_not_grow_with_the_rows(few_digits, make_run, tmp_path):
     sizes = []
     for steps in (1, 40):
         run = make_run(epochs=None, steps=steps, test_every=1)
@@ -331,7 +331,7 @@ def test_a_killed_run_of_steps_goes_on_to_the_same_bits(
         (1e9, []),
     ],
 )
-def test_a_checkpoint_is_kept_when_that_takes_its_share_of_the_time(
+def test_checkpoints_are_written_for_their_share_of_the_time(
     few_digits, make_run, tmp_path, monkeypatch, costs, kept_at
 ):
     """By a clock that goes on by a second with each step, and by what keeping costs."""
@@ -422,7 +422,7 @@ def _files():
 
 
 @pytest.mark.parametrize("case", KILLS)
-def test_a_job_killed_anywhere_ends_in_the_same_bytes(block, undisturbed, make_run, tmp_path, case):
+def test_a_job_killed_anywhere_ends_with_the_same_bytes(block, undisturbed, make_run, tmp_path, case):
     runs = [make_run(seed=seed, batch_size=BATCH) for seed in (0, 1)]
     expected = undisturbed(runs)
     number, called, nth, *places = KILLS[case]
@@ -451,7 +451,7 @@ def test_a_job_killed_anywhere_ends_in_the_same_bytes(block, undisturbed, make_r
         ("SIGKILL", "onlybn.runs.saving:write_json", 2, 6_000, "seed-1/affine.parquet"),
     ],
 )
-def test_a_write_that_fails_half_way_is_one_sentence_and_what_was_there_stays(
+def test_a_write_that_fails_halfway_gives_one_sentence_and_keeps_the_old_file(
     block, undisturbed, make_run, tmp_path, number, called, nth, largest, unwritten
 ):
     runs = [make_run(seed=seed, batch_size=BATCH) for seed in (0, 1)]
@@ -470,7 +470,7 @@ def test_a_write_that_fails_half_way_is_one_sentence_and_what_was_there_stays(
         assert (tmp_path / path).read_bytes() == content, path
 
 
-def test_two_processes_go_on_to_the_same_bytes_though_their_launcher_was_killed(
+def test_two_processes_resume_to_the_same_bytes_after_their_launcher_was_killed(
     digits_folder, make_run, train_block, tmp_path
 ):
     run = make_run(epochs=4, batch_size=128)

@@ -56,7 +56,7 @@ def study(tmp_path):
     return open_
 
 
-def spoken(opened, *args, **kwargs) -> list[str]:
+def sentences_of(opened, *args, **kwargs) -> list[str]:
     """The sentences that opening a study ends with, if any."""
     try:
         opened(*args, **kwargs)
@@ -106,7 +106,7 @@ def test_a_study_expands_to_its_grid_times_its_seeds(study):
     assert len({(run.architecture, run.regime, run.seed) for run in runs}) == 12
 
 
-def test_the_digest_is_of_the_specification_alone(study):
+def test_the_digest_depends_only_on_the_specification(study):
     opened = study()
     one = opened.run("resnet-8", "all", "kaiming-normal_gamma-uniform", seed=0)
     other = opened.run("resnet-8", "all", "kaiming-normal_gamma-uniform", seed=1)
@@ -116,7 +116,7 @@ def test_the_digest_is_of_the_specification_alone(study):
     assert one.digest != study(momentum=0.8).run("resnet-8", "all", one.variant).digest
 
 
-def test_selections_share_the_runs_of_the_whole_study(study):
+def test_a_selection_shares_the_runs_of_the_whole_study(study):
     for seeds in (2, "0,1", "[0,1]", ["0", "1"], [0, 1]):
         opened = study(seeds=seeds)
         assert opened.definition.seeds == [0, 1]
@@ -126,7 +126,7 @@ def test_selections_share_the_runs_of_the_whole_study(study):
     assert (more.runs_name, more.definition.seeds) == ("mine", [0, 1, 2, 3, 4])
 
 
-def test_a_selection_drops_what_it_leaves_empty(study):
+def test_a_selection_drops_experiments_that_become_empty(study):
     opened = study(architectures="resnet-14")
     assert list(opened.experiments) == ["depth"]
     assert list(opened.definition.figures) == ["figure-2"]
@@ -135,7 +135,7 @@ def test_a_selection_drops_what_it_leaves_empty(study):
     assert study(architectures="resnet-8,resnet-14").name == "mine"
 
 
-def test_changes_go_to_a_folder_of_their_own(study):
+def test_a_changed_study_has_a_separate_folder(study):
     opened = study(epochs=8)
     assert opened.name == opened.runs_name == "mine_epochs-8"
     assert study(epochs=4).name == "mine"
@@ -145,14 +145,14 @@ def test_changes_go_to_a_folder_of_their_own(study):
     assert study(learning_rate="1e-3").definition.training.learning_rate == 0.001
 
 
-def test_changed_epochs_move_the_schedule_in_proportion(study):
+def test_changed_epochs_rescale_the_schedule(study):
     assert study(epochs=2).definition.training.milestones == [1, 1.5]
     assert study(epochs=2, milestones="[]").definition.training.milestones == []
     assert study(milestones="[1,2]").definition.training.milestones == [1, 2]
     assert study(milestones=1).definition.training.milestones == [1]
 
 
-def test_a_schedule_that_is_given_beside_epochs_is_kept(study):
+def test_a_schedule_given_together_with_epochs_is_not_rescaled(study):
     opened = study(epochs=8, milestones="2,3", warmup=0.5)  # milestones as in the file
     assert opened.definition.training.milestones == [2, 3]
     assert opened.definition.training.warmup == 0.5
@@ -175,7 +175,7 @@ GIVEN = {
 
 
 @pytest.mark.parametrize("given", GIVEN)
-def test_status_and_plan_read_what_is_given_as_the_workflow_does(study, tmp_path, given):
+def test_status_and_plan_read_overrides_as_the_workflow_does(study, tmp_path, given):
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(CONFIG))
     key = given.partition("=")[0]
     opened = study(**{key: configuration_with([given], tmp_path)[key]})
@@ -183,7 +183,7 @@ def test_status_and_plan_read_what_is_given_as_the_workflow_does(study, tmp_path
     assert getattr(opened, attribute) == expected
 
 
-def test_what_means_the_same_has_one_name(study):
+def test_equivalent_requests_have_one_name(study):
     for same in (
         [{"seeds": [0, 1]}, {"seeds": 2}, {"seeds": "1,0"}],
         [{"milestones": 1}, {"milestones": "1.0"}, {"milestones": "[1.0]"}],
@@ -225,7 +225,7 @@ def test_any_two_requests_differ_in_name_or_are_equal(study, key, shared):
         assert (one.runs_name == other.runs_name) == same
 
 
-def test_the_names_of_committed_results_stay(study):
+def test_the_names_of_committed_results_do_not_change(study):
     committed = ROOT / "results" / "reference"
     asked = 0
     for folder in committed.glob("cifar10*_*"):
@@ -239,7 +239,7 @@ def test_the_names_of_committed_results_stay(study):
     assert asked == 6
 
 
-def test_a_folders_name_stays_short(study):
+def test_a_folder_name_stays_short(study):
     many = ",".join(str(seed) for seed in range(300))
     assert len(study(seeds=many).name) < 100
 
@@ -332,14 +332,14 @@ BAD_FILES = {
 
 
 @pytest.mark.parametrize("case", BAD_FILES)
-def test_a_fault_in_a_file_is_one_sentence_with_the_file_and_key(study, case):
+def test_an_error_in_a_file_is_one_sentence_with_the_file_and_key(study, case):
     edit, sentence = BAD_FILES[case]
     (fault,) = faults(study, edit)
     assert "mine.yaml: " in fault
     assert sentence in fault
 
 
-def test_every_fault_is_told_at_once(study):
+def test_all_errors_are_reported_at_once(study):
     def edit(content):
         content["training"] |= {"epochs": 0, "momentum": 2, "typo": 1}
         content["experiments"]["one"]["regimes"] = ["al"]
@@ -361,21 +361,21 @@ TWO_READINGS = {
 
 
 @pytest.mark.parametrize("spelled", TWO_READINGS)
-def test_what_yaml_1_1_and_1_2_read_otherwise_is_refused_with_its_line(study, spelled):
+def test_values_that_yaml_1_1_and_1_2_read_differently_are_rejected_with_the_line(study, spelled):
     text = STUDY.replace("epochs: 4", f"epochs: {spelled}").replace("seeds: 3", f"seeds: {spelled}")
     lines = [line.partition("mine.yaml: ")[2] for line in faults(study, text=text)]
     assert lines == [f"line 3: {TWO_READINGS[spelled]}", f"line 4: {TWO_READINGS[spelled]}"]
     quoted = STUDY.replace("epochs: 4", f"epochs: '{spelled}'")
-    assert all("YAML 1.1" not in line for line in spoken(study, text=quoted))
+    assert all("YAML 1.1" not in line for line in sentences_of(study, text=quoted))
 
 
-def test_what_yaml_1_1_and_1_2_read_alike_is_read(study):
+def test_values_that_yaml_1_1_and_1_2_read_alike_are_accepted(study):
     text = STUDY.replace("0.1", "1e-3").replace("epochs: 4", "epochs: 0x10").replace("false", "FALSE")
     training = study(text=text).definition.training
     assert (training.learning_rate, training.epochs, training.flip) == (0.001, 16, False)
 
 
-def test_config_files_are_read_as_studies_are(tmp_path):
+def test_config_files_are_read_as_strictly_as_studies(tmp_path):
     file = tmp_path / "config.yaml"
     file.write_text(yaml.safe_dump(CONFIG).replace("deterministic: false", "deterministic: no"))
     line = file.read_text().split("deterministic")[0].count("\n") + 1
@@ -396,7 +396,7 @@ def refused_as_snakefile(main=True, prefix="", configfiles=()) -> str:
     return str(refusal.value)
 
 
-def test_a_module_is_given_its_configuration_and_takes_the_rest_from_config_yaml(tmp_path):
+def test_a_snakefile_module_gets_its_configuration_and_the_rest_from_config_yaml(tmp_path):
     assert DEFAULTS == CONFIG
     (tmp_path / "importers.yaml").write_text("on: 010\n")  # none of our keys
     for refusal in (
@@ -412,7 +412,7 @@ def test_a_module_is_given_its_configuration_and_takes_the_rest_from_config_yaml
     )
 
 
-def test_an_environment_from_which_no_job_starts_is_refused(monkeypatch):
+def test_an_environment_that_cannot_start_jobs_is_rejected(monkeypatch):
     check = [sys.executable, "-m", "onlybn.environment"]
     monkeypatch.setattr(sys, "executable", "/a b/bin/python")
     assert refused_as_snakefile() == (
@@ -439,7 +439,7 @@ BAD_TEXTS = {
 
 
 @pytest.mark.parametrize("case", BAD_TEXTS)
-def test_a_file_that_is_no_study_is_one_sentence(study, case):
+def test_a_file_that_is_no_study_gives_one_sentence(study, case):
     text, sentence = BAD_TEXTS[case]
     (fault,) = faults(study, text=text)
     assert sentence in fault
@@ -497,25 +497,25 @@ BAD_CONFIGS = {
 
 
 @pytest.mark.parametrize("case", BAD_CONFIGS)
-def test_a_fault_on_the_command_line_is_one_sentence_with_the_key(study, case):
+def test_an_error_on_the_command_line_is_one_sentence_with_the_key(study, case):
     config, sentence = BAD_CONFIGS[case]
     (fault,) = faults(study, **config)
     assert sentence in fault
 
 
 @pytest.mark.parametrize("name", ["digits.yaml", "reference.yaml", "datasets.yaml"])
-def test_names_that_are_taken_are_refused(study, name):
+def test_names_that_are_taken_are_rejected(study, name):
     (fault,) = faults(study, name=name)
     assert "is taken; rename the file" in fault
 
 
 @pytest.mark.parametrize("name", ["a_b.yaml", "a b.yaml", "..yaml"])
-def test_names_that_are_no_folders_are_refused(study, name):
+def test_names_that_cannot_be_folders_are_rejected(study, name):
     (fault,) = faults(study, name=name)
     assert "letters, digits and hyphens" in fault or "is not a study" in fault or "unknown study" in fault
 
 
-def test_a_path_has_one_spelling(study, tmp_path, monkeypatch):
+def test_equivalent_paths_have_one_normal_form(study, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("MINE", "mine")
@@ -531,7 +531,7 @@ def test_a_path_has_one_spelling(study, tmp_path, monkeypatch):
     assert study(results_dir="link/../results").results_dir == str(tmp_path / "far" / "results")
 
 
-def test_results_may_lie_in_the_folder_itself(study, tmp_path, monkeypatch):
+def test_results_may_be_in_the_current_folder(study, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     workflow = Workflow(study(results_dir="."))
     patterns = [
@@ -556,7 +556,7 @@ BAD_PATHS = {
 
 
 @pytest.mark.parametrize("case", BAD_PATHS)
-def test_a_path_that_cannot_be_is_one_sentence(study, tmp_path, monkeypatch, case):
+def test_an_impossible_path_gives_one_sentence(study, tmp_path, monkeypatch, case):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "link").symlink_to("nowhere")
     path, sentence = BAD_PATHS[case]
@@ -580,13 +580,13 @@ BAD_NAMES = {
 
 
 @pytest.mark.parametrize("case", BAD_NAMES)
-def test_a_name_that_no_file_can_have_is_one_sentence(study, case):
+def test_a_name_that_no_file_can_have_gives_one_sentence(study, case):
     edit, name, sentence = BAD_NAMES[case]
     fault, *_ = faults(study, edit, name=f"{name}.yaml")
     assert sentence in fault
 
 
-def test_files_of_the_longest_names_can_be_made(study, tmp_path):
+def test_files_with_the_longest_names_can_be_created(study, tmp_path):
     name = "".join(chr(97 + n % 23) + chr(97 + n % 19) for n in range(115))
     workflow = Workflow(study(experiment(name), name=f"{name}.yaml"))
     (run, *_) = workflow.study.runs(name)
@@ -596,7 +596,7 @@ def test_files_of_the_longest_names_can_be_made(study, tmp_path):
         Path(path).touch()
 
 
-def test_a_file_system_without_locks_is_one_sentence_before_any_job(study, monkeypatch):
+def test_a_file_system_without_locks_gives_one_sentence_before_any_job(study, monkeypatch):
     def refuse(*_):
         raise OSError(37, "No locks available")
 
@@ -610,7 +610,7 @@ def test_a_file_system_without_locks_is_one_sentence_before_any_job(study, monke
     )
 
 
-def test_where_figures_lie_is_told_only_if_there_are_any(study, capsys):
+def test_the_folder_of_figures_is_printed_only_if_there_are_figures(study, capsys):
     workflow = Workflow(study())
     workflow.finish()
     assert capsys.readouterr().err == ""
@@ -619,7 +619,7 @@ def test_where_figures_lie_is_told_only_if_there_are_any(study, capsys):
     assert capsys.readouterr().err == f"Figures and tables lie in {workflow.drawn}\n"
 
 
-def test_results_below_a_regular_file_are_refused(study, tmp_path):
+def test_results_below_a_regular_file_are_rejected(study, tmp_path):
     (tmp_path / "file").write_text("")
     (fault,) = faults(study, results_dir=str(tmp_path / "file" / "results"))
     assert fault.endswith("file is not a folder")

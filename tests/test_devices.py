@@ -49,7 +49,7 @@ def test_jobs_side_by_side_take_different_gpus_and_the_third_waits_until_one_is_
     assert third.stdout.readline() == "1\n"
 
 
-def test_a_job_of_two_gpus_holds_none_while_it_waits_for_both(start):
+def test_a_job_that_waits_for_two_gpus_holds_none(start):
     first = start()
     assert first.stdout.readline() == "0\n"
     both = start(2)
@@ -80,7 +80,7 @@ def gpus(monkeypatch, tmp_path):
     return see
 
 
-def test_a_job_takes_a_free_gpu_by_its_uuid_and_computes_there(gpus):
+def test_a_job_claims_a_free_gpu_by_its_uuid_and_computes_there(gpus):
     chosen = gpus("a", "b", "c")
     assert take_devices("auto") == chosen == [torch.device("cuda", 0)]
     gpus("b", "a")  # another order, as CUDA_VISIBLE_DEVICES may give it
@@ -89,7 +89,7 @@ def test_a_job_takes_a_free_gpu_by_its_uuid_and_computes_there(gpus):
     assert take_devices("cuda", 2) == [torch.device("cuda", 2), torch.device("cuda", 3)]
 
 
-def test_a_job_whose_processes_compute_initialises_cuda_in_none_but_them(monkeypatch, tmp_path):
+def test_a_job_initialises_cuda_only_in_the_processes_that_compute(monkeypatch, tmp_path):
     class Untouched:
         """What says how many GPUs there are, and fails where it is asked for anything else."""
 
@@ -113,11 +113,11 @@ def test_a_job_whose_processes_compute_initialises_cuda_in_none_but_them(monkeyp
         take_devices("auto")
 
 
-def test_another_process_can_be_asked_for_uuids():
+def test_another_process_reports_uuids():
     assert devices._uuids_seen_by_another_process() == devices._uuids()
 
 
-def test_without_a_gpu_every_process_computes_on_the_cpu_and_too_few_gpus_are_refused(gpus):
+def test_without_a_gpu_every_process_computes_on_the_cpu_and_too_few_gpus_are_rejected(gpus):
     gpus()
     assert take_devices("auto", 3) == [torch.device("cpu")] * 3
     gpus("a")
@@ -127,14 +127,14 @@ def test_without_a_gpu_every_process_computes_on_the_cpu_and_too_few_gpus_are_re
         take_devices("auto", 2)
 
 
-def test_cuda_without_a_device_is_refused_in_one_sentence(gpus):
+def test_cuda_without_a_device_is_rejected_in_one_sentence(gpus):
     gpus()
     with pytest.raises(UserError, match="device: cuda was requested"):
         choose_device("cuda")
     assert choose_device("auto").type == "cpu"
 
 
-def test_auto_takes_bfloat16_only_where_it_is_native(monkeypatch):
+def test_auto_is_bfloat16_only_if_that_is_native(monkeypatch):
     for native, expected in ((False, torch.float32), (True, torch.bfloat16)):
         monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda native=native: native)
         assert choose_precision("auto", torch.device("cpu")) == expected

@@ -59,7 +59,7 @@ def some_digits(digits, digits_folder, tmp_path):
     return write
 
 
-def test_the_parts_of_a_batch_are_the_whole_and_differ_by_one_at_most():
+def test_the_parts_cover_a_batch_and_differ_by_at_most_one_image():
     for size in (1, 2, 3, 7):
         groups = [list(Group(rank, size).parts(100, 32)) for rank in range(size)]
         for start, parts in zip((0, 32, 64, 96), zip(*groups, strict=True), strict=True):
@@ -69,7 +69,7 @@ def test_the_parts_of_a_batch_are_the_whole_and_differ_by_one_at_most():
             assert max(lengths) - min(lengths) <= 1
 
 
-def test_where_statistics_agree_two_processes_give_what_one_gives(together, some_digits, make_run):
+def test_two_processes_agree_with_one_if_their_statistics_agree(together, some_digits, make_run):
     # Of equal images every part has the same statistics; the labels, and so the gradients, differ.
     folder = some_digits(lambda images: np.ascontiguousarray(np.broadcast_to(images[:1], images.shape)))
     run = make_run(epochs=2, batch_size=25, regime="all", shift=0)
@@ -81,7 +81,7 @@ def test_where_statistics_agree_two_processes_give_what_one_gives(together, some
     assert records.read_record(together_folder)["computed"]["processes"] == 2
 
 
-def test_two_processes_give_what_one_gives_that_takes_the_halves_of_a_batch_in_turn(
+def test_two_processes_agree_with_one_that_trains_the_halves_of_a_batch_in_turn(
     together, some_digits, make_run
 ):
     folder = some_digits()
@@ -141,7 +141,7 @@ def assert_same(folder, rows, tensors):
         torch.testing.assert_close(state[name], tensor, rtol=1e-3, atol=5e-5)
 
 
-def test_a_users_mistake_in_one_of_several_processes_ends_in_its_sentence(
+def test_a_users_mistake_in_one_of_several_processes_gives_its_sentence(
     together, digits_folder, tmp_path, make_run
 ):
     damaged = tmp_path / "elsewhere" / "digits"
@@ -151,7 +151,7 @@ def test_a_users_mistake_in_one_of_several_processes_ends_in_its_sentence(
         together(make_run(), damaged)
 
 
-def test_a_users_mistake_is_told_even_if_the_processes_that_waited_for_it_fail_first():
+def test_a_users_mistake_is_reported_even_if_waiting_processes_fail_first():
     def failure(message, timestamp):
         return SimpleNamespace(message={"message": message, "extraInfo": {}}, timestamp=timestamp)
 

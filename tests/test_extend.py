@@ -69,7 +69,7 @@ def densenet_counts(*, layers, growth, channels, classes):
     return weights + batchnorm + (width + 1) * classes, batchnorm, outputs
 
 
-def test_a_study_of_own_networks_and_images_is_drawn(example):
+def test_a_study_of_custom_networks_and_images_is_drawn(example):
     results = example.folder / RESULTS
     for name in ("figure-2", "figure-5", "figure-6", "figure-7"):
         assert (results / "figures" / f"{name}.png").stat().st_size > 10_000
@@ -83,7 +83,7 @@ def test_a_study_of_own_networks_and_images_is_drawn(example):
     assert set(accuracy["classes"]) == {8}
 
 
-def test_what_trains_of_an_own_network_is_counted_and_stored(example):
+def test_trained_parameters_of_a_custom_network_are_counted_and_stored(example):
     parameters, batchnorm, outputs = densenet_counts(layers=2, growth=8, channels=3, classes=8)
     counted = pd.read_parquet(example.folder / RESULTS / "tables/table-1.parquet").iloc[0]
     assert (counted["parameters"], counted["batchnorm_parameters"]) == (parameters, batchnorm)
@@ -100,7 +100,7 @@ def test_a_second_start_and_other_settings_find_nothing_to_do(example):
     assert example.jobs("--config", EXAMPLE, *SMALL, "seeds_per_job=2") == {}
 
 
-def test_loading_elsewhere_finds_the_users_module_and_gives_the_tested_network_back(example, tmp_path):
+def test_loading_elsewhere_finds_the_custom_module_and_returns_the_tested_network(example, tmp_path):
     folder, _ = record(example, "batchnorm")
     prepared = example.folder / "results/datasets/textures.textures"
     code = f"""
@@ -119,14 +119,14 @@ def test_loading_elsewhere_finds_the_users_module_and_gives_the_tested_network_b
     assert float(done.stdout) == metrics["top_1"].iloc[-1], done.stderr
 
 
-def test_two_processes_share_a_run_of_an_own_network(example):
+def test_two_processes_share_a_run_of_a_custom_network(example):
     shared = ("regimes=batchnorm", "results_dir=shared", "processes_per_run=2")
     example.ok("accuracy", "--config", EXAMPLE, *SMALL, *shared)
     (path,) = example.folder.glob("shared/*/runs/**/run.json")
     assert json.loads(path.read_text())["computed"]["processes"] == 2
 
 
-def test_an_own_study_is_planned_once_its_images_are_prepared_and_its_runs_are_found(example):
+def test_a_custom_study_can_be_planned_once_its_images_are_prepared_and_status_finds_its_runs(example):
     def look(*arguments):
         command = [sys.executable, "-m", "onlybn", *arguments, EXAMPLE, *SMALL]
         return subprocess.run(command, cwd=example.folder, capture_output=True, text=True)
@@ -193,7 +193,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_wrong_name_is_told_in_one_sentence_when_the_study_is_read(fault, tmp_path, module):
+def test_a_wrong_name_gives_one_sentence_when_the_study_is_read(fault, tmp_path, module):
     module(MINE)
     module("\ndef network(:\n", name="broken")
     key, _, name = fault.partition("=")
@@ -201,21 +201,21 @@ def test_a_wrong_name_is_told_in_one_sentence_when_the_study_is_read(fault, tmp_
         opened(tmp_path, **{key: name})
 
 
-def test_a_study_is_read_without_running_the_users_module(tmp_path, module):
+def test_a_study_is_read_without_running_custom_modules(tmp_path, module):
     module(MINE)
     study = opened(tmp_path, architecture="mine:alias", dataset="mine:images")
     assert study.names(axes.ARCHITECTURE) == ["mine:alias"]
     assert "mine" not in sys.modules
 
 
-def test_nothing_beside_a_study_stands_in_for_a_module_of_pythons(tmp_path):
+def test_no_file_beside_a_study_hides_a_module_of_python(tmp_path):
     (tmp_path / "random.py").write_text("def network(channels, classes): ...")
     with pytest.raises(UserError, match=r"unknown function of \S+random.py 'network'") as caught:
         opened(tmp_path, architecture="random:network")
     assert str(tmp_path / "random.py") not in str(caught.value)
 
 
-def test_an_own_dataset_has_to_be_told_whether_images_may_be_flipped(tmp_path, module):
+def test_a_custom_dataset_must_set_whether_images_may_be_flipped(tmp_path, module):
     module(MINE)
     with pytest.raises(UserError, match=r"training.flip: is missing; true if a flipped image of mine:images"):
         opened(tmp_path, STUDY.replace(", flip: false", ""), dataset="mine:images")
@@ -224,7 +224,7 @@ def test_an_own_dataset_has_to_be_told_whether_images_may_be_flipped(tmp_path, m
 @pytest.mark.parametrize(
     "name", ["resnet-14", "densenet:densenet_22", "a.b_c:d", "batchnorm+output", "digits"]
 )
-def test_a_name_comes_back_from_its_spelling_in_paths(name):
+def test_a_name_is_restored_from_its_spelling_in_paths(name):
     assert ":" not in custom.to_path(name)
     assert custom.from_path(custom.to_path(name)) == name
 
@@ -328,20 +328,20 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("function", REFUSED)
-def test_a_network_that_a_study_cannot_train_is_refused_in_one_sentence(function, module):
+def test_a_network_that_a_study_cannot_train_is_rejected_in_one_sentence(function, module):
     module(NETWORKS)
     with pytest.raises(UserError, match=rf"^[^\n]*{REFUSED[function]}[^\n]*$"):
         build(f"mine:{function}", channels=1, classes=10, size=8)
 
 
-def test_an_own_network_is_placed_by_its_attributes_or_by_what_is_counted(module):
+def test_a_custom_network_has_the_position_of_its_attributes_or_of_its_counted_layers(module):
     module(NETWORKS)
     plain = build("mine:Plain", channels=1, classes=10, size=8).architecture
     assert (plain.family, plain.depth, plain.width) == ("mine", 2, 1)
     assert build("mine:Twice", channels=1, classes=10, size=8).architecture.width == 3
 
 
-def test_every_call_of_an_own_networks_relu_is_counted(module, few_digits):
+def test_every_call_of_a_custom_networks_relu_is_counted(module, few_digits):
     from onlybn.analyses.activations import activations
 
     module(NETWORKS)
@@ -380,7 +380,7 @@ REGIMES = """
 """
 
 
-def test_an_own_regime_trains_what_its_function_returns(module):
+def test_a_custom_regime_trains_what_its_function_returns(module):
     from onlybn.datasets import DATASETS
     from onlybn.networks.work import work
 
@@ -396,7 +396,7 @@ def test_an_own_regime_trains_what_its_function_returns(module):
 
 
 @pytest.mark.parametrize("function", ["nothing", "another", "number"])
-def test_a_regime_that_returns_no_parameters_of_the_network_is_refused(function, module):
+def test_a_regime_that_returns_no_parameters_of_the_network_is_rejected(function, module):
     module(REGIMES)
     network = build("resnet-8", channels=1, classes=10)
     expected = "mine:number failed: TypeError" if function == "number" else "did not return parameters of the"
@@ -459,13 +459,13 @@ def images(module):
 
 
 @pytest.mark.parametrize("function", WRONG)
-def test_images_that_cannot_be_trained_on_are_refused_before_anything_is_written(function, images, tmp_path):
+def test_invalid_images_are_rejected_before_anything_is_written(function, images, tmp_path):
     with pytest.raises(UserError, match=rf"^[^\n]*{WRONG[function]}[^\n]*$"):
         prepare(f"mine:{function}", tmp_path, tmp_path / f"mine.{function}")
     assert not (tmp_path / f"mine.{function}").exists()
 
 
-def test_what_is_known_of_own_images_is_what_preparing_found(images, tmp_path):
+def test_the_facts_of_custom_images_come_from_preparing_them(images, tmp_path):
     from onlybn.datasets import prepared, read
 
     with pytest.raises(UserError, match=r"mine:good is not prepared yet; run snakemake \S+dataset.json"):
@@ -513,7 +513,7 @@ def prepared_by(tmp_path, monkeypatch, module):
     return project, folder, study_in, check
 
 
-def test_images_that_other_code_or_another_data_dir_gave_are_refused(prepared_by):
+def test_images_from_other_code_or_another_data_dir_are_rejected(prepared_by):
     project, folder, study_in, check = prepared_by
     assert check() == []
     told = json.loads((folder / "dataset.json").read_text())["loader"]
@@ -539,7 +539,7 @@ def test_images_that_other_code_or_another_data_dir_gave_are_refused(prepared_by
             check()
 
 
-def test_edited_code_a_copy_of_it_and_a_project_that_moved_keep_their_images(prepared_by, tmp_path):
+def test_edited_code_copied_code_and_a_moved_project_keep_their_images(prepared_by, tmp_path):
     project, folder, study_in, check = prepared_by
     study_in(project / "copy")
     (tmp_path / "link").symlink_to(project / "data")
@@ -564,7 +564,7 @@ def test_edited_code_a_copy_of_it_and_a_project_that_moved_keep_their_images(pre
     assert check(moved / "nowhere", folder) == []
 
 
-def test_jobs_and_the_start_refuse_images_that_others_prepared(
+def test_jobs_and_the_start_reject_images_that_other_code_prepared(
     prepared_by, tmp_path, train_block, make_run, capsys
 ):
     from dataclasses import replace
@@ -586,7 +586,7 @@ def test_jobs_and_the_start_refuse_images_that_others_prepared(
     assert "the file of pictures:load has changed since it prepared" in capsys.readouterr().out
 
 
-def test_what_code_was_run_is_what_it_was_when_it_was_imported(prepared_by):
+def test_the_recorded_source_is_the_imported_one(prepared_by):
     project, _, _, _ = prepared_by
     custom.call("pictures:load", project)
     file = project / "study" / "pictures.py"
@@ -601,7 +601,7 @@ def test_what_code_was_run_is_what_it_was_when_it_was_imported(prepared_by):
     }
 
 
-def test_memory_is_asked_for_before_anything_is_known_of_own_images_too(images, tmp_path):
+def test_memory_is_requested_even_before_custom_images_are_prepared(images, tmp_path):
     from onlybn.workflow import demands
 
     study = opened(tmp_path, dataset="mine:missing")
@@ -614,7 +614,7 @@ def test_memory_is_asked_for_before_anything_is_known_of_own_images_too(images, 
     assert demands.training_memory(study, study.each_run()[0], 1, 1) < unknown
 
 
-def test_a_last_batch_too_small_is_refused_once_the_examples_are_counted(
+def test_a_last_batch_that_is_too_small_is_rejected_once_the_examples_are_counted(
     images, tmp_path, train_block, make_run
 ):
     from dataclasses import replace
@@ -625,7 +625,7 @@ def test_a_last_batch_too_small_is_refused_once_the_examples_are_counted(
         train_block([run], tmp_path / "mine.good")
 
 
-def test_a_changed_module_is_told_of_and_a_lost_one_too_when_a_run_is_loaded(
+def test_loading_a_run_reports_a_changed_or_lost_module(
     module, tmp_path, train_block, make_run, digits_folder
 ):
     from dataclasses import replace
@@ -657,7 +657,7 @@ def test_a_changed_module_is_told_of_and_a_lost_one_too_when_a_run_is_loaded(
         onlybn.load(folder, trust=True)
 
 
-def test_a_network_that_was_edited_between_seeds_is_refused_in_one_sentence(
+def test_a_network_that_was_edited_between_seeds_is_rejected_in_one_sentence(
     module, train_block, make_run, digits_folder
 ):
     from dataclasses import replace
@@ -725,7 +725,7 @@ TOUCHED = {
 
 
 @pytest.mark.parametrize("kind", TOUCHED)
-def test_an_addition_touches_one_place_or_a_module_and_its_name(kind):
+def test_an_addition_changes_one_place_or_adds_a_module_and_its_name(kind):
     page = (ROOT / "docs" / "extending.md").read_text()
     (section,) = [section for section in page.split("\n## ") if section.startswith(f"{kind}\n")]
     assert re.findall(r"^(?:# |\+\+\+ b/)(\S+\.py)$", section, re.M) == TOUCHED[kind]
@@ -733,7 +733,7 @@ def test_an_addition_touches_one_place_or_a_module_and_its_name(kind):
     assert len(re.findall(r"^@@.*@@$", section, re.M)) == changes
 
 
-def test_the_page_on_extending_does_what_it_says(tmp_path):
+def test_the_page_on_extending_is_correct(tmp_path):
     page = (ROOT / "docs" / "extending.md").read_text()
     fresh = Checkout(tmp_path, "")
     shutil.copytree(ROOT / "src", tmp_path / "src", ignore=shutil.ignore_patterns("__pycache__"))

@@ -89,13 +89,13 @@ def opened(tmp_path, text: bytes, **config):
 
 @given(text=st.binary(max_size=200))
 @settings(max_examples=200)
-def test_any_bytes_are_a_study_or_an_error(tmp_path, text):
+def test_any_bytes_give_a_study_or_an_error(tmp_path, text):
     opened(tmp_path, text)
 
 
 @given(place=st.sampled_from(list(places(DIGITS))), value=values)
 @settings(max_examples=400)
-def test_a_study_with_anything_anywhere_is_a_study_or_an_error(tmp_path, place, value):
+def test_a_study_with_any_value_anywhere_gives_a_study_or_an_error(tmp_path, place, value):
     opened(tmp_path, yaml.safe_dump(put(DIGITS, place, value)).encode())
 
 
@@ -107,13 +107,13 @@ def test_a_study_with_anything_anywhere_is_a_study_or_an_error(tmp_path, place, 
     value=values,
 )
 @settings(max_examples=300)
-def test_a_configuration_with_anything_is_a_study_or_an_error(tmp_path, key, value):
+def test_a_configuration_with_any_value_gives_a_study_or_an_error(tmp_path, key, value):
     with suppress(UserError):
         study = open_study({**SETTINGS, key: value}, BUILTIN)
         assert "/" not in study.name + study.runs_name
 
 
-def test_a_study_whose_text_expands_without_end_is_refused(tmp_path):
+def test_a_study_whose_text_expands_endlessly_is_rejected(tmp_path):
     laughs = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "\n".join(
         f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12)
     )
@@ -152,7 +152,7 @@ def loaded(whole, trust=False, **changes):
 
 @given(data=st.data())
 @settings(max_examples=150)
-def test_a_state_with_bytes_changed_is_a_network_or_an_error(whole, data):
+def test_a_state_with_changed_bytes_gives_a_network_or_an_error(whole, data):
     state = bytearray(whole[1]["state.safetensors"])
     header = 8 + struct.unpack("<Q", state[:8])[0]
     # Half of the changes are in the header, which says where each tensor lies.
@@ -164,14 +164,14 @@ def test_a_state_with_bytes_changed_is_a_network_or_an_error(whole, data):
 
 @given(content=st.binary(max_size=300))
 @settings(max_examples=100)
-def test_any_bytes_as_a_state_are_an_error(whole, content):
+def test_any_bytes_as_a_state_give_an_error(whole, content):
     assert loaded(whole, state=content) is None
     assert loaded(whole, state=struct.pack("<Q", len(content)) + content) is None
 
 
 @given(data=st.data(), value=values)
 @settings(max_examples=150)
-def test_a_record_with_anything_anywhere_is_a_network_or_an_error(whole, data, value):
+def test_a_record_with_any_value_anywhere_gives_a_network_or_an_error(whole, data, value):
     record = json.loads(whole[1]["run.json"])
     place = data.draw(st.sampled_from(list(places(record))))
     loaded(whole, run=json.dumps(put(record, place, value)).encode())
@@ -192,13 +192,13 @@ forged = st.fixed_dictionaries(
 
 @given(changes=forged, trust=st.booleans())
 @settings(max_examples=120)
-def test_a_record_that_is_forged_to_its_digest_is_a_network_or_an_error(whole, changes, trust):
+def test_a_forged_record_with_a_matching_digest_gives_a_network_or_an_error(whole, changes, trust):
     record = json.loads(whole[1]["run.json"]) | changes
     record["digest"] = records.run_of(record).digest
     loaded(whole, trust, run=json.dumps(record).encode())
 
 
-def test_nothing_runs_because_a_record_names_it_unless_it_is_trusted(whole, tmp_path):
+def test_code_named_by_a_record_runs_only_if_trusted(whole, tmp_path):
     (tmp_path / "evil.py").write_text(
         f"import pathlib\npathlib.Path({str(tmp_path / 'ran')!r}).touch()\ndef network(**images): ...\n"
     )

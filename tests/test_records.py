@@ -68,7 +68,7 @@ def collected(workflow: Workflow, runs: dict, kind: str) -> Path:
 
 
 @pytest.mark.parametrize("name", records.FILES)
-def test_one_flipped_bit_in_any_file_is_refused_by_all_that_read_it(results, name):
+def test_a_flipped_bit_in_any_file_is_rejected_by_every_reader(results, name):
     _, runs = results
     folder, run = next(iter(runs.items()))
     whole, rng = (folder / name).read_bytes(), Random(name)
@@ -130,7 +130,7 @@ def test_an_analysis_of_another_state_or_with_other_values_is_not_collected(resu
         list(collect("one", "clamping", runs))
 
 
-def test_a_tables_digest_is_of_its_values_and_not_of_how_the_file_keeps_them(tmp_path):
+def test_a_tables_digest_depends_on_its_values_and_not_on_their_encoding(tmp_path):
     text = pa.array(["a", "b", None])
     table = pa.table({"x": [1.0, None, -0.0], "name": text.dictionary_encode()})
     pq.write_table(table, tmp_path / "kept.parquet", row_group_size=1, compression="gzip")
@@ -141,7 +141,7 @@ def test_a_tables_digest_is_of_its_values_and_not_of_how_the_file_keeps_them(tmp
         assert records.content(table.set_column(0, "x", pa.array(other))) != records.content(table)
 
 
-def test_what_another_study_made_is_outdated_whatever_snakemake_remembers(results, tmp_path, capsys):
+def test_files_of_another_study_are_outdated_without_snakemakes_records(results, tmp_path, capsys):
     workflow, runs = results
     path, figure = collected(workflow, runs, "affine"), next(iter(workflow.numbers_drawn))
     write_table(figure, records.telling(pa.table({"x": [1]}), tables=records.drawn_from([path])))
@@ -164,7 +164,7 @@ def test_what_another_study_made_is_outdated_whatever_snakemake_remembers(result
     assert str(folder / "run.json") in outdated(study(tmp_path))
 
 
-def test_tables_of_runs_that_are_gone_only_draw_unless_the_study_asks_for_other_runs(results, tmp_path):
+def test_tables_of_deleted_runs_are_still_drawn_unless_the_study_requests_other_runs(results, tmp_path):
     workflow, runs = results
     path = collected(workflow, runs, "affine")
     shutil.rmtree(tmp_path / "results/tiny/runs")
@@ -176,7 +176,7 @@ def test_tables_of_runs_that_are_gone_only_draw_unless_the_study_asks_for_other_
     assert outdated(workflow) == set()
 
 
-def test_what_is_made_from_a_run_that_changed_is_outdated(results):
+def test_files_made_from_a_changed_run_are_outdated(results):
     workflow, runs = results
     path, figure = collected(workflow, runs, "affine"), next(iter(workflow.numbers_drawn))
     write_table(figure, records.telling(pa.table({"x": [1]}), tables=records.drawn_from([path])))
@@ -189,7 +189,7 @@ def test_what_is_made_from_a_run_that_changed_is_outdated(results):
     assert str(figure) in outdated(workflow)
 
 
-def test_outdated_files_are_forced_once_for_a_graph_of_jobs_and_never_in_a_clusters_job(results, tmp_path):
+def test_outdated_files_are_forced_once_per_graph_of_jobs_and_never_in_a_cluster_job(results, tmp_path):
     for main in (True, False):
         graph = SimpleNamespace(forcefiles=set())
         forced = Forced(
@@ -201,7 +201,7 @@ def test_outdated_files_are_forced_once_for_a_graph_of_jobs_and_never_in_a_clust
         assert bool(graph.forcefiles) == main
 
 
-def test_a_record_of_an_earlier_version_is_taken_and_its_digest_checked(results):
+def test_a_record_of_an_earlier_version_is_accepted_and_its_digest_is_checked(results):
     _, runs = results
     folder, run = next(iter(runs.items()))
     record = records.read_record(folder)
@@ -213,7 +213,9 @@ def test_a_record_of_an_earlier_version_is_taken_and_its_digest_checked(results)
     assert not records.is_finished(folder, run)
 
 
-def test_different_studies_of_one_results_folder_work_side_by_side_and_selections_of_one_do_not(tmp_path):
+def test_different_studies_can_share_a_results_folder_but_selections_of_one_study_cannot_run_together(
+    tmp_path,
+):
     first, other = study(tmp_path), tmp_path / "other.yaml"
     other.write_text(STUDY)
     first.start(local=True)

@@ -33,14 +33,14 @@ def saved(tmp_path, few_digits, make_run):
 
 
 @pytest.mark.parametrize("regime", ["all", "no-affine", "batchnorm", "random-2", "batchnorm+output"])
-def test_loading_gives_back_the_trained_networks_outputs_bit_for_bit(saved, tmp_path, few_digits, regime):
+def test_loading_restores_the_trained_networks_outputs_bit_for_bit(saved, tmp_path, few_digits, regime):
     _, trained = saved(regime=regime)
     images = few_digits.normalise(few_digits.test.images)
     with torch.no_grad():
         assert torch.equal(onlybn.load(tmp_path)(images), trained(images))
 
 
-def test_the_record_holds_what_is_needed_to_repeat_the_run(saved, tmp_path, few_digits):
+def test_the_record_has_everything_needed_to_repeat_the_run(saved, tmp_path, few_digits):
     run, _ = saved(regime="batchnorm")
     record = records.read_record(tmp_path)
     assert record["status"] == "finished"
@@ -68,7 +68,7 @@ def test_tables_have_a_row_per_epoch_and_split_and_one_per_channel(saved, tmp_pa
     assert (initial != gamma.numpy()).all()
 
 
-def test_only_what_training_moved_is_kept(saved, tmp_path):
+def test_only_what_training_changed_is_stored(saved, tmp_path):
     _, network = saved(regime="batchnorm")
     state = load_file(tmp_path / "state.safetensors")
     layers = len(network.normalisations())
@@ -86,7 +86,7 @@ def test_the_same_run_writes_the_same_bytes(saved, tmp_path):
     assert first == [(tmp_path / name).read_bytes() for name in tables]
 
 
-def test_a_run_is_finished_only_with_its_own_digest_seed_and_files(saved, tmp_path, make_run):
+def test_a_run_is_finished_only_with_the_right_digest_seed_and_files(saved, tmp_path, make_run):
     run, _ = saved()
     assert records.is_finished(tmp_path, run)
     assert not records.is_finished(tmp_path, make_run(seed=1))
@@ -108,7 +108,7 @@ def of_an_earlier_version(folder):
     (folder / "run.json").write_text(json.dumps(record, indent=2))
 
 
-def test_other_frozen_weights_are_refused_with_the_digests(saved, tmp_path):
+def test_other_frozen_weights_are_rejected_with_the_digests(saved, tmp_path):
     saved()
     of_an_earlier_version(tmp_path)
     state = load_file(tmp_path / "state.safetensors")
@@ -238,7 +238,7 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("case", DAMAGES)
-def test_a_damaged_run_is_refused_in_one_sentence_and_left_as_it_is(saved, tmp_path, case):
+def test_a_damaged_run_is_rejected_in_one_sentence_and_not_changed(saved, tmp_path, case):
     damage, sentence = DAMAGES[case]
     saved()
     of_an_earlier_version(tmp_path)
@@ -251,7 +251,7 @@ def test_a_damaged_run_is_refused_in_one_sentence_and_left_as_it_is(saved, tmp_p
     assert {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
 
 
-def test_what_waits_of_a_published_run_goes_and_nothing_else(saved, tmp_path, make_run):
+def test_only_leftovers_of_published_runs_are_deleted(saved, tmp_path, make_run):
     saved()
     work, runs = tmp_path / "work", tmp_path / "runs"
     for name in ("a/seed-0", "a/seed-1", "b/seed-0", "b/seed-1", "c/seed-0"):
@@ -274,12 +274,12 @@ def test_what_waits_of_a_published_run_goes_and_nothing_else(saved, tmp_path, ma
     assert (runs / "a/seed-0/run.json").exists()
 
 
-def test_a_folder_without_a_run_is_one_sentence(tmp_path):
+def test_a_folder_without_a_run_gives_one_sentence(tmp_path):
     with pytest.raises(UserError, match="holds no finished run"):
         onlybn.load(tmp_path)
 
 
-def test_a_write_that_fails_leaves_the_old_file_and_nothing_beside(tmp_path):
+def test_a_failed_write_keeps_the_old_file_and_leaves_no_other(tmp_path):
     path = tmp_path / "file"
     path.write_text("old")
     with pytest.raises(ZeroDivisionError), written_whole(path) as beside:

@@ -158,11 +158,11 @@ def assert_near(found, expected, rtol=2e-5):
 
 
 @pytest.mark.parametrize("step", STEPS, ids=str)
-def test_a_step_gives_outputs_statistics_and_gradients_of_float64(step, interpreted):
+def test_a_step_agrees_with_float64_in_outputs_statistics_and_gradients(step, interpreted):
     assert_near(interpreted[f"{step}"], trained(torchs, *step, dtype=torch.float64))
 
 
-def test_bfloat16_is_computed_with_in_float32_and_rounded_once(interpreted):
+def test_bfloat16_is_computed_in_float32_and_rounded_once(interpreted):
     found, expected = interpreted["bfloat16"], trained(torchs, *STEPS[4], dtype=torch.float64)
     for name in ("y", "dx", "d_added"):
         assert found[name].dtype == torch.bfloat16
@@ -173,7 +173,7 @@ def test_bfloat16_is_computed_with_in_float32_and_rounded_once(interpreted):
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_a_test_gives_what_float64_gives_and_moves_no_statistics(shape, interpreted):
+def test_evaluation_agrees_with_float64_and_changes_no_statistics(shape, interpreted):
     assert_near(interpreted[f"test {shape}"], evaluated(torchs, shape, dtype=torch.float64))
 
 
@@ -181,12 +181,12 @@ def test_a_whole_network_gets_torchs_gradients_and_running_statistics(interprete
     assert_near(interpreted["network"], stepped(torchs, dtype=torch.float64), rtol=1e-4)
 
 
-def test_a_second_derivative_is_that_of_torchs_own_layers(interpreted):
+def test_a_second_derivative_equals_that_of_torchs_layers(interpreted):
     assert_near(interpreted["curved"], curved(torchs, dtype=torch.float64), rtol=1e-4)
 
 
 @pytest.mark.parametrize("value", ["nan", "inf"])
-def test_what_is_not_finite_stays_so_that_divergence_is_seen(value, interpreted):
+def test_nan_and_infinity_stay_so_that_divergence_is_noticed(value, interpreted):
     y = interpreted[value]["y"]
     assert not y[:, 0].isfinite().all()
     assert y[:, 1:].isfinite().all()
@@ -204,7 +204,7 @@ def test_every_kernel_compiles_in_bfloat16_for_a_gpu(tmp_path):
     assert len(done.stdout.split()) == 6
 
 
-def test_without_triton_torchs_layers_are_taken_and_the_log_says_so(monkeypatch, capsys):
+def test_without_triton_torchs_layers_are_used_and_the_log_says_so(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "triton", None)
     monkeypatch.setattr(batchnorm, "_is_on_gpu", lambda x, added: True)
     batchnorm.gpu_kernels.cache_clear()
@@ -221,7 +221,7 @@ def test_without_triton_torchs_layers_are_taken_and_the_log_says_so(monkeypatch,
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("step", STEPS, ids=str)
-def test_on_a_gpu_a_step_gives_what_float64_gives_and_a_graph_the_same_bits(step, dtype):
+def test_on_a_gpu_a_step_agrees_with_float64_and_a_graph_gives_the_same_bits(step, dtype):
     shape, with_relu, with_added = step
     (x, added, dy), layer = case(shape)
     x, added, dy = (tensor.to("cuda", dtype) for tensor in (x, added, dy))
