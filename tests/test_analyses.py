@@ -1,4 +1,4 @@
-"""Analyses on networks whose answers are known, and what they leave as it was."""
+"""Analyses of networks with known answers, and what they must not change."""
 
 from dataclasses import replace
 
@@ -16,7 +16,7 @@ from onlybn.training.evaluation import TEST_BATCH, evaluate
 
 
 class HandMade(Network):
-    """One BatchNorm that passes each of three channels shifted by β, one ReLU, called twice."""
+    """One BatchNorm that shifts each of three channels by β, and one ReLU that is called twice."""
 
     def __init__(self):
         super().__init__()

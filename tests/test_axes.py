@@ -1,4 +1,4 @@
-"""Axes: what a value adds to a run's specification, path and network, and what a neutral one leaves alone."""
+"""Axes: what a value changes in a run's specification, path and network; a neutral one changes nothing."""
 
 import json
 from dataclasses import replace
@@ -245,7 +245,7 @@ def test_a_folder_stores_plain_weights_and_loading_gives_the_tested_network(
     assert record["axes"] == dict([LINEAR])
     assert record["counts"]["trainable_parameters"] == trained
     plain, _ = draw(make_run(regime=regime), **SHAPE)
-    if regime == "random-2":  # all but two entries of a channel stay at their draw
+    if regime == "random-2":  # all but two entries of a channel keep their initial values
         same = (network.convolutions()[1].weight == plain.convolutions()[1].weight).flatten(1).sum(dim=1)
         assert (same == plain.convolutions()[1].weight[0].numel() - 2).all()
 
@@ -393,7 +393,7 @@ tables: {accuracy: [e]}
 
 
 def rows(values, **columns):
-    """The metrics of one run for each of `values`, which are test accuracies."""
+    """The metrics of one run for each of `values` (test accuracies)."""
     run = [run_columns("resnet-14", regime, 0, **columns) for regime in values]
     told = {"epoch": 2, "split": "test", "loss": 1.0, "top_5": 99.0, "learning_rate": 0.1}
     return pd.DataFrame(
@@ -516,7 +516,7 @@ def test_panels_of_other_values_have_no_substitute_networks():
 
 
 def test_every_figure_and_table_takes_runs_without_normalisation():
-    """Their affine table and their clamping have one row of missing values; so have runs that diverged."""
+    """Their affine and clamping tables have one row of missing values, as those of diverged runs."""
     whole = Measurements()
     for record in paper("only-batchnorm").made.values():
         if record.name.startswith("provenance") or getattr(record, "counts", False):
@@ -531,7 +531,7 @@ def test_every_figure_and_table_takes_runs_without_normalisation():
 
 
 class Measurements:
-    """Tables of ResNet-14 with BatchNorm and without, a seed each, in two regimes."""
+    """Tables of ResNet-14 with BatchNorm and without, one seed each, in two regimes."""
 
     def runs(self, normalisation):
         return [

@@ -1,4 +1,4 @@
-"""BatchNorm with an addition and a ReLU in one operation: what float64 gives, up to bfloat16's rounding."""
+"""BatchNorm fused with an addition and a ReLU: agrees with float64, up to the rounding of bfloat16."""
 
 import pytest
 import torch
@@ -44,7 +44,7 @@ def test_the_fused_operation_agrees_with_float64(shape, with_added, with_relu):
     assert y.grad_fn.name() == "_FusedBackward"
     y.backward(dy)
     torch.testing.assert_close(y.double(), expected, rtol=2e-2, atol=2e-2)
-    # A norm, since an output within rounding of 0 may be on the other side of the ReLU.
+    # Compare norms, since an output close to 0 may be on the other side of the ReLU after rounding.
     assert (x.grad - wide.grad).norm() < 0.05 * wide.grad.norm() + 0.01
     torch.testing.assert_close(layer.weight.grad.double(), reference.weight.grad, rtol=0.05, atol=0.3)
     torch.testing.assert_close(layer.bias.grad.double(), reference.bias.grad, rtol=0.05, atol=0.3)
@@ -145,7 +145,7 @@ def test_the_fused_operation_refuses_a_second_derivative_even_of_a_constant_grad
 
 
 def listen(network, kind):
-    """Note what each module of that kind gives, and of BatchNorm the gradient that comes back to it."""
+    """Record the output of each module of that kind, and the gradient that a BatchNorm gets."""
     given, came = {}, {}
     for name, module in network.named_layers(kind):
         module.register_forward_hook(lambda *call, name=name: given.update({name: call[2]}))

@@ -1,4 +1,4 @@
-"""Checkpoints: a job killed anywhere goes on to the same bytes; a checkpoint of anything else is not used."""
+"""Checkpoints: a job killed anywhere resumes to the same bytes; a checkpoint of anything else is ignored."""
 
 import json
 import math
@@ -28,11 +28,11 @@ TABLES = ("metrics.parquet", "affine.parquet", "state.safetensors")
 
 
 class Killed(BaseException):
-    """What no code catches, as a SIGKILL."""
+    """An exception that no code catches, like a SIGKILL."""
 
 
 def killing_after(steps, monkeypatch):
-    """Have training end after so many steps, counted over replicates; checkpoints are all that stays."""
+    """Make training end after so many steps, counted over replicates; only checkpoints stay."""
     step, taken = LiveRun.step, 0
 
     def counted(self, *args):
@@ -75,7 +75,7 @@ def test_a_killed_training_resumes_to_the_same_bits(
     outcomes = train_replicates(runs, few_digits, checkpoints=checkpoints(tmp_path, **kept))
     assert_same(outcomes, undisturbed)
     resumed = [outcome.resumed for outcome in outcomes]
-    # One that is kept after an epoch's last step is kept before the epoch's test.
+    # A checkpoint after an epoch's last step is written before the epoch's test.
     expected = divmod(steps // 2, 4) if share else ((0, 4) if steps >= 8 else (0, 0))
     told = [[(r["epoch"], r["steps"]) for r in some] for some in resumed]
     assert told == [[expected] * (expected > (0, 0))] * 2
@@ -334,7 +334,7 @@ def test_a_killed_run_of_steps_goes_on_to_the_same_bits(
 def test_checkpoints_are_written_for_their_share_of_the_time(
     few_digits, make_run, tmp_path, monkeypatch, costs, kept_at
 ):
-    """By a clock that goes on by a second with each step, and by what keeping costs."""
+    """Use a clock that advances by a second per step, and by the cost of writing."""
     clock = 0.0
     monkeypatch.setattr(module.time, "perf_counter", lambda: clock)
     step, write, kept = LiveRun.step_ended, Checkpoints._write, []
@@ -359,8 +359,8 @@ def test_checkpoints_are_written_for_their_share_of_the_time(
     assert sorted({*kept_at, 36}) == sorted(set(kept))
 
 
-# Of a block of two runs of two epochs of 4 steps, with a checkpoint every 3 steps: a kill, and the places
-# (epochs, steps) from which each run then went on. With BATCH images to a batch, an epoch has 4 steps.
+# For a block of two runs of two epochs of 4 steps, with a checkpoint every 3 steps: a kill, and the places
+# (epochs, steps) from which each run then resumed. With BATCH images per batch, an epoch has 4 steps.
 BATCH = 400
 WRITES = "onlybn.runs.saving:write_json"
 KILLS = {
@@ -380,7 +380,7 @@ KILLS = {
 
 @pytest.fixture(scope="module")
 def block(digits_folder, tmp_path_factory):
-    """Run a block as a process that kills itself, if told to; return its status."""
+    """Run a block in a process that kills itself if requested; return its status."""
 
     def run(
         folder: Path,
@@ -403,7 +403,7 @@ def block(digits_folder, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def undisturbed(block, tmp_path_factory):
-    """The bytes of a block that nothing disturbed, by regime."""
+    """The bytes of an undisturbed block, by regime."""
     found = {}
 
     def of(runs):

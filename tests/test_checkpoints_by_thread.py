@@ -1,4 +1,4 @@
-"""Checkpoints that a thread writes while training goes on, as on a GPU; here of tensors on the CPU."""
+"""Checkpoints that a thread writes while training continues, as on a GPU; here with tensors on the CPU."""
 
 import signal
 import threading
@@ -22,7 +22,7 @@ def checkpoints(folder, **options):
 
 @pytest.fixture
 def slow(monkeypatch):
-    """Have every file wait to be written until `let` is set; `begun` is set once one waits."""
+    """Make every write wait until `let` is set; `begun` is set once one waits."""
     let, begun, save = threading.Event(), threading.Event(), module.save_file
 
     def waiting(*given, **options):

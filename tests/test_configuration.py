@@ -1,4 +1,4 @@
-"""From configuration to study: overrides, names, and a sentence for every fault."""
+"""Configuration of a study: overrides, names, and a sentence for every error."""
 
 import fcntl
 import os
@@ -41,7 +41,7 @@ tables:
 
 @pytest.fixture
 def study(tmp_path):
-    """Open a study: the text above, changed by `edit` and the configuration given."""
+    """Open the study above, changed by `edit` and the given configuration."""
 
     def open_(edit=None, text=STUDY, name="mine.yaml", **config):
         content = yaml.safe_load(text) if edit else None
@@ -57,7 +57,7 @@ def study(tmp_path):
 
 
 def sentences_of(opened, *args, **kwargs) -> list[str]:
-    """The sentences that opening a study ends with, if any."""
+    """The sentences of the error that opening a study raises, if any."""
     try:
         opened(*args, **kwargs)
     except UserError as error:
@@ -387,7 +387,7 @@ def test_config_files_are_read_as_strictly_as_studies(tmp_path):
 
 
 def refused_as_snakefile(main=True, prefix="", configfiles=()) -> str:
-    """The sentence with which the Snakefile ends, read by itself or as a module."""
+    """The sentence with which the Snakefile fails, read directly or as a module."""
     modifier = SimpleNamespace(is_main_snakefile=lambda: main, modify_path=lambda path: prefix + path)
     folder = SimpleNamespace(get_path_or_uri=lambda secret_free: str(ROOT))
     snakemake = SimpleNamespace(modifier=modifier, current_basedir=folder, configfiles=configfiles)

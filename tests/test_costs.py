@@ -1,4 +1,4 @@
-"""Costs: the work of a step, counted on shapes, and a plan that adds up."""
+"""Costs: the work of a step, counted from shapes, and the sums of a plan."""
 
 import json
 import subprocess
@@ -29,7 +29,7 @@ def study(tmp_path):
 
 
 def table(cost, points, replicates=1):
-    """Measured times that are exactly `cost` of the work done."""
+    """A table of measured times that are exactly `cost` of the work."""
     rows = []
     for architecture, regime in points:
         done = work(DATASETS["cifar10"], architecture, regime)
@@ -67,7 +67,7 @@ def test_work_agrees_with_torchs_counter():
             done = work(DATASETS["cifar10"], name, regime)
             assert 4 * done.forward == forward.get_total_flops()
             backwards = done.input_gradients + done.weight_gradients
-            # The output layer's own gradients, which hardly count, are not told apart.
+            # The gradients of the output layer hardly matter and are not counted separately.
             assert 4 * backwards == pytest.approx(backward.get_total_flops(), rel=1e-3, abs=4 * 64 * 512 * 10)
 
 

@@ -1,4 +1,4 @@
-"""Datasets: what they hold, how they are augmented, and every way in which their files can be wrong."""
+"""Datasets: their content, their augmentation, and every way in which their files can be wrong."""
 
 import functools
 import hashlib
@@ -127,7 +127,7 @@ def make_a_folder(path):
     path.mkdir()
 
 
-def make_a_loop(path):  # what not even root can open
+def make_a_loop(path):  # not even root can open this
     path.unlink()
     path.symlink_to(path)
 
@@ -214,7 +214,7 @@ def test_images_of_another_shape_or_label_are_rejected(images, labels, sentence)
         _check("digits", "test", DATASETS["digits"], 360, images, labels)
 
 
-# A CIFAR-10 of 20 + 10 images, in the original's format, served as torchvision would find it.
+# A CIFAR-10 of 20 + 10 images, in the original format, served as torchvision expects it.
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""What jobs ask a cluster for, and the profile that sends them there."""
+"""What jobs request from a cluster, and the Slurm profile."""
 
 from types import SimpleNamespace
 
@@ -24,7 +24,7 @@ POINT = SimpleNamespace(architecture="resnet-14", regime="batchnorm", variant=DE
 
 @pytest.fixture
 def study(tmp_path):
-    """Open a built-in study as the Slurm profile sets it, changed by the configuration given."""
+    """Open a built-in study with the settings of the Slurm profile, changed by the given configuration."""
 
     def open_(name="cifar10", **config):
         settings = CONFIG | yaml.safe_load((PROFILES / "slurm" / "settings.yaml").read_text())
@@ -34,7 +34,7 @@ def study(tmp_path):
 
 
 def asked(study, attempt=1, main=True, analysis=False) -> dict:
-    """What a job of five seeds asks for."""
+    """What a job of five seeds requests."""
     workflow = Workflow(study)
     found = (
         workflow.analysis_resources(main=main)
@@ -161,7 +161,7 @@ experiments:
 figures: {figure-2: [one]}
 """
     checkout = Checkout(tmp_path, text)
-    # --config on the command line leaves the profile's own settings as they are.
+    # --config on the command line does not change the profile's settings.
     done = checkout.snakemake(
         "-n", "figure-2", "--workflow-profile", "profiles/slurm", "--config", "gpu_as=gres", "longest_job=77"
     )

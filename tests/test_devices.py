@@ -1,4 +1,4 @@
-"""What a job computes on, and that jobs side by side leave each other's GPUs alone."""
+"""The device of a job, and that concurrent jobs do not share GPUs."""
 
 import subprocess
 import sys
@@ -11,7 +11,7 @@ from onlybn import devices
 from onlybn.devices import choose_device, choose_precision, take_devices
 from onlybn.errors import UserError
 
-# A job that takes GPUs, says which, and keeps them until it is told to end.
+# A job that claims GPUs, prints them, and keeps them until it is ended.
 JOB = """
 import sys
 from pathlib import Path
@@ -23,7 +23,7 @@ sys.stdin.read()
 
 @pytest.fixture
 def start(tmp_path):
-    """Start a job that takes some of two GPUs."""
+    """Start a job that claims some of two GPUs."""
     started = []
 
     def do(count=1):
@@ -63,7 +63,7 @@ def test_a_job_that_waits_for_two_gpus_holds_none(start):
 
 @pytest.fixture
 def gpus(monkeypatch, tmp_path):
-    """Have torch see some GPUs, which are not there."""
+    """Make torch report GPUs that do not exist."""
 
     def see(*uuids):
         monkeypatch.setattr(torch.cuda, "is_available", lambda: bool(uuids))
@@ -74,7 +74,7 @@ def gpus(monkeypatch, tmp_path):
         monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
         return chosen
 
-    # A job of several processes asks another process, which sees no such GPUs.
+    # A job of several processes gets UUIDs from another process, which has no such GPUs.
     monkeypatch.setattr(devices, "_uuids_seen_by_another_process", devices._uuids)
     monkeypatch.setattr(devices.tempfile, "gettempdir", lambda: str(tmp_path))
     return see
@@ -91,7 +91,7 @@ def test_a_job_claims_a_free_gpu_by_its_uuid_and_computes_there(gpus):
 
 def test_a_job_initialises_cuda_only_in_the_processes_that_compute(monkeypatch, tmp_path):
     class Untouched:
-        """What says how many GPUs there are, and fails where it is asked for anything else."""
+        """A torch.cuda that gives the number of GPUs, and fails for anything else."""
 
         def __getattr__(self, name):
             raise AssertionError(f"torch.cuda.{name} may initialise CUDA")

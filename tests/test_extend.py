@@ -1,4 +1,4 @@
-"""Architectures, datasets and regimes of the user's own, named as `module:function`."""
+"""Custom architectures, datasets and regimes, named as `module:function`."""
 
 import json
 import re
@@ -36,7 +36,7 @@ RUNS = "results/densenet-textures_epochs-1/runs/densenet.densenet_10"
 
 @pytest.fixture(scope="module")
 def example(tmp_path_factory):
-    """A checkout in which the example's study was run at its smallest, on a tenth of its images."""
+    """A checkout in which the example's study was run in its smallest form, on a tenth of its images."""
     checkout = Checkout(tmp_path_factory.mktemp("example"), "")
     shutil.copytree(ROOT / "examples", checkout.folder / "examples")
     images = checkout.folder / "examples" / "densenet" / "textures.py"
@@ -143,7 +143,7 @@ def test_a_custom_study_can_be_planned_once_its_images_are_prepared_and_status_f
 
 @pytest.fixture
 def module(tmp_path, monkeypatch):
-    """Write a module of the user's own, into a folder that this process imports from."""
+    """Write a custom module into a folder that this process imports from."""
     monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
     before = set(sys.modules)
 
@@ -490,7 +490,7 @@ IMAGES_CODE = """
 
 @pytest.fixture
 def prepared_by(tmp_path, monkeypatch, module):
-    """Prepare by the module pictures of a project, and check as the module of another folder would be."""
+    """Prepare images with the module `pictures` of a project; check them as another study would."""
     before, project = [*sys.path], tmp_path / "project"
     (project / "data").mkdir(parents=True)
     folder = project / "results" / "datasets" / "pictures.load"
@@ -707,7 +707,7 @@ def test_a_family_of_one_depth_has_its_panel_by_width():
     ]
 
 
-# What the page on extending touches for each kind of addition: files, and changes of those that are there.
+# What the page on extending changes for each kind of addition: new files, and changes of existing files.
 TOUCHED = {
     "An architecture": ["mine/networks.py"],
     "A dataset": ["mine/images.py"],
@@ -771,7 +771,7 @@ def test_the_page_on_extending_is_correct(tmp_path):
     assert set(pd.read_parquet(results / "figures" / "figure-2.parquet")["regime"]) == set(accuracy.index)
     moved = pd.read_parquet(moves)
     assert (moved["distance"] > 0).all()
-    # `batchnorm` trains no weight: with tanh-2 it is the run that there is.
+    # `batchnorm` trains no weight: with tanh-2 it is the existing run.
     assert set(moved.groupby("regime")["reparametrisation"].unique().map(tuple).items()) == {
         ("batchnorm", ("none",)),
         ("regimes:stem", ("tanh-2",)),

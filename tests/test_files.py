@@ -1,4 +1,4 @@
-"""Files are written whole or not at all, on every file system, and tables piece by piece."""
+"""Files are written whole or not at all, on every file system, and tables are written in groups."""
 
 import errno
 import os
@@ -15,7 +15,7 @@ from onlybn.files import write_json, write_table, write_tables
 
 
 def flushing_fails(monkeypatch, folders, number):
-    """Have the flush of folders, or of files, fail with an error of that number."""
+    """Make the flush of folders, or of files, fail with this error number."""
     really = os.fsync
 
     def fsync(descriptor):

@@ -1,4 +1,4 @@
-"""What is run first on a GPU (benchmarks/gpu.py), here on the CPU."""
+"""The first script to run on a GPU (benchmarks/gpu.py), here on the CPU."""
 
 import pytest
 from conftest import ROOT, recorded_by_running

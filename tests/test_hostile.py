@@ -1,4 +1,4 @@
-"""Files made to do harm, or by chance: they give a study, a run, or one clear error, and nothing else."""
+"""Malicious or random files: they give a study, a run, or one clear error, and nothing else."""
 
 import json
 import struct
@@ -21,7 +21,7 @@ from onlybn.runs import records, saving
 from onlybn.study import Study
 from onlybn.training.loop import train
 
-# The same examples in every run: what CI finds, anyone finds.
+# The same examples in every run, so everyone finds what CI finds.
 settings.register_profile(
     "onlybn",
     derandomize=True,
@@ -60,7 +60,7 @@ def places(content, path=()):
 
 
 def put(content, path, value):
-    """A copy of the tree with another value at a place."""
+    """A copy of the tree with another value at one place."""
     if not path:
         return value
     copy = content.copy()
@@ -69,7 +69,7 @@ def put(content, path, value):
 
 
 def opened(tmp_path, text: bytes, **config):
-    """Open a study of that text: a study whose folders are inside the results, or one clear error."""
+    """Open a study with that text: this gives a study with folders inside the results, or one clear error."""
     file = tmp_path / "mine.yaml"
     file.write_bytes(text)
     try:
@@ -129,7 +129,7 @@ def whole(tmp_path_factory, few_digits):
     training = Training(epochs=1, batch_size=50, learning_rate=0.1, flip=False)
     run = Run("test", "digits", training, "resnet-8", "batchnorm", "kaiming-normal_gamma-uniform", 0)
     saving.save(folder, run, train(run, few_digits), few_digits, {"precision": "float32", "processes": 1})
-    # As an earlier version wrote it: with its seal any change is refused before anything else is looked at.
+    # As an earlier version wrote it: with a seal, any change would be rejected before any other check.
     record = records.read_record(folder)
     del record["files"], record["seal"]
     write_json(folder / "run.json", record)
@@ -137,7 +137,7 @@ def whole(tmp_path_factory, few_digits):
 
 
 def loaded(whole, trust=False, **changes):
-    """Load the run with some of its files changed: a network, or one clear error."""
+    """Load the run with some of its files changed: the result is a network, or one clear error."""
     folder, files = whole
     for name, content in files.items():
         (folder / name).write_bytes(changes.get(name.partition(".")[0], content))
@@ -155,7 +155,7 @@ def loaded(whole, trust=False, **changes):
 def test_a_state_with_changed_bytes_gives_a_network_or_an_error(whole, data):
     state = bytearray(whole[1]["state.safetensors"])
     header = 8 + struct.unpack("<Q", state[:8])[0]
-    # Half of the changes are in the header, which says where each tensor lies.
+    # Half of the changes are in the header, which gives the offset of each tensor.
     where = st.integers(0, header - 1) | st.integers(0, len(state) - 1)
     for place, byte in data.draw(st.lists(st.tuples(where, st.integers(0, 255)), min_size=1, max_size=4)):
         state[place] = byte

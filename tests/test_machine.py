@@ -1,4 +1,4 @@
-"""The commit that a run records: of this code, whatever repository lies around it."""
+"""The commit that a run records: that of this code, whatever repository is around it."""
 
 import subprocess
 
@@ -13,7 +13,7 @@ def commit(root):
 
 @pytest.fixture
 def repository(tmp_path, monkeypatch):
-    """Make repositories of a folder's files."""
+    """Create repositories from a folder's files."""
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", "/dev/null")
 
     def make(folder):

@@ -1,4 +1,4 @@
-"""Architectures: Table 1's exact counts, and the structure that they come from."""
+"""Architectures: the exact counts of Table 1, and the structure behind them."""
 
 import pytest
 import torch
@@ -30,7 +30,7 @@ IMAGENET = {
     "imagenet-resnet-101": (44_549_160, 105_344, 2_049_000, 2_768_896),
     "imagenet-resnet-200": (64_673_832, 176_000, 2_049_000, 2_768_896),
 }
-# Not in the paper's table; VGG-16's total is the one known for CIFAR-10 with BatchNorm.
+# Not in the paper's table; VGG-16's total is the known one for CIFAR-10 with BatchNorm.
 VGG = {
     "vgg-11": (9_231_114, 5_504, 5_130, 0),
     "vgg-13": (9_416_010, 5_888, 5_130, 0),

@@ -1,4 +1,4 @@
-"""Recordings: an observer sees each step as it is, changes nothing, and its rows survive a kill."""
+"""Recordings: an observer sees each step, changes nothing, and its rows survive a kill."""
 
 import math
 from dataclasses import replace
@@ -51,7 +51,7 @@ def files(tmp_path, runs, images, name, **options):
 
 
 class Spoiler:
-    """An observer that does to the network all that a careless one might."""
+    """An observer that changes everything in the network that a careless one might change."""
 
     def __init__(self, run, network, steps_per_epoch, options):
         pass
@@ -137,7 +137,7 @@ def test_a_moment_shows_the_network_before_the_step_and_the_values_after_it(
 
 
 def percentiles(weight):
-    """Return quantiles by hand: sorted, and linear between neighbours."""
+    """Return quantiles computed by hand: sorted, and linear between neighbours."""
     values = np.sort(weight.detach().numpy().astype(np.float64).ravel())
     places = np.array([0, 1, 5, 25, 50, 75, 95, 99, 100]) / 100 * (len(values) - 1)
     low, high = np.floor(places).astype(int), np.ceil(places).astype(int)

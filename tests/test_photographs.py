@@ -1,4 +1,4 @@
-"""Photographs: their index, crops that agree with torchvision's, and every way their files can be wrong."""
+"""Photographs: their index, crops that agree with torchvision, and every way their files can be wrong."""
 
 import math
 import multiprocessing
@@ -27,7 +27,7 @@ CLASSES = ("n01440764", "n02102040")
 
 
 def photograph(seed, mode="RGB", size=(50, 40)):
-    """A smooth random picture, so that JPEG and resizing keep what it looks like."""
+    """A smooth random picture, which JPEG and resizing hardly change."""
     coarse = np.random.default_rng(seed).integers(0, 256, (4, 5, 3), dtype=np.uint8)
     return Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC).convert(mode)
 
@@ -214,7 +214,7 @@ def truncate(path):
 
 
 def cut_behind_the_thumbnail(path):
-    """A photograph whose Exif data hold a whole small JPEG, and behind them nothing."""
+    """A photograph with a complete small JPEG in its Exif data, and nothing after them."""
     thumbnail = path.read_bytes()
     exif = b"Exif\0\0" + thumbnail
     path.write_bytes(b"\xff\xd8\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif + thumbnail[2:])
@@ -224,7 +224,7 @@ def cut_behind_the_thumbnail(path):
 
 
 def lose_the_tables(path):
-    """Keep the start and the scan alone, which ends as it should."""
+    """Keep only the start and the scan, which ends properly."""
     content = path.read_bytes()
     path.write_bytes(content[:2] + content[content.rfind(b"\xff\xda") :])
 

@@ -1,4 +1,4 @@
-"""A run's folder proves itself, and what was made from another run or study is found by its files alone."""
+"""A run's folder proves itself, and files made from another run or study are found without Snakemake."""
 
 import json
 import shutil
@@ -55,7 +55,7 @@ def study(folder: Path, text: str = STUDY, **changes) -> Workflow:
 
 @pytest.fixture
 def results(trained, tmp_path):
-    """A copy of the study to be spoiled: its workflow, its runs by their folders."""
+    """A copy of the study to damage: its workflow, and its runs by folder."""
     shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
     workflow = study(tmp_path)
     return workflow, {workflow.places(run)[0]: run for run in workflow.study.runs("one")}

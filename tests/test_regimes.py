@@ -1,4 +1,4 @@
-"""Regimes: over every parameter, what should move moves, and what is frozen stays bit-equal."""
+"""Regimes: of all parameters, exactly those of the regime move, and frozen ones stay equal bit for bit."""
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ from onlybn.training.loop import train
 
 
 def weights(network) -> dict[str, torch.Tensor]:
-    """Every layer's weight and bias as the network computes with them, reparametrised or not."""
+    """Every layer's weight and bias as the network uses them, reparametrised or not."""
     return {
         f"{name}.{kind}": getattr(layer, kind).detach().clone()
         for name, layer in network.named_modules()

@@ -1,4 +1,4 @@
-"""How replicates share a GPU's memory and its time; the GPU is a fake."""
+"""How replicates share the memory and the time of a GPU, which is a fake here."""
 
 from contextlib import nullcontext
 from types import SimpleNamespace
@@ -18,7 +18,7 @@ GIB = 2**30
 
 
 def of(architecture, regime="batchnorm"):
-    """A run on CIFAR-10 and what its images look like."""
+    """A run on CIFAR-10, and the shape of its images."""
     training = Training(epochs=1, batch_size=128, learning_rate=0.1)
     images = SimpleNamespace(channels=3, classes=10, size=32)
     return Run("s", "cifar10", training, architecture, regime, "kaiming-normal_gamma-uniform", 0), images
@@ -51,7 +51,7 @@ def test_as_many_replicates_train_together_as_fit_and_one_is_always_tried():
 
 
 def _with_a_gpu(monkeypatch, free):
-    """Have jobs believe that they compute on a GPU with so much free memory."""
+    """Make jobs assume a GPU with so much free memory."""
     read = datasets.read
     cpu = torch.device("cpu")
     monkeypatch.setattr(block, "take_devices", lambda asked, count: [SimpleNamespace(type="cuda")])

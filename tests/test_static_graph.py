@@ -1,4 +1,4 @@
-"""Static graphs: the bits of the network's own modules, and only where they serve."""
+"""Static graphs: they give the same bits as the network's modules, and are used only where they apply."""
 
 from dataclasses import replace
 
@@ -33,19 +33,19 @@ REGIMES = (
 
 
 def first_and_last(network, seed):
-    """Train the first convolution alone, whose gradient passes through everything."""
+    """Train only the first convolution, whose gradient passes through everything."""
     return network.convolutions()[0].parameters()
 
 
 def biases(network, seed):
-    """Train β and the convolutions' biases, of layers whose weights stay."""
+    """Train β and the biases of convolutions whose weights are frozen."""
     return [
         layer.bias for layer in [*network.convolutions(), *network.normalisations()] if layer.bias is not None
     ]
 
 
 def trained(run: Run, images, *, by_modules: bool) -> list[torch.Tensor]:
-    """Train five steps of 32, of 4 and again of 32 images, and test; return all that came of it."""
+    """Train five steps of 32, of 4 and again of 32 images, and test; return all results."""
     live = LiveRun(run, images, BFLOAT16)
     assert live.forward.static is not None
     if by_modules:
@@ -124,7 +124,7 @@ def test_it_is_used_only_for_bfloat16_on_one_thread(make_run):
 
 
 class Own(nn.Module):
-    """A network of one's own, though of operations that a static graph knows."""
+    """A custom network, though of operations that a static graph supports."""
 
     def __init__(self, classes: int, channels: int):
         super().__init__()

@@ -1,4 +1,4 @@
-"""Replicates side by side: each as if alone, one by one or as a recorded graph."""
+"""Replicates side by side: each trains as if alone, in eager steps or in a recorded graph."""
 
 from dataclasses import replace
 

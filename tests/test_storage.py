@@ -1,4 +1,4 @@
-"""A run's folder: what it holds, the network it gives back, and what is refused."""
+"""A run's folder: its content, loading its network, and what is rejected."""
 
 import json
 import os
@@ -102,7 +102,7 @@ def edit_record(folder, **changes):
 
 
 def of_an_earlier_version(folder):
-    """Take from a record what proves its files, so that all that is checked besides is tried."""
+    """Remove the proof of its files from a record, so that the other checks are tested."""
     record = json.loads((folder / "run.json").read_text())
     del record["files"], record["seal"]
     (folder / "run.json").write_text(json.dumps(record, indent=2))
@@ -117,7 +117,7 @@ def test_other_frozen_weights_are_rejected_with_the_digests(saved, tmp_path):
     save_state(tmp_path, state, facts | {"frozen_sums": [2 * value for value in facts["frozen_sums"]]})
     with pytest.raises(UserError, match="frozen weights drawn from seed 0 are not those of training"):
         onlybn.load(tmp_path)
-    # The same sums but other bits: rounding, which only warns.
+    # The same sums but other bits: this is rounding, which only warns.
     save_state(tmp_path, state, facts)
     with pytest.warns(UserWarning, match="differ by rounding"):
         onlybn.load(tmp_path)
@@ -158,7 +158,7 @@ def replace_by_folder(path):
     path.mkdir()
 
 
-def replace_by_loop(path):  # what not even root can open
+def replace_by_loop(path):  # not even root can open this
     path.unlink()
     path.symlink_to(path)
 
@@ -168,7 +168,7 @@ def poison(state, facts):
     return state, facts
 
 
-# What a run's folder suffers, and what is said of it.
+# Damages of a run's folder, and the message for each.
 RECORD, STATE = "run.json", "state.safetensors"
 DAMAGES = {
     "record cut short": (

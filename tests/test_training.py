@@ -1,4 +1,4 @@
-"""The loop: its schedule, its numbers against a reference written apart from it, and divergence."""
+"""The training loop: its schedule, its numbers against an independent reference, and divergence."""
 
 import math
 
@@ -20,7 +20,7 @@ from onlybn.training.schedules import learning_rates
 
 
 def textbook(run, images):
-    """Train the run as a textbook would: NCHW, torch.optim, one image at a time; return test losses."""
+    """Train the run as in a textbook: NCHW, torch.optim, one image at a time; return test losses."""
     training = run.training
     network, _ = draw(run, channels=1, classes=10)
     parameters = [p for p in network.parameters() if p.requires_grad]
@@ -248,7 +248,7 @@ def test_the_partial_last_batch_is_trained_on(few_digits, make_run):
         seen.append(live.rows[-2]["loss"])
 
     one = train(make_run(epochs=1, batch_size=99), few_digits, report=note)
-    # A batch of 99 and one of 1: without the second, the loss is another.
+    # A batch of 99 and one of 1: without the second, the loss would differ.
     assert one.rows[0]["loss"] == seen[0]
     assert one.rows[0]["loss"] != train(make_run(epochs=1, batch_size=100), few_digits).rows[0]["loss"]
 

@@ -1,4 +1,4 @@
-"""BatchNorm on a GPU: what Triton's interpreter makes of the kernels on a CPU, against float64 and torch."""
+"""BatchNorm on a GPU: the kernels in Triton's interpreter on a CPU, against float64 and torch."""
 
 import os
 import subprocess
@@ -16,9 +16,9 @@ from onlybn.networks.variants import DEFAULT, initialise
 
 pytestmark = pytest.mark.skipif(find_spec("triton") is None, reason="needs Triton, which is for Linux")
 
-# Partial tiles of pixels and of channels; parts of which the last is short; several tiles of channels.
+# Partial tiles of pixels and of channels; a short last part; several tiles of channels.
 SHAPES = [(8, 16, 6, 6), (3, 24, 5, 5), (16, 16, 9, 8), (2, 80, 3, 7), (3, 64, 1, 2)]
-# What the kernels give, of cases that the parent made. Triton takes notice of the variable as it is imported.
+# The kernels' results for cases from the parent process. Triton reads the variable when it is imported.
 CHILD = """
 import sys
 import torch
@@ -54,7 +54,7 @@ for name, kernel in vars(triton_kernels).items():
 def case(shape):
     """An activation far from mean 0, something to add, a gradient, and a BatchNorm with γ of both signs.
 
-    All values are bfloat16's, so that every precision computes of the same.
+    All values are representable in bfloat16, so that every precision has the same inputs.
     """
     g = torch.Generator().manual_seed(0)
     x, added, dy = (torch.randn(shape, generator=g) for _ in range(3))
@@ -69,7 +69,7 @@ def case(shape):
 
 
 def trained(function, shape, with_relu, with_added, dtype=torch.float32):
-    """What a step gives: the output, the statistics that follow, and the gradients."""
+    """The results of a step: the output, the updated statistics, and the gradients."""
     (x, added, dy), layer = case(shape)
     layer = layer.to(torch.promote_types(dtype, torch.float32))
     x, added = (tensor.to(dtype).requires_grad_() for tensor in (x, added))
@@ -81,7 +81,7 @@ def trained(function, shape, with_relu, with_added, dtype=torch.float32):
 
 
 def evaluated(function, shape, dtype=torch.float32):
-    """What a test gives."""
+    """The results of an evaluation."""
     (x, added, _), layer = case(shape)
     with torch.no_grad():
         y = function(x.to(dtype), layer.to(dtype).eval(), nn.ReLU(), added.to(dtype))
@@ -116,7 +116,7 @@ def stepped(function, dtype=torch.float32):
 
 
 def spoiled(function, value):
-    """What an activation gives of which one value is not finite."""
+    """The results for an activation with one value that is not finite."""
     (x, _, _), layer = case((4, 16, 4, 4))
     x[0, 0, 0, 0] = value
     return {"y": function(x, layer, nn.ReLU()).detach()}
@@ -140,7 +140,7 @@ CALLS |= {"again": CALLS[f"{STEPS[8]}"]}
 
 @pytest.fixture(scope="module")
 def interpreted(tmp_path_factory):
-    """What each call gives where the kernels are interpreted, in a process of its own."""
+    """The results of each call with interpreted kernels, in a separate process."""
     path = tmp_path_factory.mktemp("triton") / "found.pt"
     child = {**os.environ, "TRITON_INTERPRET": "1"}
     command = [sys.executable, "-W", "ignore", "-c", CHILD, path]
@@ -167,7 +167,7 @@ def test_bfloat16_is_computed_in_float32_and_rounded_once(interpreted):
     for name in ("y", "dx", "d_added"):
         assert found[name].dtype == torch.bfloat16
         error, expected_value = (found.pop(name) - expected[name]).abs(), expected.pop(name).abs()
-        # The interpreter cuts off what a GPU rounds.
+        # The interpreter truncates where a GPU rounds.
         assert (error <= 2**-7 * expected_value + 1e-4).all(), name
     assert_near(found, expected)
 

@@ -1,4 +1,4 @@
-"""Initialisation: what the draws are like, and that a seed names the same ones everywhere."""
+"""Initialisation: the distribution of the draws, and that a seed gives the same draws everywhere."""
 
 import json
 import os
@@ -126,7 +126,7 @@ def test_a_seed_names_the_same_bits_under_numpys_and_torchs_portable_code_paths(
 
 
 def test_an_orthogonal_draw_under_another_blas_kernel_differs_by_rounding_at_most():
-    # A QR's sums are in the order that the kernel likes: the one draw that is not the same bits everywhere.
+    # The order of sums in QR depends on the kernel: only this draw does not have the same bits everywhere.
     here, _ = drawn_elsewhere()
     other, _ = drawn_elsewhere(OPENBLAS_CORETYPE="Prescott")
     for variant in NAMES:

@@ -1,4 +1,4 @@
-"""The workflow itself, run for real on digits: what it makes, and what it does not make again."""
+"""The workflow itself, really run on digits: what it makes, and what it does not make again."""
 
 import json
 import os
