@@ -44,15 +44,15 @@ def written_whole(path: Path) -> Iterator[Path]:
     that step is skipped. Only one process at a time may write a path: the next writer overwrites the
     temporary file of a killed one.
     """
-    beside = path.with_name(f".{path.name}.partial")
+    temporary = path.with_name(f".{path.name}.partial")
     message = "cannot be written ({}); the existing content is intact"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        yield beside
+        yield temporary
         with suppress(OSError):
-            beside.chmod(_MODE)  # some libraries leave files that only their owner can read
-        _flush(beside)
-        beside.replace(path)
+            temporary.chmod(_MODE)  # some libraries leave files that only their owner can read
+        _flush(temporary)
+        temporary.replace(path)
         message = "was written, but not flushed to disk ({}); it may be lost if this machine stops"
         _flush(path.parent)
     except (OSError, SafetensorError) as error:
@@ -60,7 +60,7 @@ def written_whole(path: Path) -> Iterator[Path]:
         raise UserError(f"{path} {message.format(reason)}") from error
     finally:
         with suppress(OSError):
-            beside.unlink()
+            temporary.unlink()
 
 
 def _flush(path: Path) -> None:
@@ -78,14 +78,14 @@ def _flush(path: Path) -> None:
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write a mapping as indented JSON, whole or not at all."""
-    with written_whole(path) as beside:
-        beside.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    with written_whole(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def write_table(path: Path, table: pa.Table) -> None:
     """Write a table as Parquet (zstd), whole or not at all; equal tables give equal bytes."""
-    with written_whole(path) as beside:
-        pq.write_table(table, beside, compression="zstd")
+    with written_whole(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd")
 
 
 # Rows that `write_tables` keeps in memory: 40 MB for a table of 30 columns, whatever its length.
@@ -97,10 +97,10 @@ def write_tables(path: Path, tables: Iterable[pa.Table]) -> None:
 
     Equal rows give equal bytes, however they are split into tables.
     """
-    with written_whole(path) as beside:
+    with written_whole(path) as temporary:
         groups = map(_plain, _groups(tables))
         first = next(groups)
-        with pq.ParquetWriter(beside, first.schema, compression="zstd") as writer:
+        with pq.ParquetWriter(temporary, first.schema, compression="zstd") as writer:
             writer.write_table(first)
             for group in groups:
                 writer.write_table(group)

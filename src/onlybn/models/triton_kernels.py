@@ -22,7 +22,7 @@ _PROGRAMS = 1024
 def normalise(x: Tensor, batchnorm: nn.BatchNorm2d, with_relu: bool, added: Tensor | None) -> Tensor:
     """Return relu(batchnorm(x) + added), float32 or bfloat16 (batch, channels, height, width), channels-last.
 
-    In training mode it is differentiable and updates the running statistics; otherwise it is neither.
+    In training mode it is differentiable and updates the running statistics; otherwise it does neither.
     """
     if batchnorm.training:
         return _Fused.apply(x, batchnorm.weight, batchnorm.bias, added, batchnorm, with_relu)

@@ -22,7 +22,7 @@ class Work:
 
     Each product of a convolution or linear layer counts as 2 floating-point operations. Activations are the
     outputs of BatchNorm; `largest` counts those of its largest layer. `trained` counts the regime's
-    parameters, and `channels` those of BatchNorm.
+    parameters, and `channels` counts BatchNorm's channels.
     """
 
     forward: float

@@ -123,10 +123,10 @@ class Found(NamedTuple):
 def find(
     folder: Path, run: Run, data: str | None = None, recordings: Mapping[str, Any] | None = None
 ) -> Found:
-    """Check that the folder's record is of this very run, trained on the data with the checksum `data`.
+    """Return the folder's record if it is of this very run and dataset, or else the reason why it is not.
 
-    `data` is None if it is not known yet. `recordings` are the required recordings, with their options. The
-    files beside the record are not checked.
+    `data` is the dataset's checksum, or None if that is not known yet. `recordings` are the required
+    recordings, with their options. The files beside the record are not checked.
     """
     if not (folder / RECORD).exists():
         return Found(None, None)

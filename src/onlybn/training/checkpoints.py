@@ -218,8 +218,8 @@ def _write(
     journal.append(rows)
     held = tensors()
     facts = dict(facts) | {"journal": journal.position(), "content": digest(held)}
-    with written_whole(path) as beside:
-        save_file(held, beside, metadata={"onlybn": json.dumps(facts)})
+    with written_whole(path) as temporary:
+        save_file(held, temporary, metadata={"onlybn": json.dumps(facts)})
     return time.perf_counter()
 
 

@@ -22,13 +22,13 @@ class Forward:
         self.model, self.network, self.precision = model, network, precision
         self.arithmetic = arithmetic_in(precision, device)
         self.static, self.is_heard = None, False
-        alone = model is network
+        is_single = model is network
         is_custom = isinstance(network, CustomNetwork)
-        if alone and not is_custom and is_one_thread_in_bfloat16(precision, device):
+        if is_single and not is_custom and is_one_thread_in_bfloat16(precision, device):
             from onlybn.training.static_graph import static_graph
 
             self.static = static_graph(network, torch.zeros(shape))
-        self.rounded = {} if self.static or not alone else self._frozen_weights()
+        self.rounded = {} if self.static or not is_single else self._frozen_weights()
 
     def __call__(self, images: Tensor, *, by_modules: bool = False) -> Tensor:
         """Return the logits; with `by_modules`, or if a module has hooks, by the network's modules."""

@@ -343,8 +343,8 @@ def _operations(
     _link(operations, readers, len(shapes))
     ends = slots[id(last)] == len(operations) and features is averaged
     # Gradients overwrite the outputs of convolutions, so each output may have only one reader.
-    alone = all(readers[o.target] == 1 for o in operations if isinstance(o, _Convolution))
-    return operations if ends and alone else None
+    have_one_reader = all(readers[o.target] == 1 for o in operations if isinstance(o, _Convolution))
+    return operations if ends and have_one_reader else None
 
 
 def _is_plain(layer: nn.Conv2d) -> bool:
