@@ -127,14 +127,14 @@ FAULTS = {
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_wrong_value_gives_one_sentence(study, fault):
-    line, told = FAULTS[fault]
+    line, expected = FAULTS[fault]
     text = STUDY.replace(
         "    reparametrisations: [none, linear-2, linear-1]\n    recipes: [none, slow, same]", f"    {line}"
     )
     with pytest.raises(UserError) as caught:
         study(text)
     (sentence,) = str(caught.value).splitlines()
-    assert told in sentence
+    assert expected in sentence
 
 
 RECIPES = {
@@ -166,11 +166,11 @@ def test_the_command_line_selects_values_and_extends_experiments_without_values(
     shared = {Workflow(study()).places(run)[0] for run in study().runs("first")}
     assert shared < {Workflow(opened).places(run)[0] for run in opened.runs("first")}
     assert study(recipes="none").experiments["second"].recipes == ["none"]
-    for given, told in (
+    for given, expected in (
         ({"recipes": "fast"}, "unknown recipe 'fast'"),
         ({"normalisations": "no"}, "unknown norm"),
     ):
-        with pytest.raises(UserError, match=told):
+        with pytest.raises(UserError, match=expected):
             study(**given)
     with pytest.raises(UserError, match="the regime batchnorm needs γ and β"):
         study(normalisations="none")
@@ -374,9 +374,9 @@ tables: {accuracy: [e]}
     before = checkout.digests()
     (tmp_path / "tiny.yaml").write_text(text.replace("\nseeds:", "\nrecord: [weights]\nseeds:"))
     collected = "results/tiny/experiments/e/weights.parquet"
-    told = checkout.ok("accuracy", collected)
-    assert "2 of 2 runs of tiny exist but are not what the study requests" in told
-    assert "lacks the recording weights with the options that the study requests" in told
+    output = checkout.ok("accuracy", collected)
+    assert "2 of 2 runs of tiny exist but are not what the study requests" in output
+    assert "lacks the recording weights with the options that the study requests" in output
     after = checkout.digests()
     runs = {name: found for name, found in before.items() if name.startswith("runs/")}
     assert len(runs) == 6
@@ -395,9 +395,9 @@ tables: {accuracy: [e]}
 def rows(values, **columns):
     """The metrics of one run for each of `values` (test accuracies)."""
     run = [run_columns("resnet-14", regime, 0, **columns) for regime in values]
-    told = {"epoch": 2, "split": "test", "loss": 1.0, "top_5": 99.0, "learning_rate": 0.1}
+    common = {"epoch": 2, "split": "test", "loss": 1.0, "top_5": 99.0, "learning_rate": 0.1}
     return pd.DataFrame(
-        [row | told | {"top_1": top_1} for row, top_1 in zip(run, values.values(), strict=True)]
+        [row | common | {"top_1": top_1} for row, top_1 in zip(run, values.values(), strict=True)]
     )
 
 

@@ -77,8 +77,8 @@ def test_a_killed_training_resumes_to_the_same_bits(
     resumed = [outcome.resumed for outcome in outcomes]
     # A checkpoint after an epoch's last step is written before the epoch's test.
     expected = divmod(steps // 2, 4) if share else ((0, 4) if steps >= 8 else (0, 0))
-    told = [[(r["epoch"], r["steps"]) for r in some] for some in resumed]
-    assert told == [[expected] * (expected > (0, 0))] * 2
+    points = [[(r["epoch"], r["steps"]) for r in some] for some in resumed]
+    assert points == [[expected] * (expected > (0, 0))] * 2
 
 
 def test_replicates_that_a_kill_left_at_different_steps_meet_again(few_digits, make_run, tmp_path, capsys):
@@ -288,11 +288,11 @@ def test_rows_that_a_killed_process_wrote_after_its_checkpoint_are_cut_off(few_d
         kept = checkpoints(tmp_path, every=6)
         train_replicates([run], few_digits, report=kill, checkpoints=kept)
     rows = tmp_path / "0-rows.jsonl"
-    own = rows.read_bytes()
-    assert own.count(b"\n") == 4  # of the tests after steps 4 and 8
-    rows.write_bytes(own + b'["metrics", {"epoch": 3, "spl')
+    valid = rows.read_bytes()
+    assert valid.count(b"\n") == 4  # of the tests after steps 4 and 8
+    rows.write_bytes(valid + b'["metrics", {"epoch": 3, "spl')
     assert_same(train_replicates([run], few_digits, checkpoints=checkpoints(tmp_path)), undisturbed)
-    assert rows.read_bytes().startswith(own)
+    assert rows.read_bytes().startswith(valid)
     assert rows.read_bytes().count(b"\n") == 8
 
 
@@ -395,8 +395,8 @@ def block(digits_folder, tmp_path_factory):
 
         command = [sys.executable, Path(__file__).with_name("killed.py"), folder, digits_folder]
         described = [json.dumps(records.described(run)) for run in runs]
-        asked = [*map(str, command), number, called, str(nth), "1", *described]
-        return subprocess.run(asked, stderr=subprocess.DEVNULL, preexec_fn=limit, check=False).returncode
+        arguments = [*map(str, command), number, called, str(nth), "1", *described]
+        return subprocess.run(arguments, stderr=subprocess.DEVNULL, preexec_fn=limit, check=False).returncode
 
     return run
 
@@ -429,8 +429,8 @@ def test_a_job_killed_anywhere_ends_with_the_same_bytes(block, undisturbed, make
     status = block(tmp_path, runs, number, called, nth)
     assert status == {"SIGKILL": -signal.SIGKILL, "SIGTERM": 1}[number]
     if number == "SIGTERM":
-        *_, told, last = (tmp_path / "log").read_text().splitlines()
-        assert told.endswith("stopped; the next start resumes from here") == (called != WRITES)
+        *_, stopped, last = (tmp_path / "log").read_text().splitlines()
+        assert stopped.endswith("stopped; the next start resumes from here") == (called != WRITES)
         assert last == "interrupted; the same command goes on from here"
     assert block(tmp_path, runs) == 0
     for path, content in expected.items():

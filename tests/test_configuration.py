@@ -227,7 +227,7 @@ def test_any_two_requests_differ_in_name_or_are_equal(study, key, shared):
 
 def test_the_names_of_committed_results_do_not_change(study):
     committed = ROOT / "results" / "reference"
-    asked = 0
+    requests = 0
     for folder in committed.glob("cifar10*_*"):
         name, *parts = re.split(
             r"_(?=(?:dataset|epochs|milestones|precision|architectures|regimes|seeds)-)", folder.name
@@ -235,8 +235,8 @@ def test_the_names_of_committed_results_do_not_change(study):
         given = dict(part.split("-", 1) for part in parts)
         given = {key: "[]" if value == "none" else value for key, value in given.items()}
         assert study(study=name, **given).name == folder.name
-        asked += 1
-    assert asked == 6
+        requests += 1
+    assert requests == 6
 
 
 def test_a_folder_name_stays_short(study):

@@ -131,11 +131,11 @@ def test_on_a_gpu_the_rate_is_interpolated_by_width_and_the_plan_reports_other_w
 
 
 def test_a_plan_names_the_networks_whose_width_was_not_measured(study):
-    there = table(cost, [("resnet-14", "all"), ("wrn-14-2", "all")]).assign(device="GPU")
+    measured_times = table(cost, [("resnet-14", "all"), ("wrn-14-2", "all")]).assign(device="GPU")
     opened = study(architectures="resnet-14,resnet-110,wrn-14-8,wrn-14-32")
-    assert guessed(opened, Times(there, "GPU", "float32")) == ["wrn-14-8", "wrn-14-32"]
+    assert guessed(opened, Times(measured_times, "GPU", "float32")) == ["wrn-14-8", "wrn-14-32"]
     opened = study(architectures="resnet-14,resnet-110")
-    assert guessed(opened, Times(there, "GPU", "float32")) == []
+    assert guessed(opened, Times(measured_times, "GPU", "float32")) == []
 
 
 def test_the_rate_and_the_plan_of_seeds_side_by_side_count_all_of_them(tmp_path, monkeypatch):
@@ -178,7 +178,7 @@ def test_a_processor_that_was_not_measured_is_planned_with_the_slowest_of_its_ki
         ("slow (AVX512)", "bfloat16", 1.0),
         ("GPU", "bfloat16", 0.1),
     ]
-    there = pd.DataFrame(rows, columns=["device", "precision", "step"])
+    measured_times = pd.DataFrame(rows, columns=["device", "precision", "step"])
     for device, precision, expected in (
         ("fast (AVX512)", "float32", "fast (AVX512)"),
         ("new (AVX512)", "float32", "slow (AVX512)"),
@@ -187,7 +187,7 @@ def test_a_processor_that_was_not_measured_is_planned_with_the_slowest_of_its_ki
         ("new (NEON)", "float16", "new (NEON)"),
         ("new GPU", "bfloat16", "new GPU"),
     ):
-        assert nearest_measured(there, device, precision) == expected
+        assert nearest_measured(measured_times, device, precision) == expected
 
 
 def test_the_plan_of_an_unknown_processor_says_whose_times_it_uses(monkeypatch, capsys):
@@ -195,9 +195,9 @@ def test_the_plan_of_an_unknown_processor_says_whose_times_it_uses(monkeypatch, 
     monkeypatch.setattr("onlybn.devices.processor", lambda: "Abacus")
     monkeypatch.setattr(sys, "argv", ["onlybn", "plan", "study=digits", "device=cpu"])
     main()
-    told, _, plan_of = capsys.readouterr().out.partition("\n\n")
-    assert told.startswith("'Abacus (")
-    assert "was not measured; these are the times of another processor" in told
+    note, _, plan_of = capsys.readouterr().out.partition("\n\n")
+    assert note.startswith("'Abacus (")
+    assert "was not measured; these are the times of another processor" in note
     assert "digits on " in plan_of
     assert "Abacus" not in plan_of
 

@@ -81,8 +81,8 @@ def test_an_epoch_shows_every_image_once_in_a_new_order(digits):
 @pytest.mark.parametrize("skip", [0, 4])
 def test_batches_augmented_together_equal_those_augmented_separately(group, skip, digits, monkeypatch):
     def batches():
-        asked = {"seed": 0, "epoch": 1, "batch_size": 128, "shift": 0.25, "flip": True}
-        return list(digits.training_batches(**asked, group=group, skip=skip))
+        options = {"seed": 0, "epoch": 1, "batch_size": 128, "shift": 0.25, "flip": True}
+        return list(digits.training_batches(**options, group=group, skip=skip))
 
     expected = batches()
     augmented = []
@@ -103,8 +103,8 @@ def test_the_compiled_augmentation_gives_the_same_bits(moved, channels, digits):
     split = small.Split(pixels.to(torch.uint8), torch.arange(50))
     facts = {"channels": channels, "mean": [0.3, 0.5, 0.4][:channels], "std": [0.2, 0.25, 0.3][:channels]}
     images = replace(digits, train=split, examples=50, **facts)
-    asked = {"seed": 0, "epoch": 1, "batch_size": 16, "group": Group(1, 3), "skip": 1} | moved
-    by_torch, compiled = (list(images.training_batches(**asked, compiled=flag)) for flag in (False, True))
+    options = {"seed": 0, "epoch": 1, "batch_size": 16, "group": Group(1, 3), "skip": 1} | moved
+    by_torch, compiled = (list(images.training_batches(**options, compiled=flag)) for flag in (False, True))
     assert len(by_torch) == 3
     for (one, labels), (other, other_labels) in zip(by_torch, compiled, strict=True):
         assert torch.equal(one, other)
@@ -393,18 +393,18 @@ def test_a_dataset_is_prepared_by_one_process_at_a_time_and_once(tmp_path, monke
     from onlybn.datasets.prepare import prepare, prepare_once
     from onlybn.locks import lock
 
-    said, folder = [], tmp_path / "digits"
+    lines, folder = [], tmp_path / "digits"
     held = lock(tmp_path / ".digits.lock", "taken")
 
     def end(terminal, line):  # the other process has prepared it
-        said.append(line)
+        lines.append(line)
         prepare("digits", tmp_path, folder)
         os.close(held)
 
     monkeypatch.setattr(locks, "PATIENCE", 0.1)
     monkeypatch.setattr(Silent, "say", end)
     prepare_once("digits", tmp_path, folder, Silent())
-    assert said == [f"{folder}: another Snakemake prepares it; this one waits for its end"]
+    assert lines == [f"{folder}: another Snakemake prepares it; this one waits for its end"]
     before = (folder / "dataset.json").stat().st_mtime_ns
     prepare_once("digits", tmp_path, folder, Silent())
     assert (folder / "dataset.json").stat().st_mtime_ns == before

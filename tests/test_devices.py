@@ -104,11 +104,11 @@ def test_a_job_initialises_cuda_only_in_the_processes_that_compute(monkeypatch, 
 
     monkeypatch.setattr(torch, "cuda", Untouched())
     monkeypatch.setattr(devices.tempfile, "gettempdir", lambda: str(tmp_path))
-    asked = []
-    told = lambda command, **given: asked.append(command) or SimpleNamespace(stdout="a b\n")  # noqa: E731
-    monkeypatch.setattr(devices.subprocess, "run", told)
+    commands = []
+    run = lambda command, **given: commands.append(command) or SimpleNamespace(stdout="a b\n")  # noqa: E731
+    monkeypatch.setattr(devices.subprocess, "run", run)
     assert take_devices("auto", 2) == [torch.device("cuda", 0), torch.device("cuda", 1)]
-    assert len(asked) == 1
+    assert len(commands) == 1
     with pytest.raises(AssertionError, match="get_device_properties"):
         take_devices("auto")
 

@@ -88,8 +88,8 @@ def test_trained_parameters_of_a_custom_network_are_counted_and_stored(example):
     counted = pd.read_parquet(example.folder / RESULTS / "tables/table-1.parquet").iloc[0]
     assert (counted["parameters"], counted["batchnorm_parameters"]) == (parameters, batchnorm)
     for regime, trained in {"all": parameters, "batchnorm": batchnorm, "random-2": 2 * outputs}.items():
-        folder, told = record(example, regime)
-        assert told["counts"]["trainable_parameters"] == trained
+        folder, facts = record(example, regime)
+        assert facts["counts"]["trainable_parameters"] == trained
         with safe_open(folder / "state.safetensors", "pt") as file:
             stored = sum(file.get_tensor(name).numel() for name in file.keys())  # noqa: SIM118
         assert stored == trained + batchnorm  # running statistics: as many again as γ and β
@@ -516,8 +516,8 @@ def prepared_by(tmp_path, monkeypatch, module):
 def test_images_from_other_code_or_another_data_dir_are_rejected(prepared_by):
     project, folder, study_in, check = prepared_by
     assert check() == []
-    told = json.loads((folder / "dataset.json").read_text())["loader"]
-    assert told["sha256"] == sha256(project / "study" / "pictures.py")
+    recorded = json.loads((folder / "dataset.json").read_text())["loader"]
+    assert recorded["sha256"] == sha256(project / "study" / "pictures.py")
     with pytest.raises(UserError) as raised:
         check(data_dir=project / "more")
     remedy = f"set another results_dir, rename the function, or delete {folder} to prepare it again"
@@ -532,7 +532,7 @@ def test_images_from_other_code_or_another_data_dir_are_rejected(prepared_by):
         f"{folder} was prepared by pictures:load in {project / 'study'}, and pictures:load in"
         f" {project / 'second'} is other code; {remedy}"
     )
-    for loader in ([], {}, told | {"data_dir": 3}, [["folder"] * 9]):
+    for loader in ([], {}, recorded | {"data_dir": 3}, [["folder"] * 9]):
         facts = json.loads((folder / "dataset.json").read_text()) | {"loader": loader}
         (folder / "dataset.json").write_text(json.dumps(facts))
         with pytest.raises(UserError, match=r"pictures.load is damaged \(dataset.json: loader\); delete it"):
@@ -650,9 +650,9 @@ def test_loading_a_run_reports_a_changed_or_lost_module(
         match=r"^\S+run.json: its network cannot be built here \('mine:Plain': the module mine is neither",
     ):
         onlybn.load(folder, trust=True)
-    told = json.loads((folder / "run.json").read_text())
-    del told["own"]["size"]
-    (folder / "run.json").write_text(json.dumps(records.sealed(told)))
+    facts = json.loads((folder / "run.json").read_text())
+    del facts["own"]["size"]
+    (folder / "run.json").write_text(json.dumps(records.sealed(facts)))
     with pytest.raises(UserError, match=r"run.json is damaged \(own.size missing or invalid\)"):
         onlybn.load(folder, trust=True)
 

@@ -63,8 +63,8 @@ def prepared(tree):
 
 
 def epoch(images, seed=0, epoch=1, **changes):
-    asked = {"batch_size": 4, "shift": 0.0, "flip": True} | changes
-    return list(images.training_batches(seed=seed, epoch=epoch, **asked))
+    options = {"batch_size": 4, "shift": 0.0, "flip": True} | changes
+    return list(images.training_batches(seed=seed, epoch=epoch, **options))
 
 
 def test_the_index_holds_every_file_with_its_label_size_and_checksum(prepared, tree):
@@ -111,8 +111,8 @@ def test_two_processes_together_get_the_batches_of_one(prepared, workers):
 
 
 def test_workers_ignore_a_schedulers_signals(prepared):
-    asked = {"seed": 0, "epoch": 1, "batch_size": 1, "shift": 0.0, "flip": True}
-    batches = prepared(workers=1).training_batches(**asked)
+    options = {"seed": 0, "epoch": 1, "batch_size": 1, "shift": 0.0, "flip": True}
+    batches = prepared(workers=1).training_batches(**options)
     first, _ = next(batches)
     (worker,) = multiprocessing.active_children()
     for number in (signal.SIGTERM, signal.SIGINT):  # from a process that is not its parent

@@ -117,9 +117,9 @@ def test_an_analysis_of_another_state_or_with_other_values_is_not_collected(resu
     _, runs = results
     one, other = (folder / "clamping.parquet" for folder in runs)
     list(collect("one", "clamping", runs))
-    told, whole = records.told_in(pq.read_schema(one)), one.read_bytes()
+    metadata, whole = records.told_in(pq.read_schema(one)), one.read_bytes()
     edited = pa.Table.from_pylist([{"threshold": 0.2, "beta_too": False}], SCHEMAS["clamping"])
-    write_table(one, records.telling(edited, **told))
+    write_table(one, records.telling(edited, **metadata))
     with pytest.raises(UserError, match=r"clamping.parquet was altered since it was measured"):
         list(collect("one", "clamping", runs))
     one.write_bytes(whole)

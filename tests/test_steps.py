@@ -88,8 +88,8 @@ def test_a_records_rate_counts_the_images_of_all_seeds_side_by_side(few_digits, 
     for run, outcome in zip(runs, train_replicates(runs, few_digits), strict=True):
         for together in ({}, {"seeds_together": [0, 1]}):
             saving.save(tmp_path, run, outcome, few_digits, settings | together)
-            told = records.read_record(tmp_path)["wall_clock"]["training_images_per_second"]
-            assert told == round((1 + len(together)) * 2 * 100 / outcome.seconds, 1)
+            rate = records.read_record(tmp_path)["wall_clock"]["training_images_per_second"]
+            assert rate == round((1 + len(together)) * 2 * 100 / outcome.seconds, 1)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

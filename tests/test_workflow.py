@@ -234,9 +234,9 @@ def test_a_whole_study_repeated_gives_the_same_bytes_in_another_order_and_block_
 
 @pytest.mark.parametrize("asked_by", [signal.SIGINT, signal.SIGTERM])  # a terminal's Ctrl-C, a scheduler
 def test_a_stopped_study_resumes_where_it_was(fresh, asked_by):
-    asked = ("accuracy", "--config", "architectures=resnet-8", "regimes=all", "seeds=1", "epochs=40")
+    request = ("accuracy", "--config", "architectures=resnet-8", "regimes=all", "seeds=1", "epochs=40")
     running = subprocess.Popen(
-        fresh.command("--cores", "1", *asked),
+        fresh.command("--cores", "1", *request),
         cwd=fresh.folder,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -251,7 +251,7 @@ def test_a_stopped_study_resumes_where_it_was(fresh, asked_by):
     os.killpg(running.pid, asked_by)
     assert running.wait(timeout=60) != 0
     assert not list(fresh.folder.rglob("run.json"))
-    fresh.ok(*asked)
+    fresh.ok(*request)
     (record,) = fresh.folder.rglob("run.json")
     (resumed,) = json.loads(record.read_text())["computed"]["resumed"]
     assert 1 <= resumed["epoch"] < 40
