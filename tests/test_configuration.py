@@ -610,7 +610,7 @@ def test_a_file_system_without_locks_gives_one_sentence_before_any_job(study, mo
     )
 
 
-def test_the_folder_of_figures_is_printed_only_if_there_are_figures(study, capsys):
+def test_where_figures_lie_is_told_only_if_there_are_any(study, capsys):
     workflow = Workflow(study())
     workflow.finish()
     assert capsys.readouterr().err == ""

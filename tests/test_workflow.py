@@ -38,7 +38,7 @@ def test_one_command_trains_measures_and_draws(reproduced):
     assert not list(results.glob("work/**/*.*"))
 
 
-def test_the_terminal_reports_each_finished_run_and_the_log_each_epoch(reproduced):
+def test_the_terminal_tells_each_finished_run_and_the_log_each_epoch(reproduced):
     assert re.search(r"^resnet-14 batchnorm seed 1: test accuracy [\d.]+ % after 1 ep", reproduced.text, re.M)
     (log,) = reproduced.folder.glob("results/tiny/logs/train/resnet-8/all/*/seed-0.log")
     assert log.read_text().startswith("resnet-8 all seed 0: epoch 1/1, training loss ")
