@@ -207,8 +207,8 @@ def _drawn(folder: Path, record: Mapping[str, Any], run: Run, size: int | None) 
         network, _ = draw(run, channels=record["channels"], classes=record["classes"], size=size)
         reparametrise.settle(network)
         return network
-    # What torch and NumPy raise for numbers that are too large for a tensor or for memory.
-    except (ValueError, TypeError, RuntimeError, MemoryError) as error:
+    # What torch, NumPy and the draws raise for numbers too large for a tensor or for memory, or for 0.
+    except (ValueError, TypeError, RuntimeError, ArithmeticError, MemoryError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{folder / 'run.json'}: its network cannot be built here ({reason})") from error
 
