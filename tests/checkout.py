@@ -1,4 +1,4 @@
-"""A copy of what a user's clone has, with a study, in a folder of its own."""
+"""A copy of a user's clone with a study, in a separate folder."""
 
 import os
 import re
@@ -34,7 +34,7 @@ tables:
 
 
 class Checkout:
-    """A copy of what a user's clone has, with the study tiny.yaml."""
+    """A copy of a user's clone, with the study tiny.yaml."""
 
     def __init__(self, folder: Path, study: str):
         self.folder = folder
@@ -84,7 +84,7 @@ class Checkout:
         return done.stdout + done.stderr
 
     def digests(self) -> dict[str, str]:
-        """The SHA-256 of every table and state file of the study, but of those that hold a clock."""
+        """The SHA-256 of every table and state file of the study, except those that contain times."""
         results = self.folder / "results" / "tiny"
         kinds = ("parquet", "safetensors", "csv", "md")
         files = (file for kind in kinds for file in results.rglob(f"*.{kind}"))

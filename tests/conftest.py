@@ -1,4 +1,4 @@
-"""What the tests share: the digits, prepared once, and the smallest honest run on them."""
+"""What the tests share: the digits, prepared once, and the smallest real run on them."""
 
 import json
 from dataclasses import replace
@@ -17,9 +17,9 @@ from onlybn.networks.variants import DEFAULT
 from onlybn.study import Run, Training
 
 BUILTIN = ROOT / "workflow" / "studies"
-# The files that take longest, so that workers that take a file at a time end at about the same time.
+# The slowest files come first, so that workers, which take a file at a time, end at about the same time.
 LONGEST = ("test_workflow.py", "test_extend.py", "test_checkpoints.py", "test_claims.py", "test_figures.py")
-# What Snakemake's configuration is where nothing is given on the command line.
+# Snakemake's configuration if nothing is given on the command line.
 CONFIG = yaml.safe_load((ROOT / "config.yaml").read_text())
 
 
@@ -33,7 +33,7 @@ def counts(architecture_name: str) -> dict[str, int]:
 
 
 def run_columns(name: str, regime: str, seed: int, **changes) -> dict:
-    """What collect puts before the rows of every run."""
+    """The columns that collect puts in front of every run's rows."""
     described = architecture(name)
     columns = {
         "study": "s",
@@ -56,7 +56,7 @@ def run_columns(name: str, regime: str, seed: int, **changes) -> dict:
 
 @pytest.fixture(scope="session")
 def reproduced(tmp_path_factory) -> Checkout:
-    """A checkout in which the tiny study was run once, whole; tests leave it complete."""
+    """A checkout in which the whole tiny study was run once; tests leave it complete."""
     checkout = Checkout(tmp_path_factory.mktemp("checkout"), STUDY)
     checkout.text = checkout.ok()
     return checkout
@@ -108,7 +108,7 @@ def make_run():
 
 
 def recorded_by_running(calls):
-    """Stand in for a CUDA graph: recording steps three times, and replaying steps again."""
+    """Stand in for a CUDA graph: recording takes three steps, and each replay takes one."""
 
     def record(branches):
         def run():
@@ -124,7 +124,7 @@ def recorded_by_running(calls):
 
 
 class Silent:
-    """A terminal that nobody looks at."""
+    """A terminal that shows nothing."""
 
     def say(self, line):
         self.line = line

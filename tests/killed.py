@@ -1,7 +1,7 @@
 """A training job that kills itself: python killed.py WORK DATASET SIGNAL CALLED NTH PROCESSES RUN…
 
-On the NTH call of the function CALLED, "module:name.name", the process sends itself the signal. The runs
-are as `onlybn.runs.records.described` writes them.
+On the NTH call of the function CALLED, "module:name.name", the process sends itself the signal. Each RUN is
+the output of `onlybn.runs.records.described`.
 """
 
 import json

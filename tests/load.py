@@ -1,9 +1,9 @@
-"""The whole CIFAR-10 study's graph, with training and analyses replaced by tables of a few rows.
+"""The whole graph of the CIFAR-10 study, with training and analyses replaced by tables of a few rows.
 
 python tests/load.py [--deaths 0.05] [--cores 2]
 
-Every job is a process of its own; some die by SIGKILL and are tried again. In the end every table must have
-its rows. Prints the wall time, and the peak memory of Snakemake itself.
+Every job is a separate process; some are killed by SIGKILL and retried. In the end every table must have its
+rows. Prints the wall time, and the peak memory of Snakemake itself.
 """
 
 import argparse
@@ -27,7 +27,7 @@ EPOCHS = 2
 
 
 def run_to_the_end(checkout: Checkout, cores: int) -> tuple[int, int]:
-    """Start Snakemake until it succeeds; return how often it took, and its peak memory in bytes."""
+    """Start Snakemake until it succeeds; return the number of starts, and its peak memory in bytes."""
     starts, peak, status = 0, 0, None
     while status != 0:
         starts += 1
@@ -48,7 +48,7 @@ def run_to_the_end(checkout: Checkout, cores: int) -> tuple[int, int]:
 
 
 def main() -> None:
-    """Run the study, check its tables, and tell what it took; leave with status 1 if rows are missing."""
+    """Run the study, check its tables, and print its cost; exit with status 1 if rows are missing."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--deaths", type=float, default=0.05)
     parser.add_argument("--cores", type=int, default=2)

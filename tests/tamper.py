@@ -1,14 +1,14 @@
-"""Spoil the files of finished runs at random, and see that nothing comes out of it unsaid.
+"""Damage files of finished runs at random, and check that no damage goes unnoticed.
 
 python tests/tamper.py [--strikes 20] [--seed 0]
 
-Real training: digits, ResNet-8, two regimes, two seeds, with their analyses. Each strike spoils a copy of
-the study's results in one way: two runs' folders are swapped, or one is copied over another; a file is cut
-short, one bit of it is flipped, it is copied from another run, or one of its values is edited. Then the
-study is started again as a user would, without anything that Snakemake remembers and without its collected
-tables, which all figures are made from. A strike is `told` if that ends in one sentence, `mended` if every
-table and state comes out as it was before, `harmless` if the file says the same as before, and a silent
-difference otherwise. The last line counts strikes by kind, and silent differences.
+Real training: digits, ResNet-8, two regimes, two seeds, with their analyses. Each strike damages a copy of
+the study's results in one way: it swaps two runs' folders or copies one over another, or it truncates a file,
+flips one of its bits, copies it from another run, or edits one of its values. Then the study is started again
+as a user would, without Snakemake's records and without the collected tables that all figures are made from.
+A strike is `told` if the start ends with one sentence, `mended` if every table and state is as before,
+`harmless` if the file has the same content as before, and a silent difference otherwise. The last line counts
+strikes by kind, and silent differences.
 """
 
 import argparse
@@ -77,7 +77,7 @@ def copy(file: Path, rng: random.Random) -> None:
 
 
 def edit(file: Path, rng: random.Random) -> None:
-    """Change one value of a file, with all else as it was."""
+    """Change one value of a file, and nothing else."""
     if file.suffix == ".json":
         record = json.loads(file.read_text())
         counts, name = rng.choice(
@@ -123,13 +123,13 @@ def _another(file: Path, rng: random.Random) -> Path:
 
 
 def digests(checkout: Checkout) -> dict[str, str]:
-    """Return what a study's tables and states are, of finished runs and of what is made from them."""
+    """Return the digests of a study's tables and states, of finished runs and of files made from them."""
     found = checkout.digests()
     return {name: value for name, value in found.items() if not name.startswith(("replaced", "work"))}
 
 
 def strike(whole: Path, expected: dict[str, str], kind: str, rng: random.Random) -> tuple[str, str]:
-    """Spoil a copy of the results in one way, start the study again, and return what came of it."""
+    """Damage a copy of the results in one way, start the study again, and return the outcome."""
     with TemporaryDirectory() as folder:
         shutil.copytree(whole, folder, dirs_exist_ok=True)
         checkout = Checkout.__new__(Checkout)
@@ -155,7 +155,7 @@ def strike(whole: Path, expected: dict[str, str], kind: str, rng: random.Random)
 
 
 def main() -> None:
-    """Strike each kind so many times; leave with status 1 if anything came out of it unsaid."""
+    """Strike each kind so many times; exit with status 1 if any damage went unnoticed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--strikes", type=int, default=20, help="of each kind")
     parser.add_argument("--seed", type=int, default=0)

@@ -1,4 +1,4 @@
-"""Analyses on networks whose answers are known, and what they leave as it was."""
+"""Analyses of networks with known answers, and what they must not change."""
 
 from dataclasses import replace
 
@@ -16,7 +16,7 @@ from onlybn.training.evaluation import TEST_BATCH, evaluate
 
 
 class HandMade(Network):
-    """One BatchNorm that passes each of three channels shifted by β, one ReLU, called twice."""
+    """One BatchNorm that shifts each of three channels by β, and one ReLU that is called twice."""
 
     def __init__(self):
         super().__init__()
@@ -92,7 +92,7 @@ def test_clamping_sets_gammas_strictly_below_the_threshold_to_0(few_digits, make
 
 
 @pytest.mark.parametrize("analysis", ANALYSES)
-def test_an_analysis_leaves_the_network_as_it_was(analysis, few_digits, make_run):
+def test_an_analysis_does_not_change_the_network(analysis, few_digits, make_run):
     network, _ = draw(make_run(), channels=1, classes=10)
     before = {name: tensor.clone() for name, tensor in learned(network).items()}
     module = {"clamping": clamping, "activations": activations}[analysis]

@@ -1,4 +1,4 @@
-"""Axes: what a value adds to a run's specification, path and network, and what a neutral one leaves alone."""
+"""Axes: what a value changes in a run's specification, path and network; a neutral one changes nothing."""
 
 import json
 from dataclasses import replace
@@ -70,14 +70,14 @@ def with_axes(run, *values):
     return replace(run, values=values)
 
 
-def test_a_neutral_value_stands_neither_in_the_specification_nor_in_the_path(make_run):
+def test_a_neutral_value_is_neither_in_the_specification_nor_in_the_path(make_run):
     run = make_run()
     assert "axes" not in run.specification
     assert run.point == ("resnet-8", "batchnorm", VARIANT.default)
     assert [run.value(axis) for axis in (REGIME, REPARAMETRISATION, RECIPE)] == ["batchnorm", "none", "none"]
 
 
-def test_other_values_stand_in_both_in_the_order_of_the_axes(make_run):
+def test_other_values_are_in_both_in_the_order_of_the_axes(make_run):
     run = with_axes(make_run(regime="all"), LINEAR, NONE, ("recipe", "slow"))
     assert run.specification["axes"] == dict([LINEAR, NONE, ("recipe", "slow")])
     assert run.point[2] == f"{VARIANT.default}_linear-2_none_slow"
@@ -85,7 +85,7 @@ def test_other_values_stand_in_both_in_the_order_of_the_axes(make_run):
     assert run.digest != make_run(regime="all").digest
 
 
-def test_a_value_that_does_nothing_to_a_run_is_neutral_there(study):
+def test_a_value_that_does_not_change_a_run_is_neutral_for_it(study):
     opened = study()
     first, second = (opened.runs(name) for name in ("first", "second"))
     neutral = {run.point: run.digest for run in first}
@@ -105,7 +105,7 @@ def test_a_value_that_does_nothing_to_a_run_is_neutral_there(study):
     assert len(opened.each_run()) == len(second)
 
 
-def test_a_recipes_run_is_specified_by_its_training_and_a_length_moves_the_schedule(study):
+def test_a_recipes_run_is_specified_by_its_training_and_a_new_length_rescales_the_schedule(study):
     opened = study(STUDY.replace("recipes: [none, slow, same]", "recipes: [slow, longer]"))
     trainings = {run.value(RECIPE): run.training for run in opened.runs("second")}
     assert trainings["slow"].learning_rate == 0.05
@@ -120,21 +120,21 @@ FAULTS = {
     "spelling": ("reparametrisations: [linear-2.0]", "unknown reparametrisation 'linear-2.0'"),
     "normalisation": ("normalisations: [batchnrom]", "unknown normalisation 'batchnrom'; did you mean"),
     "recipe": ("recipes: [slwo]", "experiments.second.recipes: unknown recipe 'slwo'; did you mean 'slow'?"),
-    "no γ": ("normalisations: [none]", "the regime batchnorm is about γ and β, which the normalisation none"),
+    "no γ": ("normalisations: [none]", "the regime batchnorm needs γ and β, which the normalisation none"),
     "axis": ("normalisation: [none]", "unknown key 'normalisation'; did you mean 'normalisations'?"),
 }
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_wrong_value_is_one_sentence(study, fault):
-    line, told = FAULTS[fault]
+def test_a_wrong_value_gives_one_sentence(study, fault):
+    line, expected = FAULTS[fault]
     text = STUDY.replace(
         "    reparametrisations: [none, linear-2, linear-1]\n    recipes: [none, slow, same]", f"    {line}"
     )
     with pytest.raises(UserError) as caught:
         study(text)
     (sentence,) = str(caught.value).splitlines()
-    assert told in sentence
+    assert expected in sentence
 
 
 RECIPES = {
@@ -150,14 +150,14 @@ RECIPES = {
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_a_wrong_recipe_is_one_sentence(study, recipe):
+def test_a_wrong_recipe_gives_one_sentence(study, recipe):
     with pytest.raises(UserError) as caught:
         study(STUDY.replace("slow: {learning_rate: 0.05}", f"slow: {{learning_rate: 0.05}}\n  {recipe}"))
     (sentence,) = str(caught.value).splitlines()
     assert RECIPES[recipe] in sentence
 
 
-def test_the_command_line_selects_values_and_extends_experiments_that_name_none(study):
+def test_the_command_line_selects_values_and_extends_experiments_without_values(study):
     opened = study(reparametrisations="none,linear-4")
     assert opened.name == "axes_reparametrisations-none,linear-4"
     assert opened.runs_name == "axes"
@@ -166,13 +166,13 @@ def test_the_command_line_selects_values_and_extends_experiments_that_name_none(
     shared = {Workflow(study()).places(run)[0] for run in study().runs("first")}
     assert shared < {Workflow(opened).places(run)[0] for run in opened.runs("first")}
     assert study(recipes="none").experiments["second"].recipes == ["none"]
-    for given, told in (
+    for given, expected in (
         ({"recipes": "fast"}, "unknown recipe 'fast'"),
         ({"normalisations": "no"}, "unknown norm"),
     ):
-        with pytest.raises(UserError, match=told):
+        with pytest.raises(UserError, match=expected):
             study(**given)
-    with pytest.raises(UserError, match="the regime batchnorm is about γ and β"):
+    with pytest.raises(UserError, match="the regime batchnorm needs γ and β"):
         study(normalisations="none")
 
 
@@ -181,7 +181,7 @@ MORE = """
 figures:"""
 
 
-def test_an_experiment_may_have_images_and_seeds_of_its_own(study):
+def test_an_experiment_may_set_its_own_dataset_and_seeds(study):
     opened = study(STUDY.replace("\nfigures:", MORE))
     runs = opened.runs("elsewhere")
     assert [(run.dataset, run.seed) for run in runs] == [("cifar10", 1), ("cifar10", 5)]
@@ -204,7 +204,7 @@ def test_an_experiment_may_have_images_and_seeds_of_its_own(study):
 
 
 @pytest.mark.parametrize("regime", [*regimes.REGIMES, "random-2"])
-def test_only_weights_that_train_go_through_psi_and_begin_where_they_were(make_run, regime):
+def test_only_trainable_weights_go_through_psi_and_start_with_their_drawn_values(make_run, regime):
     plain, _ = draw(make_run(regime=regime), **SHAPE)
     network, trained = draw(with_axes(make_run(regime=regime), LINEAR), **SHAPE)
     wrapped = {name.rsplit(".parametrizations")[0] for name in trained if name.endswith("weight.original")}
@@ -221,7 +221,7 @@ def test_only_weights_that_train_go_through_psi_and_begin_where_they_were(make_r
     assert digest(frozen(network)) == digest(frozen(plain))
 
 
-def test_a_step_through_linear_2_moves_a_weight_by_four_times_the_rate(make_run, few_digits):
+def test_a_step_through_linear_2_moves_a_weight_with_four_times_the_rate(make_run, few_digits):
     options = {"regime": "output", "epochs": 1, "batch_size": 100, "weight_decay": 0, "shift": 0}
     start, _ = draw(make_run(**options), **SHAPE)
     plain = train(make_run(**options, learning_rate=0.1), few_digits).network.output.weight
@@ -231,7 +231,7 @@ def test_a_step_through_linear_2_moves_a_weight_by_four_times_the_rate(make_run,
 
 
 @pytest.mark.parametrize("regime", ["all", "random-2"])
-def test_a_folder_holds_the_weights_themselves_and_gives_the_tested_network_back(
+def test_a_folder_stores_plain_weights_and_loading_gives_the_tested_network(
     make_run, few_digits, tmp_path, regime
 ):
     run = with_axes(make_run(regime=regime, epochs=1), LINEAR)
@@ -245,7 +245,7 @@ def test_a_folder_holds_the_weights_themselves_and_gives_the_tested_network_back
     assert record["axes"] == dict([LINEAR])
     assert record["counts"]["trainable_parameters"] == trained
     plain, _ = draw(make_run(regime=regime), **SHAPE)
-    if regime == "random-2":  # all but two entries of a channel stay at their draw
+    if regime == "random-2":  # all but two entries of a channel keep their initial values
         same = (network.convolutions()[1].weight == plain.convolutions()[1].weight).flatten(1).sum(dim=1)
         assert (same == plain.convolutions()[1].weight[0].numel() - 2).all()
 
@@ -272,7 +272,9 @@ def test_without_normalisation_a_vgg_is_convolutions_with_biases_and_relus(make_
 
 
 @pytest.mark.parametrize("name", ["resnet-8", "vgg-11"])
-def test_the_weights_are_those_of_the_same_seed_and_every_convolution_has_a_bias(make_run, name):
+def test_without_normalisation_weights_stay_those_of_the_seed_and_every_convolution_has_a_bias(
+    make_run, name
+):
     plain, _ = draw(make_run(name, "all"), **SHAPE)
     network, _ = draw(with_axes(make_run(name, "all"), NONE), **SHAPE)
     for one, other in zip(plain.convolutions(), network.convolutions(), strict=True):
@@ -287,7 +289,7 @@ def test_a_run_without_normalisation_is_trained_saved_and_loaded(make_run, few_d
     assert evaluate(onlybn.load(tmp_path), few_digits)["loss"] == outcome.rows[-1]["loss"]
 
 
-def test_a_network_of_ones_own_that_needs_its_batchnorm_is_refused_in_a_sentence(
+def test_a_custom_network_that_needs_its_batchnorm_is_rejected_in_one_sentence(
     make_run, tmp_path, monkeypatch
 ):
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -305,12 +307,12 @@ def test_a_network_of_ones_own_that_needs_its_batchnorm_is_refused_in_a_sentence
     )
     run = with_axes(make_run("needing:net", "all"), NONE)
     with pytest.raises(
-        UserError, match="needing:net cannot have the normalisation none, since with it its forward"
+        UserError, match="needing:net does not work with the normalisation none; its forward pass fails"
     ):
         draw(run, **SHAPE, size=8)
 
 
-def test_axes_are_described_where_the_keys_of_an_experiment_are():
+def test_the_keys_of_an_experiment_describe_the_axes():
     from onlybn.study import Experiment
 
     assert all(Experiment.model_fields[axis.plural].description for axis in (RECIPE, NORMALISATION))
@@ -323,7 +325,7 @@ def test_axes_are_described_where_the_keys_of_an_experiment_are():
 RECORDING = STUDY.replace("\nexperiments:", "\nrecord: [weights]\nexperiments:")
 
 
-def test_a_run_is_recorded_for_every_experiment_that_it_is_in(study):
+def test_a_run_is_recorded_for_every_experiment_that_contains_it(study):
     text = RECORDING.replace("regimes: [all, batchnorm]}", "regimes: [all, batchnorm], record: {}}")
     opened = study(text)
     whole = {"weights": {"every": None, "layers": None}}
@@ -344,14 +346,14 @@ WRONG = {
 
 
 @pytest.mark.parametrize("record", WRONG)
-def test_a_wrong_recording_is_one_sentence(study, record):
+def test_a_wrong_recording_gives_one_sentence(study, record):
     with pytest.raises(UserError) as caught:
         study(STUDY.replace("\nexperiments:", f"\n{record}\nexperiments:"))
     (sentence,) = str(caught.value).splitlines()
     assert WRONG[record] in sentence
 
 
-def test_experiments_that_record_one_run_in_two_ways_are_refused(study):
+def test_experiments_that_record_one_run_with_different_options_are_rejected(study):
     other = "regimes: [all, batchnorm], record: {weights: {every: 5}}}"
     with pytest.raises(
         UserError, match=r"^study: experiments.second.record: another experiment records weights"
@@ -359,7 +361,7 @@ def test_experiments_that_record_one_run_in_two_ways_are_refused(study):
         study(RECORDING.replace("regimes: [all, batchnorm]}", other))
 
 
-def test_a_finished_run_that_lacks_a_recording_is_told_and_trained_again_to_the_same_bytes(tmp_path):
+def test_a_finished_run_without_a_recording_is_reported_and_retrained_to_the_same_bytes(tmp_path):
     text = """
 dataset: digits
 training: {epochs: 1, batch_size: 500, learning_rate: 0.1, flip: false}
@@ -372,9 +374,9 @@ tables: {accuracy: [e]}
     before = checkout.digests()
     (tmp_path / "tiny.yaml").write_text(text.replace("\nseeds:", "\nrecord: [weights]\nseeds:"))
     collected = "results/tiny/experiments/e/weights.parquet"
-    told = checkout.ok("accuracy", collected)
-    assert "2 of 2 runs of tiny are there but are not what it asks for" in told
-    assert "lacks the recording weights, with the options that the study asks for" in told
+    output = checkout.ok("accuracy", collected)
+    assert "2 of 2 runs of tiny exist but are not what the study requests" in output
+    assert "lacks the recording weights with the options that the study requests" in output
     after = checkout.digests()
     runs = {name: found for name, found in before.items() if name.startswith("runs/")}
     assert len(runs) == 6
@@ -391,11 +393,11 @@ tables: {accuracy: [e]}
 
 
 def rows(values, **columns):
-    """The metrics of one run for each of `values`, which are test accuracies."""
+    """The metrics of one run for each of `values` (test accuracies)."""
     run = [run_columns("resnet-14", regime, 0, **columns) for regime in values]
-    told = {"epoch": 2, "split": "test", "loss": 1.0, "top_5": 99.0, "learning_rate": 0.1}
+    common = {"epoch": 2, "split": "test", "loss": 1.0, "top_5": 99.0, "learning_rate": 0.1}
     return pd.DataFrame(
-        [row | told | {"top_1": top_1} for row, top_1 in zip(run, values.values(), strict=True)]
+        [row | common | {"top_1": top_1} for row, top_1 in zip(run, values.values(), strict=True)]
     )
 
 
@@ -413,7 +415,7 @@ def test_tables_of_experiments_with_and_without_an_axis_are_stacked_where_runs_a
     assert points["n"].tolist() == [1, 1]
 
 
-def test_values_that_are_not_neutral_have_panels_and_rows_of_their_own():
+def test_values_that_are_not_neutral_have_separate_panels_and_rows():
     metrics = pd.concat(
         rows({"all": 90.0 - number, "batchnorm": 50.0}, normalisation=normalisation, recipe=recipe)
         for number, (normalisation, recipe) in enumerate([("batchnorm", "none"), ("none", "x5")])
@@ -429,7 +431,7 @@ def test_values_that_are_not_neutral_have_panels_and_rows_of_their_own():
     assert shown["network"].tolist() == ["resnet-14", "resnet-14 normalisation none x5"]
 
 
-def test_claims_are_judged_by_the_studys_own_training_whatever_its_recipes_do(tmp_path):
+def test_claims_are_judged_by_the_studys_training_and_not_by_recipes(tmp_path):
     both = [
         rows({"all": 90.0, "no-affine": 80.0}, recipe=r, training=t) for r, t in (("none", "{}"), ("x", "[]"))
     ]
@@ -439,7 +441,7 @@ def test_claims_are_judged_by_the_studys_own_training_whatever_its_recipes_do(tm
     assert judged.verdict == "inconclusive"  # one seed
 
 
-def test_a_changed_length_moves_the_recipes_too(study):
+def test_a_changed_length_also_rescales_the_recipes(study):
     text = STUDY.replace("slow: {learning_rate: 0.05}", "slow: {milestones: [0.5], warmup: 0.25}")
     text = text.replace("recipes: [none, slow, same]", "recipes: [slow, longer]")
     for given, unit, ratio in ({"epochs": 6}, "epoch", 3), ({"steps": 100}, "step", 50):
@@ -450,21 +452,21 @@ def test_a_changed_length_moves_the_recipes_too(study):
         assert (longer.length, longer.milestones) == (4 * ratio, [2 * ratio])
 
 
-def test_seeds_that_change_what_any_experiment_has_are_in_the_studys_name(study):
+def test_seeds_that_change_any_experiment_are_in_the_studys_name(study):
     text = STUDY.replace("regimes: [all, batchnorm]}", "regimes: [all, batchnorm], seeds: 5}")
     assert study(text, seeds=2).name == "axes_seeds-2"
     assert study(seeds=2).name == "axes"
 
 
-def test_a_value_that_does_not_fit_is_told_of_the_command_line_that_asks_for_it(study):
+def test_a_misfit_from_the_command_line_is_reported_as_such(study):
     with pytest.raises(
-        UserError, match=r"^config: normalisations: the regime batchnorm is about γ and β[^\n]*$"
+        UserError, match=r"^config: normalisations: the regime batchnorm needs γ and β[^\n]*$"
     ):
         study(normalisations="none")
     assert study(normalisations="none", regimes="all").experiments["first"].normalisations == ["none"]
 
 
-def test_a_batch_that_normalises_through_two_names_is_normalised_by_none(make_run, tmp_path, monkeypatch):
+def test_normalisation_none_replaces_a_layer_under_all_its_names(make_run, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path))
     (tmp_path / "twice.py").write_text(
         "from torch import nn\n"
@@ -481,7 +483,7 @@ def test_a_batch_that_normalises_through_two_names_is_normalised_by_none(make_ru
     assert not [layer for layer in network.modules() if isinstance(layer, nn.BatchNorm2d)]
 
 
-def test_a_name_that_no_file_can_have_is_refused_and_numbers_are_short(study):
+def test_reparametrisations_reject_names_that_no_file_can_have_and_long_numbers(study):
     long = "x" * 230
     with pytest.raises(UserError, match=r"study: the variant 'kaiming[^\n]* characters; allowed: 230"):
         study(STUDY.replace("slow", long))
@@ -490,7 +492,7 @@ def test_a_name_that_no_file_can_have_is_refused_and_numbers_are_short(study):
             REPARAMETRISATION.check(name)
 
 
-def test_a_recording_with_an_option_that_came_later_is_the_recording(make_run, few_digits, tmp_path):
+def test_a_recording_made_before_an_option_existed_is_still_valid(make_run, few_digits, tmp_path):
     run = make_run(epochs=1)
     saving.save(
         tmp_path, run, train(run, few_digits, recordings={"weights": {}}), few_digits, {"processes": 1}
@@ -505,7 +507,7 @@ def test_a_recording_with_an_option_that_came_later_is_the_recording(make_run, f
     assert not records.is_finished(tmp_path, run, recordings={"weights": {"every": 5, "layers": None}})
 
 
-def test_panels_of_other_values_hold_no_networks_that_stand_in_for_a_family():
+def test_panels_of_other_values_have_no_substitute_networks():
     metrics = pd.concat(
         [rows({"all": 90.0}, recipe=recipe) for recipe in ("none", "x5")]
         + [rows({"all": 95.0}, recipe="none", architecture="wrn-14-2", family="wrn", width=2)]
@@ -514,7 +516,7 @@ def test_panels_of_other_values_hold_no_networks_that_stand_in_for_a_family():
 
 
 def test_every_figure_and_table_takes_runs_without_normalisation():
-    """Their affine table and their clamping have one row of missing values; so have runs that diverged."""
+    """Their affine and clamping tables have one row of missing values, as those of diverged runs."""
     whole = Measurements()
     for record in paper("only-batchnorm").made.values():
         if record.name.startswith("provenance") or getattr(record, "counts", False):
@@ -529,7 +531,7 @@ def test_every_figure_and_table_takes_runs_without_normalisation():
 
 
 class Measurements:
-    """Tables of ResNet-14 with BatchNorm and without, a seed each, in two regimes."""
+    """Tables of ResNet-14 with BatchNorm and without, one seed each, in two regimes."""
 
     def runs(self, normalisation):
         return [

@@ -1,4 +1,4 @@
-"""BatchNorm with an addition and a ReLU in one operation: what float64 gives, up to bfloat16's rounding."""
+"""BatchNorm fused with an addition and a ReLU: agrees with float64, up to the rounding of bfloat16."""
 
 import pytest
 import torch
@@ -27,7 +27,7 @@ def case(shape, seed=0):
 @pytest.mark.parametrize("with_relu", [True, False])
 @pytest.mark.parametrize("with_added", [True, False])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_one_operation_gives_what_float64_gives(shape, with_added, with_relu):
+def test_the_fused_operation_agrees_with_float64(shape, with_added, with_relu):
     (x, added, dy), layer = case(shape)
     reference = nn.BatchNorm2d(shape[1]).double()
     reference.load_state_dict(layer.state_dict())
@@ -44,7 +44,7 @@ def test_one_operation_gives_what_float64_gives(shape, with_added, with_relu):
     assert y.grad_fn.name() == "_FusedBackward"
     y.backward(dy)
     torch.testing.assert_close(y.double(), expected, rtol=2e-2, atol=2e-2)
-    # A norm, since an output within rounding of 0 may be on the other side of the ReLU.
+    # Compare norms, since an output close to 0 may be on the other side of the ReLU after rounding.
     assert (x.grad - wide.grad).norm() < 0.05 * wide.grad.norm() + 0.01
     torch.testing.assert_close(layer.weight.grad.double(), reference.weight.grad, rtol=0.05, atol=0.3)
     torch.testing.assert_close(layer.bias.grad.double(), reference.bias.grad, rtol=0.05, atol=0.3)
@@ -63,13 +63,13 @@ def test_a_variance_is_right_however_far_the_mean():
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_what_is_not_finite_stays_so_that_divergence_is_seen(value):
+def test_nan_and_infinity_stay_so_that_divergence_is_noticed(value):
     (x, _, _), layer = case((4, 16, 4, 4))
     x[0, 0, 0, 0] = value
     assert not normalise(x, layer, nn.ReLU()).isfinite().all()
 
 
-def test_only_training_in_bfloat16_on_one_thread_of_a_cpu_takes_it():
+def test_it_is_used_only_for_bfloat16_on_one_thread_of_a_cpu():
     (x, added, _), layer = case((2, 16, 4, 4))
     assert _is_fast(x, None)
     assert not _is_fast(x.float(), None)
@@ -85,7 +85,7 @@ def test_only_training_in_bfloat16_on_one_thread_of_a_cpu_takes_it():
         torch.set_num_threads(1)
 
 
-def test_no_gradient_is_computed_for_what_is_frozen():
+def test_frozen_parameters_get_no_gradient():
     (x, _, dy), layer = case((4, 16, 4, 4))
     normalise(x, layer, nn.ReLU()).backward(dy)
     assert x.grad is None
@@ -96,7 +96,7 @@ def test_no_gradient_is_computed_for_what_is_frozen():
 
 @torch.no_grad()
 @pytest.mark.parametrize("shape", SHAPES)
-def test_a_test_gives_what_float64_gives_and_tells_who_listens_to_the_relu(shape):
+def test_evaluation_agrees_with_float64_and_calls_hooks_of_the_relu(shape):
     (x, added, _), layer = case(shape)
     layer.running_mean.uniform_(-1, 1)
     layer.running_var.uniform_(0.5, 2)
@@ -112,7 +112,7 @@ def test_a_test_gives_what_float64_gives_and_tells_who_listens_to_the_relu(shape
 
 
 @pytest.mark.parametrize("with_added", [True, False])
-def test_a_second_derivative_is_that_of_torchs_own_layers(with_added):
+def test_a_second_derivative_equals_that_of_torchs_layers(with_added):
     (x, added, direction), layer = case((4, 3, 5, 5))
     reference = nn.BatchNorm2d(3).double()
     reference.load_state_dict(layer.state_dict())
@@ -136,7 +136,7 @@ def test_a_second_derivative_is_that_of_torchs_own_layers(with_added):
         torch.testing.assert_close(one, other)
 
 
-def test_one_operation_refuses_a_second_derivative_even_of_a_constant_gradient():
+def test_the_fused_operation_refuses_a_second_derivative_even_of_a_constant_gradient():
     (x, _, _), layer = case((4, 16, 4, 4))
     x.requires_grad_()
     y = normalise(x, layer, nn.ReLU())
@@ -145,7 +145,7 @@ def test_one_operation_refuses_a_second_derivative_even_of_a_constant_gradient()
 
 
 def listen(network, kind):
-    """Note what each module of that kind gives, and of BatchNorm the gradient that comes back to it."""
+    """Record the output of each module of that kind, and the gradient that a BatchNorm gets."""
     given, came = {}, {}
     for name, module in network.named_layers(kind):
         module.register_forward_hook(lambda *call, name=name: given.update({name: call[2]}))
@@ -156,7 +156,7 @@ def listen(network, kind):
 
 @pytest.mark.parametrize("kind", [nn.BatchNorm2d, nn.ReLU])
 @pytest.mark.parametrize("training", [True, False])
-def test_whoever_listens_to_a_layer_hears_of_it_wherever_it_is_computed(kind, training):
+def test_hooks_on_a_layer_are_called_wherever_it_is_computed(kind, training):
     images = torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     found = {}
     for precision in (torch.bfloat16, torch.float32):

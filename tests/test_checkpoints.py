@@ -1,4 +1,4 @@
-"""Checkpoints: a job killed anywhere goes on to the same bytes; a checkpoint of anything else is not used."""
+"""Checkpoints: a job killed anywhere resumes to the same bytes; a checkpoint of anything else is ignored."""
 
 import json
 import math
@@ -28,11 +28,11 @@ TABLES = ("metrics.parquet", "affine.parquet", "state.safetensors")
 
 
 class Killed(BaseException):
-    """What no code catches, as a SIGKILL."""
+    """An exception that no code catches, like a SIGKILL."""
 
 
 def killing_after(steps, monkeypatch):
-    """Have training end after so many steps, counted over replicates; checkpoints are all that stays."""
+    """Make training end after so many steps, counted over replicates; only checkpoints stay."""
     step, taken = LiveRun.step, 0
 
     def counted(self, *args):
@@ -61,7 +61,7 @@ def assert_same(outcomes, others):
 @pytest.mark.parametrize("regime", ["all", "batchnorm", "random-2"])
 @pytest.mark.parametrize(("every", "share"), [(4, 0), (0, math.inf)])  # after each epoch, and each step
 @pytest.mark.parametrize("steps", [3, 9, 15])  # of 2 runs × 3 epochs × 4
-def test_a_killed_training_goes_on_to_the_same_bits(
+def test_a_killed_training_resumes_to_the_same_bits(
     few_digits, make_run, tmp_path, monkeypatch, steps, every, share, regime
 ):
     kept = {"every": every, "share": share}
@@ -75,13 +75,13 @@ def test_a_killed_training_goes_on_to_the_same_bits(
     outcomes = train_replicates(runs, few_digits, checkpoints=checkpoints(tmp_path, **kept))
     assert_same(outcomes, undisturbed)
     resumed = [outcome.resumed for outcome in outcomes]
-    # One that is kept after an epoch's last step is kept before the epoch's test.
+    # A checkpoint after an epoch's last step is written before the epoch's test.
     expected = divmod(steps // 2, 4) if share else ((0, 4) if steps >= 8 else (0, 0))
-    told = [[(r["epoch"], r["steps"]) for r in some] for some in resumed]
-    assert told == [[expected] * (expected > (0, 0))] * 2
+    points = [[(r["epoch"], r["steps"]) for r in some] for some in resumed]
+    assert points == [[expected] * (expected > (0, 0))] * 2
 
 
-def test_replicates_that_a_kill_left_apart_meet_again(few_digits, make_run, tmp_path, capsys):
+def test_replicates_that_a_kill_left_at_different_steps_meet_again(few_digits, make_run, tmp_path, capsys):
     runs = [make_run(seed=seed, epochs=3) for seed in (0, 1)]
     undisturbed = train_replicates(runs, few_digits)
 
@@ -94,11 +94,11 @@ def test_replicates_that_a_kill_left_apart_meet_again(few_digits, make_run, tmp_
         train_replicates(runs, few_digits, report=kill, checkpoints=kept)
     (tmp_path / "1").unlink()
     assert_same(train_replicates(runs, few_digits, checkpoints=checkpoints(tmp_path)), undisturbed)
-    assert capsys.readouterr().out == "resnet-8 batchnorm seed 0: going on after epoch 1 and 2 steps\n"
+    assert capsys.readouterr().out == "resnet-8 batchnorm seed 0: resuming after epoch 1 and 2 steps\n"
 
 
 @pytest.mark.parametrize("moment", ["step", "test"])
-def test_work_that_is_to_stop_keeps_where_it_is(few_digits, make_run, tmp_path, monkeypatch, moment):
+def test_a_requested_stop_writes_a_checkpoint(few_digits, make_run, tmp_path, monkeypatch, moment):
     runs = [make_run(seed=seed) for seed in (0, 1)]
     undisturbed = train_replicates(runs, few_digits)
     stop = Stop()
@@ -124,7 +124,7 @@ def test_work_that_is_to_stop_keeps_where_it_is(few_digits, make_run, tmp_path, 
     assert_same(train_replicates(runs, few_digits, checkpoints=checkpoints(tmp_path)), undisturbed)
 
 
-def test_a_divergence_is_kept_too(few_digits, make_run, tmp_path):
+def test_a_divergence_survives_in_the_checkpoint(few_digits, make_run, tmp_path):
     run = make_run(learning_rate=1e30, epochs=3)
     (diverged,) = train_replicates([run], few_digits, checkpoints=checkpoints(tmp_path))
     assert diverged.diverged == 1
@@ -133,7 +133,7 @@ def test_a_divergence_is_kept_too(few_digits, make_run, tmp_path):
     assert [place["epoch"] for place in again.resumed] == [1]
 
 
-def test_a_run_that_diverges_after_it_was_resumed_goes_back_to_the_test_before(
+def test_a_run_that_diverges_after_resuming_restores_the_last_test(
     few_digits, make_run, tmp_path, monkeypatch
 ):
     run = make_run(epochs=3)
@@ -156,7 +156,7 @@ def test_a_run_that_diverges_after_it_was_resumed_goes_back_to_the_test_before(
     assert_same([again], [diverged])
 
 
-def test_a_recorded_graph_goes_on_from_a_checkpoint(few_digits, make_run, tmp_path, monkeypatch):
+def test_a_recorded_graph_resumes_from_a_checkpoint(few_digits, make_run, tmp_path, monkeypatch):
     def record(branches):  # in place of CUDA's
         def run():
             for branch in branches:
@@ -251,17 +251,17 @@ def _rewrite(path, without=None, lacking=None, **changes):
         (_another_precision, "is of another computation ({}, here {'precision': 'bfloat16'})"),
         (_truncated, "is damaged ("),
         (_other_weights, "is of another draw of frozen weights (0, here "),
-        (_a_tensor_less, "is damaged (its content is not that of its digest)"),
-        (_a_bit_flipped, "is damaged (its content is not that of its digest)"),
-        (_of_an_older_version, "is not one of this version"),
+        (_a_tensor_less, "is damaged (its content does not match its digest)"),
+        (_a_bit_flipped, "is damaged (its content does not match its digest)"),
+        (_of_an_older_version, "was not written by this version"),
         (_facts_of_another_kind, "is damaged ("),
-        (_rows_altered, "is damaged (its rows are not those of its digest)"),
-        (_rows_cut_short, "is damaged (its rows are not those of its digest)"),
-        (_rows_gone, "is damaged (its rows are not those of its digest)"),
+        (_rows_altered, "is damaged (its rows do not match their digest)"),
+        (_rows_cut_short, "is damaged (its rows do not match their digest)"),
+        (_rows_gone, "is damaged (its rows do not match their digest)"),
         (_not_a_checkpoint, "is damaged ("),
     ],
 )
-def test_a_checkpoint_of_anything_else_is_not_used_and_the_log_says_why(
+def test_a_checkpoint_of_anything_else_is_ignored_and_the_log_says_why(
     few_digits, make_run, tmp_path, capsys, change, reason
 ):
     path = tmp_path / "0"
@@ -273,10 +273,10 @@ def test_a_checkpoint_of_anything_else_is_not_used_and_the_log_says_why(
     (outcome,) = train_replicates([run], images, checkpoints=kept)
     assert outcome.resumed == []
     assert_same([outcome], train_replicates([run], images))
-    assert f"starting again, since its checkpoint {reason}" in capsys.readouterr().out
+    assert f"restarting: its checkpoint {reason}" in capsys.readouterr().out
 
 
-def test_rows_that_a_killed_process_wrote_behind_its_checkpoint_are_cut_off(few_digits, make_run, tmp_path):
+def test_rows_that_a_killed_process_wrote_after_its_checkpoint_are_cut_off(few_digits, make_run, tmp_path):
     run = make_run(epochs=4)
     undisturbed = train_replicates([run], few_digits)
 
@@ -288,15 +288,15 @@ def test_rows_that_a_killed_process_wrote_behind_its_checkpoint_are_cut_off(few_
         kept = checkpoints(tmp_path, every=6)
         train_replicates([run], few_digits, report=kill, checkpoints=kept)
     rows = tmp_path / "0-rows.jsonl"
-    own = rows.read_bytes()
-    assert own.count(b"\n") == 4  # of the tests after steps 4 and 8
-    rows.write_bytes(own + b'["metrics", {"epoch": 3, "spl')
+    valid = rows.read_bytes()
+    assert valid.count(b"\n") == 4  # of the tests after steps 4 and 8
+    rows.write_bytes(valid + b'["metrics", {"epoch": 3, "spl')
     assert_same(train_replicates([run], few_digits, checkpoints=checkpoints(tmp_path)), undisturbed)
-    assert rows.read_bytes().startswith(own)
+    assert rows.read_bytes().startswith(valid)
     assert rows.read_bytes().count(b"\n") == 8
 
 
-def test_what_a_checkpoint_tells_does_not_grow_with_the_rows(few_digits, make_run, tmp_path):
+def test_the_metadata_of_a_checkpoint_does_not_grow_with_the_rows(few_digits, make_run, tmp_path):
     sizes = []
     for steps in (1, 40):
         run = make_run(epochs=None, steps=steps, test_every=1)
@@ -319,7 +319,7 @@ def test_a_killed_run_of_steps_goes_on_to_the_same_bits(
                 train_replicates([run], few_digits, checkpoints=checkpoints(tmp_path, share=share))
     (outcome,) = train_replicates([run], few_digits, checkpoints=checkpoints(tmp_path))
     assert_same([outcome], undisturbed)
-    assert f"going on after step {kill_at}\n" in capsys.readouterr().out
+    assert f"resuming after step {kill_at}\n" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -331,10 +331,10 @@ def test_a_killed_run_of_steps_goes_on_to_the_same_bits(
         (1e9, []),
     ],
 )
-def test_a_checkpoint_is_kept_when_that_takes_its_share_of_the_time(
+def test_checkpoints_are_written_for_their_share_of_the_time(
     few_digits, make_run, tmp_path, monkeypatch, costs, kept_at
 ):
-    """By a clock that goes on by a second with each step, and by what keeping costs."""
+    """Use a clock that advances by a second per step, and by the cost of writing."""
     clock = 0.0
     monkeypatch.setattr(module.time, "perf_counter", lambda: clock)
     step, write, kept = LiveRun.step_ended, Checkpoints._write, []
@@ -359,8 +359,8 @@ def test_a_checkpoint_is_kept_when_that_takes_its_share_of_the_time(
     assert sorted({*kept_at, 36}) == sorted(set(kept))
 
 
-# Of a block of two runs of two epochs of 4 steps, with a checkpoint every 3 steps: a kill, and the places
-# (epochs, steps) from which each run then went on. With BATCH images to a batch, an epoch has 4 steps.
+# For a block of two runs of two epochs of 4 steps, with a checkpoint every 3 steps: a kill, and the places
+# (epochs, steps) from which each run then resumed. With BATCH images per batch, an epoch has 4 steps.
 BATCH = 400
 WRITES = "onlybn.runs.saving:write_json"
 KILLS = {
@@ -380,7 +380,7 @@ KILLS = {
 
 @pytest.fixture(scope="module")
 def block(digits_folder, tmp_path_factory):
-    """Run a block as a process that kills itself, if told to; return its status."""
+    """Run a block in a process that kills itself if requested; return its status."""
 
     def run(
         folder: Path,
@@ -395,15 +395,15 @@ def block(digits_folder, tmp_path_factory):
 
         command = [sys.executable, Path(__file__).with_name("killed.py"), folder, digits_folder]
         described = [json.dumps(records.described(run)) for run in runs]
-        asked = [*map(str, command), number, called, str(nth), "1", *described]
-        return subprocess.run(asked, stderr=subprocess.DEVNULL, preexec_fn=limit, check=False).returncode
+        arguments = [*map(str, command), number, called, str(nth), "1", *described]
+        return subprocess.run(arguments, stderr=subprocess.DEVNULL, preexec_fn=limit, check=False).returncode
 
     return run
 
 
 @pytest.fixture(scope="module")
 def undisturbed(block, tmp_path_factory):
-    """The bytes of a block that nothing disturbed, by regime."""
+    """The bytes of an undisturbed block, by regime."""
     found = {}
 
     def of(runs):
@@ -422,15 +422,15 @@ def _files():
 
 
 @pytest.mark.parametrize("case", KILLS)
-def test_a_job_killed_anywhere_ends_in_the_same_bytes(block, undisturbed, make_run, tmp_path, case):
+def test_a_job_killed_anywhere_ends_with_the_same_bytes(block, undisturbed, make_run, tmp_path, case):
     runs = [make_run(seed=seed, batch_size=BATCH) for seed in (0, 1)]
     expected = undisturbed(runs)
     number, called, nth, *places = KILLS[case]
     status = block(tmp_path, runs, number, called, nth)
     assert status == {"SIGKILL": -signal.SIGKILL, "SIGTERM": 1}[number]
     if number == "SIGTERM":
-        *_, told, last = (tmp_path / "log").read_text().splitlines()
-        assert told.endswith("stopped; the next start goes on from here") == (called != WRITES)
+        *_, stopped, last = (tmp_path / "log").read_text().splitlines()
+        assert stopped.endswith("stopped; the next start resumes from here") == (called != WRITES)
         assert last == "interrupted; the same command goes on from here"
     assert block(tmp_path, runs) == 0
     for path, content in expected.items():
@@ -451,7 +451,7 @@ def test_a_job_killed_anywhere_ends_in_the_same_bytes(block, undisturbed, make_r
         ("SIGKILL", "onlybn.runs.saving:write_json", 2, 6_000, "seed-1/affine.parquet"),
     ],
 )
-def test_a_write_that_fails_half_way_is_one_sentence_and_what_was_there_stays(
+def test_a_write_that_fails_halfway_gives_one_sentence_and_keeps_the_old_file(
     block, undisturbed, make_run, tmp_path, number, called, nth, largest, unwritten
 ):
     runs = [make_run(seed=seed, batch_size=BATCH) for seed in (0, 1)]
@@ -463,14 +463,14 @@ def test_a_write_that_fails_half_way_is_one_sentence_and_what_was_there_stays(
     assert last.startswith("error: ")
     assert f"{unwritten} cannot be written (" in last
     assert "File too large" in last
-    assert last.endswith("; what was there before is whole")
+    assert last.endswith("; the existing content is intact")
     assert {path: path.read_bytes() for path in kept} == kept
     assert block(tmp_path, runs) == 0
     for path, content in expected.items():
         assert (tmp_path / path).read_bytes() == content, path
 
 
-def test_two_processes_go_on_to_the_same_bytes_though_their_launcher_was_killed(
+def test_two_processes_resume_to_the_same_bytes_after_their_launcher_was_killed(
     digits_folder, make_run, train_block, tmp_path
 ):
     run = make_run(epochs=4, batch_size=128)

@@ -1,4 +1,4 @@
-"""Checkpoints that a thread writes while training goes on, as on a GPU; here of tensors on the CPU."""
+"""Checkpoints that a thread writes while training continues, as on a GPU; here with tensors on the CPU."""
 
 import signal
 import threading
@@ -22,7 +22,7 @@ def checkpoints(folder, **options):
 
 @pytest.fixture
 def slow(monkeypatch):
-    """Have every file wait to be written until `let` is set; `begun` is set once one waits."""
+    """Make every write wait until `let` is set; `begun` is set once one waits."""
     let, begun, save = threading.Event(), threading.Event(), module.save_file
 
     def waiting(*given, **options):
@@ -35,7 +35,7 @@ def slow(monkeypatch):
     let.set()
 
 
-def test_tensors_of_all_kinds_are_copied_in_one_piece_as_they_were():
+def test_tensors_of_all_kinds_are_copied_in_one_piece_with_their_values_at_the_call():
     tensors = {
         "count": torch.tensor(5),
         "kernel": torch.randn(4, 3, 3, 3).to(memory_format=torch.channels_last),
@@ -56,7 +56,7 @@ def test_tensors_of_all_kinds_are_copied_in_one_piece_as_they_were():
     assert len({tensor.untyped_storage().data_ptr() for tensor in found.values()}) == 1
 
 
-def test_training_goes_on_while_the_state_before_is_written(few_digits, make_run, tmp_path, slow):
+def test_training_continues_while_the_previous_state_is_written(few_digits, make_run, tmp_path, slow):
     let, begun = slow
     runs = [make_run(seed=seed, regime="all") for seed in (0, 1)]
     live = [LiveRun(run, few_digits) for run in runs]
@@ -80,7 +80,7 @@ def test_training_goes_on_while_the_state_before_is_written(few_digits, make_run
         assert all(torch.equal(found[name], tensor) for name, tensor in one.items())
 
 
-def test_a_killed_training_goes_on_to_the_same_bits_and_the_same_file_as_without_a_thread(
+def test_a_killed_training_resumes_to_the_same_bits_and_file_as_without_a_thread(
     few_digits, make_run, tmp_path
 ):
     runs = [make_run(seed=seed, epochs=3, regime="all", milestones=[2]) for seed in (0, 1)]
@@ -111,7 +111,7 @@ def test_a_killed_training_goes_on_to_the_same_bits_and_the_same_file_as_without
 
 
 @pytest.mark.parametrize("by_thread", [True, False])
-def test_work_that_is_to_stop_waits_until_the_disk_holds_where_it_is(
+def test_a_requested_stop_waits_until_the_checkpoint_is_on_disk(
     few_digits, make_run, tmp_path, monkeypatch, by_thread
 ):
     stop, save, written = Stop(), module.save_file, []
@@ -130,7 +130,7 @@ def test_work_that_is_to_stop_waits_until_the_disk_holds_where_it_is(
     assert {read_tensors(tmp_path / f"{seed}")[1]["taken"] for seed in (0, 1)} == {4}
 
 
-def test_a_thread_that_cannot_write_ends_the_training_and_what_was_there_stays(
+def test_a_thread_that_cannot_write_ends_the_training_and_keeps_the_old_file(
     few_digits, make_run, tmp_path, monkeypatch
 ):
     run, save, calls = make_run(epochs=3), module.save_file, []
@@ -149,7 +149,7 @@ def test_a_thread_that_cannot_write_ends_the_training_and_what_was_there_stays(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["0", "0-rows.jsonl"]
 
 
-def test_what_a_thread_raises_is_raised_at_the_next_step_and_no_second_write_waits_behind_the_first(
+def test_an_error_in_the_thread_is_raised_at_the_next_step_and_no_second_write_is_queued(
     few_digits, make_run, tmp_path, slow, monkeypatch
 ):
     let, begun = slow

@@ -1,4 +1,4 @@
-"""From configuration to study: overrides, names, and a sentence for every fault."""
+"""Configuration of a study: overrides, names, and a sentence for every error."""
 
 import fcntl
 import os
@@ -41,7 +41,7 @@ tables:
 
 @pytest.fixture
 def study(tmp_path):
-    """Open a study: the text above, changed by `edit` and the configuration given."""
+    """Open the study above, changed by `edit` and the given configuration."""
 
     def open_(edit=None, text=STUDY, name="mine.yaml", **config):
         content = yaml.safe_load(text) if edit else None
@@ -56,8 +56,8 @@ def study(tmp_path):
     return open_
 
 
-def spoken(opened, *args, **kwargs) -> list[str]:
-    """The sentences that opening a study ends with, if any."""
+def sentences_of(opened, *args, **kwargs) -> list[str]:
+    """The sentences of the error that opening a study raises, if any."""
     try:
         opened(*args, **kwargs)
     except UserError as error:
@@ -106,7 +106,7 @@ def test_a_study_expands_to_its_grid_times_its_seeds(study):
     assert len({(run.architecture, run.regime, run.seed) for run in runs}) == 12
 
 
-def test_the_digest_is_of_the_specification_alone(study):
+def test_the_digest_depends_only_on_the_specification(study):
     opened = study()
     one = opened.run("resnet-8", "all", "kaiming-normal_gamma-uniform", seed=0)
     other = opened.run("resnet-8", "all", "kaiming-normal_gamma-uniform", seed=1)
@@ -116,7 +116,7 @@ def test_the_digest_is_of_the_specification_alone(study):
     assert one.digest != study(momentum=0.8).run("resnet-8", "all", one.variant).digest
 
 
-def test_selections_share_the_runs_of_the_whole_study(study):
+def test_a_selection_shares_the_runs_of_the_whole_study(study):
     for seeds in (2, "0,1", "[0,1]", ["0", "1"], [0, 1]):
         opened = study(seeds=seeds)
         assert opened.definition.seeds == [0, 1]
@@ -126,7 +126,7 @@ def test_selections_share_the_runs_of_the_whole_study(study):
     assert (more.runs_name, more.definition.seeds) == ("mine", [0, 1, 2, 3, 4])
 
 
-def test_a_selection_drops_what_it_leaves_empty(study):
+def test_a_selection_drops_experiments_that_become_empty(study):
     opened = study(architectures="resnet-14")
     assert list(opened.experiments) == ["depth"]
     assert list(opened.definition.figures) == ["figure-2"]
@@ -135,7 +135,7 @@ def test_a_selection_drops_what_it_leaves_empty(study):
     assert study(architectures="resnet-8,resnet-14").name == "mine"
 
 
-def test_changes_go_to_a_folder_of_their_own(study):
+def test_a_changed_study_has_a_separate_folder(study):
     opened = study(epochs=8)
     assert opened.name == opened.runs_name == "mine_epochs-8"
     assert study(epochs=4).name == "mine"
@@ -145,14 +145,14 @@ def test_changes_go_to_a_folder_of_their_own(study):
     assert study(learning_rate="1e-3").definition.training.learning_rate == 0.001
 
 
-def test_changed_epochs_move_the_schedule_in_proportion(study):
+def test_changed_epochs_rescale_the_schedule(study):
     assert study(epochs=2).definition.training.milestones == [1, 1.5]
     assert study(epochs=2, milestones="[]").definition.training.milestones == []
     assert study(milestones="[1,2]").definition.training.milestones == [1, 2]
     assert study(milestones=1).definition.training.milestones == [1]
 
 
-def test_a_schedule_that_is_given_beside_epochs_is_kept(study):
+def test_a_schedule_given_together_with_epochs_is_not_rescaled(study):
     opened = study(epochs=8, milestones="2,3", warmup=0.5)  # milestones as in the file
     assert opened.definition.training.milestones == [2, 3]
     assert opened.definition.training.warmup == 0.5
@@ -175,7 +175,7 @@ GIVEN = {
 
 
 @pytest.mark.parametrize("given", GIVEN)
-def test_status_and_plan_read_what_is_given_as_the_workflow_does(study, tmp_path, given):
+def test_status_and_plan_read_overrides_as_the_workflow_does(study, tmp_path, given):
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(CONFIG))
     key = given.partition("=")[0]
     opened = study(**{key: configuration_with([given], tmp_path)[key]})
@@ -183,7 +183,7 @@ def test_status_and_plan_read_what_is_given_as_the_workflow_does(study, tmp_path
     assert getattr(opened, attribute) == expected
 
 
-def test_what_means_the_same_has_one_name(study):
+def test_equivalent_requests_have_one_name(study):
     for same in (
         [{"seeds": [0, 1]}, {"seeds": 2}, {"seeds": "1,0"}],
         [{"milestones": 1}, {"milestones": "1.0"}, {"milestones": "[1.0]"}],
@@ -225,9 +225,9 @@ def test_any_two_requests_differ_in_name_or_are_equal(study, key, shared):
         assert (one.runs_name == other.runs_name) == same
 
 
-def test_the_names_of_committed_results_stay(study):
+def test_the_names_of_committed_results_do_not_change(study):
     committed = ROOT / "results" / "reference"
-    asked = 0
+    requests = 0
     for folder in committed.glob("cifar10*_*"):
         name, *parts = re.split(
             r"_(?=(?:dataset|epochs|milestones|precision|architectures|regimes|seeds)-)", folder.name
@@ -235,11 +235,11 @@ def test_the_names_of_committed_results_stay(study):
         given = dict(part.split("-", 1) for part in parts)
         given = {key: "[]" if value == "none" else value for key, value in given.items()}
         assert study(study=name, **given).name == folder.name
-        asked += 1
-    assert asked == 6
+        requests += 1
+    assert requests == 6
 
 
-def test_a_folders_name_stays_short(study):
+def test_a_folder_name_stays_short(study):
     many = ",".join(str(seed) for seed in range(300))
     assert len(study(seeds=many).name) < 100
 
@@ -320,7 +320,7 @@ BAD_FILES = {
     "experiments": (put("experiments", {}), "experiments: is empty; at least one is needed"),
     "experiment name": (
         put("experiments", "A/B", {"architectures": ["resnet-8"], "regimes": ["all"]}),
-        "'A/B' is not a name of small letters",
+        "'A/B' is not a name of lower-case letters",
     ),
     "figure": (put("figures", "figure-99", ["one"]), "unknown figure 'figure-99'; did you mean"),
     "figure's experiment": (
@@ -332,14 +332,14 @@ BAD_FILES = {
 
 
 @pytest.mark.parametrize("case", BAD_FILES)
-def test_a_fault_in_a_file_is_one_sentence_with_the_file_and_key(study, case):
+def test_an_error_in_a_file_is_one_sentence_with_the_file_and_key(study, case):
     edit, sentence = BAD_FILES[case]
     (fault,) = faults(study, edit)
     assert "mine.yaml: " in fault
     assert sentence in fault
 
 
-def test_every_fault_is_told_at_once(study):
+def test_all_errors_are_reported_at_once(study):
     def edit(content):
         content["training"] |= {"epochs": 0, "momentum": 2, "typo": 1}
         content["experiments"]["one"]["regimes"] = ["al"]
@@ -361,21 +361,21 @@ TWO_READINGS = {
 
 
 @pytest.mark.parametrize("spelled", TWO_READINGS)
-def test_what_yaml_1_1_and_1_2_read_otherwise_is_refused_with_its_line(study, spelled):
+def test_values_that_yaml_1_1_and_1_2_read_differently_are_rejected_with_the_line(study, spelled):
     text = STUDY.replace("epochs: 4", f"epochs: {spelled}").replace("seeds: 3", f"seeds: {spelled}")
     lines = [line.partition("mine.yaml: ")[2] for line in faults(study, text=text)]
     assert lines == [f"line 3: {TWO_READINGS[spelled]}", f"line 4: {TWO_READINGS[spelled]}"]
     quoted = STUDY.replace("epochs: 4", f"epochs: '{spelled}'")
-    assert all("YAML 1.1" not in line for line in spoken(study, text=quoted))
+    assert all("YAML 1.1" not in line for line in sentences_of(study, text=quoted))
 
 
-def test_what_yaml_1_1_and_1_2_read_alike_is_read(study):
+def test_values_that_yaml_1_1_and_1_2_read_alike_are_accepted(study):
     text = STUDY.replace("0.1", "1e-3").replace("epochs: 4", "epochs: 0x10").replace("false", "FALSE")
     training = study(text=text).definition.training
     assert (training.learning_rate, training.epochs, training.flip) == (0.001, 16, False)
 
 
-def test_config_files_are_read_as_studies_are(tmp_path):
+def test_config_files_are_read_as_strictly_as_studies(tmp_path):
     file = tmp_path / "config.yaml"
     file.write_text(yaml.safe_dump(CONFIG).replace("deterministic: false", "deterministic: no"))
     line = file.read_text().split("deterministic")[0].count("\n") + 1
@@ -387,7 +387,7 @@ def test_config_files_are_read_as_studies_are(tmp_path):
 
 
 def refused_as_snakefile(main=True, prefix="", configfiles=()) -> str:
-    """The sentence with which the Snakefile ends, read by itself or as a module."""
+    """The sentence with which the Snakefile fails, read directly or as a module."""
     modifier = SimpleNamespace(is_main_snakefile=lambda: main, modify_path=lambda path: prefix + path)
     folder = SimpleNamespace(get_path_or_uri=lambda secret_free: str(ROOT))
     snakemake = SimpleNamespace(modifier=modifier, current_basedir=folder, configfiles=configfiles)
@@ -396,7 +396,7 @@ def refused_as_snakefile(main=True, prefix="", configfiles=()) -> str:
     return str(refusal.value)
 
 
-def test_a_module_is_given_its_configuration_and_takes_the_rest_from_config_yaml(tmp_path):
+def test_a_snakefile_module_gets_its_configuration_and_the_rest_from_config_yaml(tmp_path):
     assert DEFAULTS == CONFIG
     (tmp_path / "importers.yaml").write_text("on: 010\n")  # none of our keys
     for refusal in (
@@ -412,7 +412,7 @@ def test_a_module_is_given_its_configuration_and_takes_the_rest_from_config_yaml
     )
 
 
-def test_an_environment_from_which_no_job_starts_is_refused(monkeypatch):
+def test_an_environment_that_cannot_start_jobs_is_rejected(monkeypatch):
     check = [sys.executable, "-m", "onlybn.environment"]
     monkeypatch.setattr(sys, "executable", "/a b/bin/python")
     assert refused_as_snakefile() == (
@@ -431,7 +431,7 @@ BAD_TEXTS = {
     "not YAML": ("a: [", "not valid YAML"),
     "not a mapping": ("- a", "a study is a mapping with the keys paper, dataset"),
     "empty": ("", "a study is a mapping"),
-    "twice": ("seeds: 1\nseeds: 2", "line 2: not valid YAML: the key 'seeds' stands twice"),
+    "twice": ("seeds: 1\nseeds: 2", "line 2: not valid YAML: the key 'seeds' is repeated"),
     "python": ("seeds: !!python/object/apply:os.system [ls]", "not valid YAML"),
     "bytes": ("\x00", "cannot be read as YAML"),
     "deep": ("[" * 3000, "cannot be read as YAML"),
@@ -439,7 +439,7 @@ BAD_TEXTS = {
 
 
 @pytest.mark.parametrize("case", BAD_TEXTS)
-def test_a_file_that_is_no_study_is_one_sentence(study, case):
+def test_a_file_that_is_no_study_gives_one_sentence(study, case):
     text, sentence = BAD_TEXTS[case]
     (fault,) = faults(study, text=text)
     assert sentence in fault
@@ -449,14 +449,14 @@ BAD_CONFIGS = {
     "key": ({"epoch": 5}, "config: unknown key 'epoch'; did you mean 'epochs'?"),
     "study": ({"study": "cifar"}, "config: study: unknown study 'cifar'; did you mean 'cifar10'?"),
     "no study": ({"study": None}, "config: study: None is neither"),
-    "no file": ({"study": "nowhere/x.yaml"}, "config: study: there is no file nowhere/x.yaml"),
+    "no file": ({"study": "nowhere/x.yaml"}, "config: study: the file nowhere/x.yaml does not exist"),
     "device": ({"device": "gpu"}, "config: device: unknown device 'gpu'"),
     "per job": ({"seeds_per_job": 0}, "config: seeds_per_job: 0 is not a whole number of at least 1"),
     "processes": ({"processes_per_run": "two"}, "config: processes_per_run: 'two' is not a whole number of"),
     "too many": (
         {"processes_per_run": 15},
         "batch_size: an epoch's last batch has 29 of 32 images, fewer than two for each process of a run;"
-        " take at most 14 processes_per_run, or take another batch_size",
+        " set processes_per_run to at most 14, or choose another batch_size",
     ),
     "yes": ({"flip": "yes"}, "config: flip: 'yes' is not allowed; write true or false"),
     "one": ({"flip": 1}, "flip: 1 is not allowed; write true or false"),
@@ -497,25 +497,25 @@ BAD_CONFIGS = {
 
 
 @pytest.mark.parametrize("case", BAD_CONFIGS)
-def test_a_fault_on_the_command_line_is_one_sentence_with_the_key(study, case):
+def test_an_error_on_the_command_line_is_one_sentence_with_the_key(study, case):
     config, sentence = BAD_CONFIGS[case]
     (fault,) = faults(study, **config)
     assert sentence in fault
 
 
 @pytest.mark.parametrize("name", ["digits.yaml", "reference.yaml", "datasets.yaml"])
-def test_names_that_are_taken_are_refused(study, name):
+def test_names_that_are_taken_are_rejected(study, name):
     (fault,) = faults(study, name=name)
     assert "is taken; rename the file" in fault
 
 
 @pytest.mark.parametrize("name", ["a_b.yaml", "a b.yaml", "..yaml"])
-def test_names_that_are_no_folders_are_refused(study, name):
+def test_names_that_cannot_be_folders_are_rejected(study, name):
     (fault,) = faults(study, name=name)
     assert "letters, digits and hyphens" in fault or "is not a study" in fault or "unknown study" in fault
 
 
-def test_a_path_has_one_spelling(study, tmp_path, monkeypatch):
+def test_equivalent_paths_have_one_normal_form(study, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("MINE", "mine")
@@ -531,7 +531,7 @@ def test_a_path_has_one_spelling(study, tmp_path, monkeypatch):
     assert study(results_dir="link/../results").results_dir == str(tmp_path / "far" / "results")
 
 
-def test_results_may_lie_in_the_folder_itself(study, tmp_path, monkeypatch):
+def test_results_may_be_in_the_current_folder(study, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     workflow = Workflow(study(results_dir="."))
     patterns = [
@@ -544,16 +544,19 @@ def test_results_may_lie_in_the_folder_itself(study, tmp_path, monkeypatch):
 
 
 BAD_PATHS = {
-    "variable": ("$NOWHERE/x", "'$NOWHERE/x': $NOWHERE is not known here; write the path out"),
-    "user": ("~nobody-such/x", "'~nobody-such/x': ~nobody-such is not known here; write the path out"),
-    "braces": ("a{b}", "a{b} holds a brace, which Snakemake reads as a wildcard; choose a path without"),
-    "link": ("link", "link is a link to nowhere, which does not exist; make that folder, or choose"),
-    "behind a link": ("link/x", "link is a link to nowhere, which does not exist; make that folder"),
+    "variable": ("$NOWHERE/x", "'$NOWHERE/x': $NOWHERE is not defined on this machine; write the full path"),
+    "user": (
+        "~nobody-such/x",
+        "'~nobody-such/x': ~nobody-such is not defined on this machine; write the full path",
+    ),
+    "braces": ("a{b}", "a{b} contains a brace, which Snakemake reads as a wildcard; choose a path without"),
+    "link": ("link", "link is a link to nowhere, which does not exist; create that folder, or choose"),
+    "behind a link": ("link/x", "link is a link to nowhere, which does not exist; create that folder"),
 }
 
 
 @pytest.mark.parametrize("case", BAD_PATHS)
-def test_a_path_that_cannot_be_is_one_sentence(study, tmp_path, monkeypatch, case):
+def test_an_impossible_path_gives_one_sentence(study, tmp_path, monkeypatch, case):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "link").symlink_to("nowhere")
     path, sentence = BAD_PATHS[case]
@@ -577,13 +580,13 @@ BAD_NAMES = {
 
 
 @pytest.mark.parametrize("case", BAD_NAMES)
-def test_a_name_that_no_file_can_have_is_one_sentence(study, case):
+def test_a_name_that_no_file_can_have_gives_one_sentence(study, case):
     edit, name, sentence = BAD_NAMES[case]
     fault, *_ = faults(study, edit, name=f"{name}.yaml")
     assert sentence in fault
 
 
-def test_files_of_the_longest_names_can_be_made(study, tmp_path):
+def test_files_with_the_longest_names_can_be_created(study, tmp_path):
     name = "".join(chr(97 + n % 23) + chr(97 + n % 19) for n in range(115))
     workflow = Workflow(study(experiment(name), name=f"{name}.yaml"))
     (run, *_) = workflow.study.runs(name)
@@ -593,7 +596,7 @@ def test_files_of_the_longest_names_can_be_made(study, tmp_path):
         Path(path).touch()
 
 
-def test_a_file_system_without_locks_is_one_sentence_before_any_job(study, monkeypatch):
+def test_a_file_system_without_locks_gives_one_sentence_before_any_job(study, monkeypatch):
     def refuse(*_):
         raise OSError(37, "No locks available")
 
@@ -601,8 +604,8 @@ def test_a_file_system_without_locks_is_one_sentence_before_any_job(study, monke
     with pytest.raises(SystemExit) as refusal:
         Workflow(study()).start(local=True)
     assert re.fullmatch(
-        r"error: \S+/results\S* is on a file system without locks \(flock: No locks available\), so that two"
-        r" jobs could write the same run; choose a folder on another one with --config results_dir=…",
+        r"error: \S+/results\S* is on a file system without locks \(flock: No locks available\), so two"
+        r" jobs could write the same run; choose another file system with --config results_dir=…",
         str(refusal.value),
     )
 
@@ -616,7 +619,7 @@ def test_where_figures_lie_is_told_only_if_there_are_any(study, capsys):
     assert capsys.readouterr().err == f"Figures and tables lie in {workflow.drawn}\n"
 
 
-def test_results_below_a_regular_file_are_refused(study, tmp_path):
+def test_results_below_a_regular_file_are_rejected(study, tmp_path):
     (tmp_path / "file").write_text("")
     (fault,) = faults(study, results_dir=str(tmp_path / "file" / "results"))
     assert fault.endswith("file is not a folder")

@@ -1,4 +1,4 @@
-"""Costs: the work of a step, counted on shapes, and a plan that adds up."""
+"""Costs: the work of a step, counted from shapes, and the sums of a plan."""
 
 import json
 import subprocess
@@ -29,7 +29,7 @@ def study(tmp_path):
 
 
 def table(cost, points, replicates=1):
-    """Measured times that are exactly `cost` of the work done."""
+    """A table of measured times that are exactly `cost` of the work."""
     rows = []
     for architecture, regime in points:
         done = work(DATASETS["cifar10"], architecture, regime)
@@ -49,7 +49,7 @@ def table(cost, points, replicates=1):
     return pd.DataFrame(rows)
 
 
-def test_work_is_what_torchs_counter_counts():
+def test_work_agrees_with_torchs_counter():
     from torch import empty
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -67,7 +67,7 @@ def test_work_is_what_torchs_counter_counts():
             done = work(DATASETS["cifar10"], name, regime)
             assert 4 * done.forward == forward.get_total_flops()
             backwards = done.input_gradients + done.weight_gradients
-            # The output layer's own gradients, which hardly count, are not told apart.
+            # The gradients of the output layer hardly matter and are not counted separately.
             assert 4 * backwards == pytest.approx(backward.get_total_flops(), rel=1e-3, abs=4 * 64 * 512 * 10)
 
 
@@ -83,7 +83,7 @@ KNOWN = [
 ]
 
 
-def test_times_of_what_was_not_measured_follow_the_work():
+def test_times_of_networks_that_were_not_measured_follow_the_work():
     times = Times(table(cost, KNOWN), "here", "float32")
     for architecture in ("resnet-866", "wrn-14-16", "vgg-19"):
         for regime in ("all", "batchnorm", "output"):
@@ -96,7 +96,7 @@ def test_times_of_what_was_not_measured_follow_the_work():
     )
 
 
-def test_measured_times_are_taken_as_they_are_and_replicates_share_a_step():
+def test_measured_times_are_used_unchanged_and_replicates_share_a_step():
     here = table(lambda done, batch: 5.0, KNOWN)
     assert Times(here, "here", "float32").step(DATASETS["cifar10"], "resnet-14", "all", 128) == 5
     together = pd.concat([here, table(lambda done, batch: 10.0, KNOWN, replicates=5)])
@@ -104,7 +104,7 @@ def test_measured_times_are_taken_as_they_are_and_replicates_share_a_step():
     assert Times(together, "here", "float32", 3).step(DATASETS["cifar10"], "resnet-14", "all", 128) == 5
 
 
-def test_on_a_gpu_the_rate_follows_the_width_between_measured_ones_and_elsewhere_the_plan_says_so():
+def test_on_a_gpu_the_rate_is_interpolated_by_width_and_the_plan_reports_other_widths():
     """A GPU whose rate grows twentyfold with 32 times the width, measured at four widths."""
 
     def paced(done, batch):
@@ -131,14 +131,14 @@ def test_on_a_gpu_the_rate_follows_the_width_between_measured_ones_and_elsewhere
 
 
 def test_a_plan_names_the_networks_whose_width_was_not_measured(study):
-    there = table(cost, [("resnet-14", "all"), ("wrn-14-2", "all")]).assign(device="GPU")
+    measured_times = table(cost, [("resnet-14", "all"), ("wrn-14-2", "all")]).assign(device="GPU")
     opened = study(architectures="resnet-14,resnet-110,wrn-14-8,wrn-14-32")
-    assert guessed(opened, Times(there, "GPU", "float32")) == ["wrn-14-8", "wrn-14-32"]
+    assert guessed(opened, Times(measured_times, "GPU", "float32")) == ["wrn-14-8", "wrn-14-32"]
     opened = study(architectures="resnet-14,resnet-110")
-    assert guessed(opened, Times(there, "GPU", "float32")) == []
+    assert guessed(opened, Times(measured_times, "GPU", "float32")) == []
 
 
-def test_the_rate_and_the_plan_of_seeds_side_by_side_are_those_of_all_of_them(tmp_path, monkeypatch):
+def test_the_rate_and_the_plan_of_seeds_side_by_side_count_all_of_them(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
     import plan as benchmark
 
@@ -163,14 +163,14 @@ def test_the_rate_and_the_plan_of_seeds_side_by_side_are_those_of_all_of_them(tm
     assert row["planned_epochs_per_hour"] == pytest.approx(3_600 / share)
 
 
-def test_a_device_that_was_not_measured_is_refused_with_those_that_were():
+def test_a_device_that_was_not_measured_is_rejected_with_the_measured_ones():
     with pytest.raises(
         UserError, match=r"no step times of 'there' in float32; measured are: here \(float32\)"
     ):
         Times(table(cost, KNOWN), "there", "float32")
 
 
-def test_a_processor_that_was_not_measured_is_planned_by_the_slowest_of_its_kind():
+def test_a_processor_that_was_not_measured_is_planned_with_the_slowest_of_its_kind():
     rows = [
         ("one (AVX2)", "float32", 9.0),
         ("fast (AVX512)", "float32", 2.0),
@@ -178,7 +178,7 @@ def test_a_processor_that_was_not_measured_is_planned_by_the_slowest_of_its_kind
         ("slow (AVX512)", "bfloat16", 1.0),
         ("GPU", "bfloat16", 0.1),
     ]
-    there = pd.DataFrame(rows, columns=["device", "precision", "step"])
+    measured_times = pd.DataFrame(rows, columns=["device", "precision", "step"])
     for device, precision, expected in (
         ("fast (AVX512)", "float32", "fast (AVX512)"),
         ("new (AVX512)", "float32", "slow (AVX512)"),
@@ -187,17 +187,17 @@ def test_a_processor_that_was_not_measured_is_planned_by_the_slowest_of_its_kind
         ("new (NEON)", "float16", "new (NEON)"),
         ("new GPU", "bfloat16", "new GPU"),
     ):
-        assert nearest_measured(there, device, precision) == expected
+        assert nearest_measured(measured_times, device, precision) == expected
 
 
-def test_the_plan_of_an_unknown_processor_says_whose_times_it_takes(monkeypatch, capsys):
+def test_the_plan_of_an_unknown_processor_says_whose_times_it_uses(monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr("onlybn.devices.processor", lambda: "Abacus")
     monkeypatch.setattr(sys, "argv", ["onlybn", "plan", "study=digits", "device=cpu"])
     main()
-    told, _, plan_of = capsys.readouterr().out.partition("\n\n")
-    assert told.startswith("'Abacus (")
-    assert "was not measured; these are the times of another processor" in told
+    note, _, plan_of = capsys.readouterr().out.partition("\n\n")
+    assert note.startswith("'Abacus (")
+    assert "was not measured; these are the times of another processor" in note
     assert "digits on " in plan_of
     assert "Abacus" not in plan_of
 
@@ -223,7 +223,7 @@ def test_a_plan_counts_every_run_once_and_adds_up(study):
     assert "with 2 at once" in text
 
 
-def test_a_plan_counts_the_analyses_that_tables_alone_need(tmp_path):
+def test_a_plan_counts_the_analyses_that_only_tables_need(tmp_path):
     times = SimpleNamespace(step=lambda *point: 36.0, test=lambda *point: 1.0)
 
     def tested(drawn):
@@ -243,7 +243,7 @@ def test_a_plan_counts_the_analyses_that_tables_alone_need(tmp_path):
     assert tested("tables: {dead-relu: [one]}, figures: {figure-7: [one]}") == (2, 2)
 
 
-def test_no_jobs_at_once_are_refused(monkeypatch):
+def test_zero_jobs_at_once_are_rejected(monkeypatch):
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr(sys, "argv", ["onlybn", "plan", "--at-once", "0", "study=digits", "device=cpu"])
     with pytest.raises(SystemExit, match="error: plan: --at-once: 0 jobs do nothing; allowed: 1 or more"):
@@ -259,10 +259,10 @@ def test_the_plan_of_a_study_that_draws_nothing_says_so(study, tmp_path):
     times = Times(table(lambda done, batch: 1.0, [("resnet-8", "all")]), "here", "float32")
     found = plan(study(str(file)), times, main=True)
     assert found.empty
-    assert markdown(found, 2) == "Nothing is drawn of this study, so nothing is trained for it."
+    assert markdown(found, 2) == "This study draws nothing, so it trains nothing."
 
 
-def test_the_command_plans_a_study_from_the_committed_times_or_says_what_is_missing():
+def test_the_command_plans_a_study_from_committed_times_or_says_what_is_missing():
     command = [sys.executable, "-m", "onlybn", "plan"]
 
     def run(*arguments):
@@ -285,7 +285,7 @@ def test_the_command_plans_a_study_from_the_committed_times_or_says_what_is_miss
         assert done.stderr.startswith(sentence)
 
 
-def test_a_training_job_imports_nothing_that_it_does_not_use():
+def test_a_training_job_imports_no_unused_libraries():
     code = (
         "import json, sys, onlybn.workflow.paths, onlybn.runs.block; onlybn.runs.block._set_up(1, False);"
         "print(json.dumps([n for n in ('torchvision', 'pandas', 'seaborn', 'matplotlib', 'scipy', 'sklearn',"

@@ -1,4 +1,4 @@
-"""Datasets: what they hold, how they are augmented, and every way in which their files can be wrong."""
+"""Datasets: their content, their augmentation, and every way in which their files can be wrong."""
 
 import functools
 import hashlib
@@ -45,7 +45,7 @@ def test_normalised_training_pixels_have_mean_0_and_deviation_1(digits):
     assert pixels.std().item() == pytest.approx(1, abs=1e-3)
 
 
-def test_augmentation_moves_and_mirrors_each_image_by_itself():
+def test_augmentation_shifts_and_mirrors_each_image_separately():
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (20, 6, 6, 3), dtype=np.uint8)
     moves, flips = rng.integers(-2, 3, (20, 2)), rng.random(20) < 0.5
@@ -64,7 +64,7 @@ def test_augmentation_moves_and_mirrors_each_image_by_itself():
             np.testing.assert_array_equal(result, moved)
 
 
-def test_an_epoch_shows_every_image_once_in_an_order_of_its_own(digits):
+def test_an_epoch_shows_every_image_once_in_a_new_order(digits):
     def order(seed, epoch):
         batches = digits.training_batches(seed=seed, epoch=epoch, batch_size=100, shift=0.0, flip=False)
         return torch.cat([images.flatten(1) for images, _ in batches])
@@ -79,10 +79,10 @@ def test_an_epoch_shows_every_image_once_in_an_order_of_its_own(digits):
 
 @pytest.mark.parametrize("group", [ALONE, Group(1, 3)], ids=["alone", "second of three"])
 @pytest.mark.parametrize("skip", [0, 4])
-def test_batches_augmented_at_once_are_those_augmented_one_by_one(group, skip, digits, monkeypatch):
+def test_batches_augmented_together_equal_those_augmented_separately(group, skip, digits, monkeypatch):
     def batches():
-        asked = {"seed": 0, "epoch": 1, "batch_size": 128, "shift": 0.25, "flip": True}
-        return list(digits.training_batches(**asked, group=group, skip=skip))
+        options = {"seed": 0, "epoch": 1, "batch_size": 128, "shift": 0.25, "flip": True}
+        return list(digits.training_batches(**options, group=group, skip=skip))
 
     expected = batches()
     augmented = []
@@ -98,13 +98,13 @@ def test_batches_augmented_at_once_are_those_augmented_one_by_one(group, skip, d
 
 @pytest.mark.parametrize("moved", [{"shift": 0.25, "flip": True}, {"shift": 0.0, "flip": False}])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_a_compiled_function_augments_to_the_same_bits(moved, channels, digits):
+def test_the_compiled_augmentation_gives_the_same_bits(moved, channels, digits):
     pixels = torch.randint(0, 256, (50, 8, 8, channels), generator=torch.Generator().manual_seed(0))
     split = small.Split(pixels.to(torch.uint8), torch.arange(50))
     facts = {"channels": channels, "mean": [0.3, 0.5, 0.4][:channels], "std": [0.2, 0.25, 0.3][:channels]}
     images = replace(digits, train=split, examples=50, **facts)
-    asked = {"seed": 0, "epoch": 1, "batch_size": 16, "group": Group(1, 3), "skip": 1} | moved
-    by_torch, compiled = (list(images.training_batches(**asked, compiled=flag)) for flag in (False, True))
+    options = {"seed": 0, "epoch": 1, "batch_size": 16, "group": Group(1, 3), "skip": 1} | moved
+    by_torch, compiled = (list(images.training_batches(**options, compiled=flag)) for flag in (False, True))
     assert len(by_torch) == 3
     for (one, labels), (other, other_labels) in zip(by_torch, compiled, strict=True):
         assert torch.equal(one, other)
@@ -127,7 +127,7 @@ def make_a_folder(path):
     path.mkdir()
 
 
-def make_a_loop(path):  # what not even root can open
+def make_a_loop(path):  # not even root can open this
     path.unlink()
     path.symlink_to(path)
 
@@ -159,7 +159,7 @@ FILE_DAMAGES = {
 
 
 @pytest.mark.parametrize("case", FILE_DAMAGES)
-def test_a_prepared_dataset_that_is_damaged_is_refused_in_one_sentence(digits_folder, tmp_path, case):
+def test_a_damaged_prepared_dataset_is_rejected_in_one_sentence(digits_folder, tmp_path, case):
     name, damage, sentence = FILE_DAMAGES[case]
     folder = tmp_path / "digits"
     shutil.copytree(digits_folder, folder)
@@ -170,7 +170,7 @@ def test_a_prepared_dataset_that_is_damaged_is_refused_in_one_sentence(digits_fo
     assert "\n" not in str(raised.value)
 
 
-def test_prepared_files_from_the_future_are_refused_at_the_start_with_what_mends_them(tmp_path):
+def test_prepared_files_from_the_future_are_rejected_at_the_start_with_a_remedy(tmp_path):
     from conftest import BUILTIN, CONFIG
 
     from onlybn.configuration import open_study
@@ -191,8 +191,8 @@ def test_prepared_files_from_the_future_are_refused_at_the_start_with_what_mends
         workflow.start(local=True)
     sentence, _, command = str(left.value).partition(" current time: ")
     assert re.fullmatch(
-        rf"error: {files[1]} and 1 more: stamped in the future \(\d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d\), and"
-        r" nothing made from it could be newer; if this machine's clock is right, give such files the",
+        rf"error: {files[1]} and 1 more: stamped in the future \(\d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d\), so"
+        r" every output would be older than its input; if this machine's clock is right, give such files the",
         sentence,
     )
     subprocess.run(command, shell=True, check=True)
@@ -209,12 +209,12 @@ def test_prepared_files_from_the_future_are_refused_at_the_start_with_what_mends
         (np.zeros((360, 8, 8, 1), np.uint8), np.arange(360) % 9, "in 9 classes"),
     ],
 )
-def test_images_of_another_shape_or_label_are_refused(images, labels, sentence):
+def test_images_of_another_shape_or_label_are_rejected(images, labels, sentence):
     with pytest.raises(UserError, match=sentence):
         _check("digits", "test", DATASETS["digits"], 360, images, labels)
 
 
-# A CIFAR-10 of 20 + 10 images, in the original's format, served as torchvision would find it.
+# A CIFAR-10 of 20 + 10 images, in the original format, served as torchvision expects it.
 
 
 @pytest.fixture
@@ -269,11 +269,11 @@ def test_cifar10_is_downloaded_when_absent_and_read_from_disk_after(server, tmp_
 
 
 def test_a_download_that_fails_says_where_the_files_belong(small_cifar, tmp_path):
-    with pytest.raises(UserError, match=r"cifar-10-batches-py is not there, and downloading .* failed"):
+    with pytest.raises(UserError, match=r"cifar-10-batches-py does not exist, and downloading .* failed"):
         cifar10.load_batches(tmp_path / "data")
 
 
-def test_a_damaged_archive_is_refused(server, small_cifar, tmp_path):
+def test_a_damaged_archive_is_rejected(server, small_cifar, tmp_path):
     archive, _ = small_cifar
     archive.write_bytes(archive.read_bytes()[:-10])
     with pytest.raises(UserError, match=r"downloading .* failed"):
@@ -331,7 +331,7 @@ def jpeg(tmp_path):
     return tmp_path, folder, write
 
 
-def test_the_jpeg_copy_is_read_in_its_order(jpeg):
+def test_the_jpeg_copy_is_read_in_order(jpeg):
     data_dir, _, write = jpeg
     splits = cifar10.load_jpeg(data_dir, write())
     assert splits["train"][0].shape == (20, 32, 32, 3)
@@ -360,7 +360,7 @@ def test_the_jpeg_copy_is_read_in_its_order(jpeg):
         ),
     ],
 )
-def test_a_damaged_jpeg_copy_is_refused_in_one_sentence(jpeg, damage, sentence):
+def test_a_damaged_jpeg_copy_is_rejected_in_one_sentence(jpeg, damage, sentence):
     data_dir, folder, write = jpeg
     files = write()
     damage(folder / "test.parquet")
@@ -380,7 +380,7 @@ def flipped(content: bytes, place: int) -> bytes:
         (jpeg_table(10, img=[{"bytes": b"no", "path": ""}] * 10), "row 0 is not an image"),
     ],
 )
-def test_images_of_another_kind_are_refused(jpeg, table, sentence):
+def test_images_of_another_kind_are_rejected(jpeg, table, sentence):
     data_dir, _, write = jpeg
     with pytest.raises(UserError, match=sentence):
         cifar10.load_jpeg(data_dir, write(test=table))
@@ -393,18 +393,18 @@ def test_a_dataset_is_prepared_by_one_process_at_a_time_and_once(tmp_path, monke
     from onlybn.datasets.prepare import prepare, prepare_once
     from onlybn.locks import lock
 
-    said, folder = [], tmp_path / "digits"
+    lines, folder = [], tmp_path / "digits"
     held = lock(tmp_path / ".digits.lock", "taken")
 
     def end(terminal, line):  # the other process has prepared it
-        said.append(line)
+        lines.append(line)
         prepare("digits", tmp_path, folder)
         os.close(held)
 
     monkeypatch.setattr(locks, "PATIENCE", 0.1)
     monkeypatch.setattr(Silent, "say", end)
     prepare_once("digits", tmp_path, folder, Silent())
-    assert said == [f"{folder}: another Snakemake prepares it; this one waits for its end"]
+    assert lines == [f"{folder}: another Snakemake prepares it; this one waits for its end"]
     before = (folder / "dataset.json").stat().st_mtime_ns
     prepare_once("digits", tmp_path, folder, Silent())
     assert (folder / "dataset.json").stat().st_mtime_ns == before

@@ -1,4 +1,4 @@
-"""What jobs ask a cluster for, and the profile that sends them there."""
+"""What jobs request from a cluster, and the Slurm profile."""
 
 from types import SimpleNamespace
 
@@ -24,7 +24,7 @@ POINT = SimpleNamespace(architecture="resnet-14", regime="batchnorm", variant=DE
 
 @pytest.fixture
 def study(tmp_path):
-    """Open a built-in study as the Slurm profile sets it, changed by the configuration given."""
+    """Open a built-in study with the settings of the Slurm profile, changed by the given configuration."""
 
     def open_(name="cifar10", **config):
         settings = CONFIG | yaml.safe_load((PROFILES / "slurm" / "settings.yaml").read_text())
@@ -34,7 +34,7 @@ def study(tmp_path):
 
 
 def asked(study, attempt=1, main=True, analysis=False) -> dict:
-    """What a job of five seeds asks for."""
+    """What a job of five seeds requests."""
     workflow = Workflow(study)
     found = (
         workflow.analysis_resources(main=main)
@@ -44,19 +44,19 @@ def asked(study, attempt=1, main=True, analysis=False) -> dict:
     return {name: value(POINT, attempt) if callable(value) else value for name, value in found.items()}
 
 
-def test_memory_is_foreseen_from_the_network_above_what_was_measured_and_not_far():
+def test_the_memory_estimate_is_slightly_above_the_measured_peak():
     for row in pd.read_parquet(ROOT / "results/reference/benchmarks/memory.parquet").itertuples():
         foreseen = memory(DATASETS[row.dataset], row.architecture, row.regime, row.batch)
         assert row.peak_mb < demands.MEMORY_MARGIN * foreseen < 3.2 * row.peak_mb, row
 
 
-def test_memory_grows_with_the_attempt_but_not_for_ever(study):
+def test_memory_grows_with_the_attempt_up_to_a_limit(study):
     opened = study(device="cpu")
     first, *later = (asked(opened, attempt)["mem_mb"] for attempt in (1, 2, 3, 6))
     assert later == [2 * first, 3 * first, 3 * first]
 
 
-def test_memory_is_of_the_host_so_that_activations_count_on_a_cpu_alone(study):
+def test_memory_is_host_memory_so_activations_count_only_on_a_cpu(study):
     def of(device, architecture):
         opened = study(device=device)
         run = opened.run(architecture, "batchnorm", VARIANT.default)
@@ -66,7 +66,7 @@ def test_memory_is_of_the_host_so_that_activations_count_on_a_cpu_alone(study):
     assert of("cuda", "resnet-110") < 1.1 * of("cuda", "resnet-14")
 
 
-def test_on_a_gpu_a_job_asks_the_host_for_the_checkpoints_of_all_its_runs(study):
+def test_on_a_gpu_a_job_requests_host_memory_for_the_checkpoints_of_all_its_runs(study):
     def of(regime, runs):
         opened = study(device="cuda")
         return demands.training_memory(opened, opened.run("vgg-16", regime, VARIANT.default), runs, 1)
@@ -111,11 +111,11 @@ def test_time_grows_with_the_attempt_up_to_the_longest_job(study):
         ("imagenette", {"planned_on": MEASURED}),
     ],
 )
-def test_where_nothing_measured_tells_the_time_a_job_asks_for_the_longest(study, name, config):
+def test_without_measured_times_a_job_requests_the_longest_time(study, name, config):
     assert asked(study(name, longest_job=300, **config))["runtime"] == 300
 
 
-def test_gpus_are_asked_for_as_the_site_has_it(study):
+def test_gpus_are_requested_in_the_way_of_the_site(study):
     assert asked(study(processes_per_run=4))["gpu"] == 4
     by_gres = asked(study(processes_per_run=4, gpu_as="gres"))
     assert by_gres["gres"] == "gpu:4"
@@ -127,7 +127,7 @@ def test_gpus_are_asked_for_as_the_site_has_it(study):
         assert "gres" not in on_cpu
 
 
-def test_neither_a_local_study_nor_a_job_that_reads_the_rules_again_counts_anything(study):
+def test_a_local_study_and_cluster_jobs_estimate_nothing(study):
     for analysis in (False, True):
         assert asked(study(), main=False, analysis=analysis) == {"gpu": 1}
         assert asked(study(longest_job=None), analysis=analysis) == {"gpu": 1}
@@ -151,7 +151,7 @@ def test_the_slurm_profile_is_as_safe_as_the_default_one():
     assert set(yaml.safe_load((PROFILES / "slurm" / "settings.yaml").read_text())) <= set(SETTINGS)
 
 
-def test_a_dry_run_with_the_slurm_profile_tells_what_jobs_ask_for(tmp_path):
+def test_a_dry_run_with_the_slurm_profile_shows_what_jobs_request(tmp_path):
     pytest.importorskip("snakemake_executor_plugin_slurm")
     text = """
 dataset: digits
@@ -162,7 +162,7 @@ experiments:
 figures: {figure-2: [one]}
 """
     checkout = Checkout(tmp_path, text)
-    # --config on the command line leaves the profile's own settings as they are.
+    # --config on the command line does not change the profile's settings.
     done = checkout.snakemake(
         "-n", "figure-2", "--workflow-profile", "profiles/slurm", "--config", "gpu_as=gres", "longest_job=77"
     )

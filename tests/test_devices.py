@@ -1,4 +1,4 @@
-"""What a job computes on, and that jobs side by side leave each other's GPUs alone."""
+"""The device of a job, and that concurrent jobs do not share GPUs."""
 
 import subprocess
 import sys
@@ -11,7 +11,7 @@ from onlybn import devices
 from onlybn.devices import choose_device, choose_precision, take_devices
 from onlybn.errors import UserError
 
-# A job that takes GPUs, says which, and keeps them until it is told to end.
+# A job that claims GPUs, prints them, and keeps them until it is ended.
 JOB = """
 import sys
 from pathlib import Path
@@ -23,7 +23,7 @@ sys.stdin.read()
 
 @pytest.fixture
 def start(tmp_path):
-    """Start a job that takes some of two GPUs."""
+    """Start a job that claims some of two GPUs."""
     started = []
 
     def do(count=1):
@@ -49,7 +49,7 @@ def test_jobs_side_by_side_take_different_gpus_and_the_third_waits_until_one_is_
     assert third.stdout.readline() == "1\n"
 
 
-def test_a_job_of_two_gpus_holds_none_while_it_waits_for_both(start):
+def test_a_job_that_waits_for_two_gpus_holds_none(start):
     first = start()
     assert first.stdout.readline() == "0\n"
     both = start(2)
@@ -63,7 +63,7 @@ def test_a_job_of_two_gpus_holds_none_while_it_waits_for_both(start):
 
 @pytest.fixture
 def gpus(monkeypatch, tmp_path):
-    """Have torch see some GPUs, which are not there."""
+    """Make torch report GPUs that do not exist."""
 
     def see(*uuids):
         monkeypatch.setattr(torch.cuda, "is_available", lambda: bool(uuids))
@@ -74,13 +74,13 @@ def gpus(monkeypatch, tmp_path):
         monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
         return chosen
 
-    # A job of several processes asks another process, which sees no such GPUs.
+    # A job of several processes gets UUIDs from another process, which has no such GPUs.
     monkeypatch.setattr(devices, "_uuids_seen_by_another_process", devices._uuids)
     monkeypatch.setattr(devices.tempfile, "gettempdir", lambda: str(tmp_path))
     return see
 
 
-def test_a_job_takes_a_free_gpu_by_its_uuid_and_computes_there(gpus):
+def test_a_job_claims_a_free_gpu_by_its_uuid_and_computes_there(gpus):
     chosen = gpus("a", "b", "c")
     assert take_devices("auto") == chosen == [torch.device("cuda", 0)]
     gpus("b", "a")  # another order, as CUDA_VISIBLE_DEVICES may give it
@@ -89,9 +89,9 @@ def test_a_job_takes_a_free_gpu_by_its_uuid_and_computes_there(gpus):
     assert take_devices("cuda", 2) == [torch.device("cuda", 2), torch.device("cuda", 3)]
 
 
-def test_a_job_whose_processes_compute_initialises_cuda_in_none_but_them(monkeypatch, tmp_path):
+def test_a_job_initialises_cuda_only_in_the_processes_that_compute(monkeypatch, tmp_path):
     class Untouched:
-        """What says how many GPUs there are, and fails where it is asked for anything else."""
+        """A torch.cuda that gives the number of GPUs, and fails for anything else."""
 
         def __getattr__(self, name):
             raise AssertionError(f"torch.cuda.{name} may initialise CUDA")
@@ -104,35 +104,37 @@ def test_a_job_whose_processes_compute_initialises_cuda_in_none_but_them(monkeyp
 
     monkeypatch.setattr(torch, "cuda", Untouched())
     monkeypatch.setattr(devices.tempfile, "gettempdir", lambda: str(tmp_path))
-    asked = []
-    told = lambda command, **given: asked.append(command) or SimpleNamespace(stdout="a b\n")  # noqa: E731
-    monkeypatch.setattr(devices.subprocess, "run", told)
+    commands = []
+    run = lambda command, **given: commands.append(command) or SimpleNamespace(stdout="a b\n")  # noqa: E731
+    monkeypatch.setattr(devices.subprocess, "run", run)
     assert take_devices("auto", 2) == [torch.device("cuda", 0), torch.device("cuda", 1)]
-    assert len(asked) == 1
+    assert len(commands) == 1
     with pytest.raises(AssertionError, match="get_device_properties"):
         take_devices("auto")
 
 
-def test_another_process_can_be_asked_for_uuids():
+def test_another_process_reports_uuids():
     assert devices._uuids_seen_by_another_process() == devices._uuids()
 
 
-def test_without_a_gpu_every_process_computes_on_the_cpu_and_too_few_gpus_are_refused(gpus):
+def test_without_a_gpu_every_process_computes_on_the_cpu_and_too_few_gpus_are_rejected(gpus):
     gpus()
     assert take_devices("auto", 3) == [torch.device("cpu")] * 3
     gpus("a")
-    with pytest.raises(UserError, match="processes_per_run: 2 were asked for, but there are 1 CUDA devices"):
+    with pytest.raises(
+        UserError, match="processes_per_run: 2 were requested, but this machine has 1 CUDA devices"
+    ):
         take_devices("auto", 2)
 
 
-def test_cuda_without_a_device_is_refused_in_one_sentence(gpus):
+def test_cuda_without_a_device_is_rejected_in_one_sentence(gpus):
     gpus()
-    with pytest.raises(UserError, match="device: cuda was asked for"):
+    with pytest.raises(UserError, match="device: cuda was requested"):
         choose_device("cuda")
     assert choose_device("auto").type == "cpu"
 
 
-def test_auto_takes_bfloat16_only_where_it_is_native(monkeypatch):
+def test_auto_is_bfloat16_only_if_that_is_native(monkeypatch):
     for native, expected in ((False, torch.float32), (True, torch.bfloat16)):
         monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda native=native: native)
         assert choose_precision("auto", torch.device("cpu")) == expected

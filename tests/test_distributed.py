@@ -1,4 +1,4 @@
-"""Several processes on one run: what they share gives what one process gives, where BatchNorm allows."""
+"""Several processes on one run: they agree with one process, as far as BatchNorm allows."""
 
 import json
 import shutil
@@ -27,7 +27,7 @@ from onlybn.training.schedules import learning_rates
 
 @pytest.fixture
 def together(train_block):
-    """Train a run in two processes that talk over gloo; return its folder."""
+    """Train a run in two processes with gloo; return its folder."""
 
     def do(run, dataset):
         (folder,) = train_block([run], dataset, processes=2)
@@ -59,7 +59,7 @@ def some_digits(digits, digits_folder, tmp_path):
     return write
 
 
-def test_the_parts_of_a_batch_are_the_whole_and_differ_by_one_at_most():
+def test_the_parts_cover_a_batch_and_differ_by_at_most_one_image():
     for size in (1, 2, 3, 7):
         groups = [list(Group(rank, size).parts(100, 32)) for rank in range(size)]
         for start, parts in zip((0, 32, 64, 96), zip(*groups, strict=True), strict=True):
@@ -69,19 +69,19 @@ def test_the_parts_of_a_batch_are_the_whole_and_differ_by_one_at_most():
             assert max(lengths) - min(lengths) <= 1
 
 
-def test_where_statistics_agree_two_processes_give_what_one_gives(together, some_digits, make_run):
-    # Of equal images every part has the same statistics; the labels, and so the gradients, differ.
+def test_two_processes_agree_with_one_if_their_statistics_agree(together, some_digits, make_run):
+    # All images are equal, so every part has the same statistics; the labels, and so the gradients, differ.
     folder = some_digits(lambda images: np.ascontiguousarray(np.broadcast_to(images[:1], images.shape)))
     run = make_run(epochs=2, batch_size=25, regime="all", shift=0)
     together_folder = together(run, folder)
     alone = train(run, small.read(folder, torch.device("cpu")))
-    # Running variances divide by one less than the part's pixels, and tests see them: not quite the same.
+    # Running variances divide by the part's pixels minus one, and tests use them: not exactly the same.
     trained = {name: t for name, t in learned(alone.network).items() if not name.endswith("running_var")}
     assert_same(together_folder, [row if row["split"] == "train" else {} for row in alone.rows], trained)
     assert records.read_record(together_folder)["computed"]["processes"] == 2
 
 
-def test_two_processes_give_what_one_gives_that_takes_the_halves_of_a_batch_in_turn(
+def test_two_processes_agree_with_one_that_trains_the_halves_of_a_batch_in_turn(
     together, some_digits, make_run
 ):
     folder = some_digits()
@@ -89,7 +89,7 @@ def test_two_processes_give_what_one_gives_that_takes_the_halves_of_a_batch_in_t
     together_folder = together(run, folder)
     rows, tensors = in_turn(run, small.read(folder, torch.device("cpu")))
     assert_same(together_folder, rows, tensors)
-    # What the docs say: BatchNorm's statistics are those of a half, so the whole batch gives another result.
+    # As documented: BatchNorm's statistics are those of a half, so the whole batch gives another result.
     alone = train(run, small.read(folder, torch.device("cpu")))
     assert abs(alone.rows[-2]["loss"] - rows[-2]["loss"]) > 1e-3
 
@@ -141,7 +141,7 @@ def assert_same(folder, rows, tensors):
         torch.testing.assert_close(state[name], tensor, rtol=1e-3, atol=5e-5)
 
 
-def test_a_users_mistake_in_one_of_several_processes_ends_in_its_sentence(
+def test_a_users_mistake_in_one_of_several_processes_gives_its_sentence(
     together, digits_folder, tmp_path, make_run
 ):
     damaged = tmp_path / "elsewhere" / "digits"
@@ -151,7 +151,7 @@ def test_a_users_mistake_in_one_of_several_processes_ends_in_its_sentence(
         together(make_run(), damaged)
 
 
-def test_a_users_mistake_is_told_even_if_the_processes_that_waited_for_it_fail_first():
+def test_a_users_mistake_is_reported_even_if_waiting_processes_fail_first():
     def failure(message, timestamp):
         return SimpleNamespace(message={"message": message, "extraInfo": {}}, timestamp=timestamp)
 

@@ -1,4 +1,4 @@
-"""Architectures, datasets and regimes of the user's own, named as `module:function`."""
+"""Custom architectures, datasets and regimes, named as `module:function`."""
 
 import json
 import re
@@ -36,7 +36,7 @@ RUNS = "results/densenet-textures_epochs-1/runs/densenet.densenet_10"
 
 @pytest.fixture(scope="module")
 def example(tmp_path_factory):
-    """A checkout in which the example's study was run at its smallest, on a tenth of its images."""
+    """A checkout in which the example's study was run in its smallest form, on a tenth of its images."""
     checkout = Checkout(tmp_path_factory.mktemp("example"), "")
     shutil.copytree(ROOT / "examples", checkout.folder / "examples")
     images = checkout.folder / "examples" / "densenet" / "textures.py"
@@ -69,7 +69,7 @@ def densenet_counts(*, layers, growth, channels, classes):
     return weights + batchnorm + (width + 1) * classes, batchnorm, outputs
 
 
-def test_a_study_of_own_networks_and_images_is_drawn(example):
+def test_a_study_of_custom_networks_and_images_is_drawn(example):
     results = example.folder / RESULTS
     for name in ("figure-2", "figure-5", "figure-6", "figure-7"):
         assert (results / "figures" / f"{name}.png").stat().st_size > 10_000
@@ -83,13 +83,13 @@ def test_a_study_of_own_networks_and_images_is_drawn(example):
     assert set(accuracy["classes"]) == {8}
 
 
-def test_what_trains_of_an_own_network_is_counted_and_stored(example):
+def test_trained_parameters_of_a_custom_network_are_counted_and_stored(example):
     parameters, batchnorm, outputs = densenet_counts(layers=2, growth=8, channels=3, classes=8)
     counted = pd.read_parquet(example.folder / RESULTS / "tables/table-1.parquet").iloc[0]
     assert (counted["parameters"], counted["batchnorm_parameters"]) == (parameters, batchnorm)
     for regime, trained in {"all": parameters, "batchnorm": batchnorm, "random-2": 2 * outputs}.items():
-        folder, told = record(example, regime)
-        assert told["counts"]["trainable_parameters"] == trained
+        folder, facts = record(example, regime)
+        assert facts["counts"]["trainable_parameters"] == trained
         with safe_open(folder / "state.safetensors", "pt") as file:
             stored = sum(file.get_tensor(name).numel() for name in file.keys())  # noqa: SIM118
         assert stored == trained + batchnorm  # running statistics: as many again as γ and β
@@ -100,7 +100,7 @@ def test_a_second_start_and_other_settings_find_nothing_to_do(example):
     assert example.jobs("--config", EXAMPLE, *SMALL, "seeds_per_job=2") == {}
 
 
-def test_loading_elsewhere_finds_the_users_module_and_gives_the_tested_network_back(example, tmp_path):
+def test_loading_elsewhere_finds_the_custom_module_and_returns_the_tested_network(example, tmp_path):
     folder, _ = record(example, "batchnorm")
     prepared = example.folder / "results/datasets/textures.textures"
     code = f"""
@@ -119,14 +119,14 @@ def test_loading_elsewhere_finds_the_users_module_and_gives_the_tested_network_b
     assert float(done.stdout) == metrics["top_1"].iloc[-1], done.stderr
 
 
-def test_two_processes_share_a_run_of_an_own_network(example):
+def test_two_processes_share_a_run_of_a_custom_network(example):
     shared = ("regimes=batchnorm", "results_dir=shared", "processes_per_run=2")
     example.ok("accuracy", "--config", EXAMPLE, *SMALL, *shared)
     (path,) = example.folder.glob("shared/*/runs/**/run.json")
     assert json.loads(path.read_text())["computed"]["processes"] == 2
 
 
-def test_an_own_study_is_planned_once_its_images_are_prepared_and_its_runs_are_found(example):
+def test_a_custom_study_can_be_planned_once_its_images_are_prepared_and_status_finds_its_runs(example):
     def look(*arguments):
         command = [sys.executable, "-m", "onlybn", *arguments, EXAMPLE, *SMALL]
         return subprocess.run(command, cwd=example.folder, capture_output=True, text=True)
@@ -135,13 +135,15 @@ def test_an_own_study_is_planned_once_its_images_are_prepared_and_its_runs_are_f
     device = measured.loc[measured["precision"] == "float32", "device"].iloc[0]
     assert "| densenet:densenet_10 |      4 |" in look("plan", "--device", device).stdout
     refused = look("plan", "--device", device, "results_dir=elsewhere").stderr
-    assert refused.startswith("error: textures:textures is not prepared yet; snakemake elsewhere/datasets/")
+    assert refused.startswith(
+        "error: textures:textures is not prepared yet; run snakemake elsewhere/datasets/"
+    )
     assert "4 of 4 runs are done" in look("status").stdout
 
 
 @pytest.fixture
 def module(tmp_path, monkeypatch):
-    """Write a module of the user's own, into a folder that this process imports from."""
+    """Write a custom module into a folder that this process imports from."""
     monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
     before = set(sys.modules)
 
@@ -180,10 +182,10 @@ MINE = """
 FAULTS = {
     "architecture=mine:netwrok": r"'mine:netwrok': unknown function of \S+mine.py 'netwrok'; did you mean"
     r" 'network'\? Allowed: images, network",
-    "architecture=mime:network": "'mime:network': there is no module mime beside the study file or"
-    r" where Python imports from; did you mean 'mine'\?",
-    "architecture=mine.inner:network": "there is no module mine.inner beside the study file",
-    "architecture=mine:": "'mine:' is not the module:function of an architecture of your own",
+    "architecture=mime:network": "'mime:network': the module mime is neither beside the study file nor on"
+    r" Python's import path; did you mean 'mine'\?",
+    "architecture=mine.inner:network": "the module mine.inner is neither beside the study file nor on",
+    "architecture=mine:": "'mine:' is not the module:function of a custom architecture",
     "architecture=broken:network": r"'broken:network': \S+broken.py line 2 is not valid Python: ",
     "regime=mine:stem": "unknown function of .*mine.py 'stem'",
     "dataset=mine:image": r"unknown function of \S+mine.py 'image'; did you mean 'images'\?",
@@ -191,7 +193,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_wrong_name_is_told_in_one_sentence_when_the_study_is_read(fault, tmp_path, module):
+def test_a_wrong_name_gives_one_sentence_when_the_study_is_read(fault, tmp_path, module):
     module(MINE)
     module("\ndef network(:\n", name="broken")
     key, _, name = fault.partition("=")
@@ -199,21 +201,21 @@ def test_a_wrong_name_is_told_in_one_sentence_when_the_study_is_read(fault, tmp_
         opened(tmp_path, **{key: name})
 
 
-def test_a_study_is_read_without_running_the_users_module(tmp_path, module):
+def test_a_study_is_read_without_running_custom_modules(tmp_path, module):
     module(MINE)
     study = opened(tmp_path, architecture="mine:alias", dataset="mine:images")
     assert study.names(axes.ARCHITECTURE) == ["mine:alias"]
     assert "mine" not in sys.modules
 
 
-def test_nothing_beside_a_study_stands_in_for_a_module_of_pythons(tmp_path):
+def test_no_file_beside_a_study_hides_a_module_of_python(tmp_path):
     (tmp_path / "random.py").write_text("def network(channels, classes): ...")
     with pytest.raises(UserError, match=r"unknown function of \S+random.py 'network'") as caught:
         opened(tmp_path, architecture="random:network")
     assert str(tmp_path / "random.py") not in str(caught.value)
 
 
-def test_an_own_dataset_has_to_be_told_whether_images_may_be_flipped(tmp_path, module):
+def test_a_custom_dataset_must_set_whether_images_may_be_flipped(tmp_path, module):
     module(MINE)
     with pytest.raises(UserError, match=r"training.flip: is missing; true if a flipped image of mine:images"):
         opened(tmp_path, STUDY.replace(", flip: false", ""), dataset="mine:images")
@@ -222,7 +224,7 @@ def test_an_own_dataset_has_to_be_told_whether_images_may_be_flipped(tmp_path, m
 @pytest.mark.parametrize(
     "name", ["resnet-14", "densenet:densenet_22", "a.b_c:d", "batchnorm+output", "digits"]
 )
-def test_a_name_comes_back_from_its_spelling_in_paths(name):
+def test_a_name_is_restored_from_its_spelling_in_paths(name):
     assert ":" not in custom.to_path(name)
     assert custom.from_path(custom.to_path(name)) == name
 
@@ -310,13 +312,13 @@ NETWORKS = """
 """
 REFUSED = {
     "Functional": r"the network of mine:Functional calls relu as a function \(1 times in a pass\)",
-    "Dropped": r"draws random numbers while it trains \(bernoulli_, as dropout does\)",
+    "Dropped": r"draws random numbers in training \(bernoulli_, as dropout does\)",
     "Unused": "never calls its layer more",
     "Scaled": "has the parameter scale of a Scaled, but only those of nn.Conv2d, nn.BatchNorm2d and",
     "Tied": "shares the parameter more.weight between layers",
-    "Pooled": r"gave \(2, 4\) for 2 images, expected logits of shape \(2, 10\); it does not end in an",
+    "Pooled": r"returned \(2, 4\) for 2 images, expected logits of shape \(2, 10\); it does not end with an",
     "Crooked": r"mine:Crooked failed: RuntimeError: .* \(mine.py line \d+\)",
-    "Placed": "has a depth 'deep', which is no whole number of at least 1",
+    "Placed": "has a depth 'deep', expected a whole number of at least 1",
     "no_batchnorm": "the network of mine:no_batchnorm has no nn.BatchNorm2d",
     "fixed": "has an nn.BatchNorm2d without γ and β, running statistics or momentum",
     "nothing": "mine:nothing returned a NoneType, expected a torch.nn.Module",
@@ -326,20 +328,20 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("function", REFUSED)
-def test_a_network_that_a_study_cannot_train_is_refused_in_one_sentence(function, module):
+def test_a_network_that_a_study_cannot_train_is_rejected_in_one_sentence(function, module):
     module(NETWORKS)
     with pytest.raises(UserError, match=rf"^[^\n]*{REFUSED[function]}[^\n]*$"):
         build(f"mine:{function}", channels=1, classes=10, size=8)
 
 
-def test_an_own_network_is_placed_by_its_attributes_or_by_what_is_counted(module):
+def test_a_custom_network_has_the_position_of_its_attributes_or_of_its_counted_layers(module):
     module(NETWORKS)
     plain = build("mine:Plain", channels=1, classes=10, size=8).architecture
     assert (plain.family, plain.depth, plain.width) == ("mine", 2, 1)
     assert build("mine:Twice", channels=1, classes=10, size=8).architecture.width == 3
 
 
-def test_every_call_of_an_own_networks_relu_is_counted(module, few_digits):
+def test_every_call_of_a_custom_networks_relu_is_counted(module, few_digits):
     from onlybn.analyses.activations import activations
 
     module(NETWORKS)
@@ -378,7 +380,7 @@ REGIMES = """
 """
 
 
-def test_an_own_regime_trains_what_its_function_returns(module):
+def test_a_custom_regime_trains_what_its_function_returns(module):
     from onlybn.datasets import DATASETS
     from onlybn.networks.work import work
 
@@ -394,7 +396,7 @@ def test_an_own_regime_trains_what_its_function_returns(module):
 
 
 @pytest.mark.parametrize("function", ["nothing", "another", "number"])
-def test_a_regime_that_returns_no_parameters_of_the_network_is_refused(function, module):
+def test_a_regime_that_returns_no_parameters_of_the_network_is_rejected(function, module):
     module(REGIMES)
     network = build("resnet-8", channels=1, classes=10)
     expected = "mine:number failed: TypeError" if function == "number" else "did not return parameters of the"
@@ -457,16 +459,16 @@ def images(module):
 
 
 @pytest.mark.parametrize("function", WRONG)
-def test_images_that_cannot_be_trained_on_are_refused_before_anything_is_written(function, images, tmp_path):
+def test_invalid_images_are_rejected_before_anything_is_written(function, images, tmp_path):
     with pytest.raises(UserError, match=rf"^[^\n]*{WRONG[function]}[^\n]*$"):
         prepare(f"mine:{function}", tmp_path, tmp_path / f"mine.{function}")
     assert not (tmp_path / f"mine.{function}").exists()
 
 
-def test_what_is_known_of_own_images_is_what_preparing_found(images, tmp_path):
+def test_the_facts_of_custom_images_come_from_preparing_them(images, tmp_path):
     from onlybn.datasets import prepared, read
 
-    with pytest.raises(UserError, match=r"mine:good is not prepared yet; snakemake \S+dataset.json does it"):
+    with pytest.raises(UserError, match=r"mine:good is not prepared yet; run snakemake \S+dataset.json"):
         prepared("mine:good", tmp_path / "mine.good")
     prepare("mine:good", tmp_path, tmp_path / "mine.good")
     facts = prepared("mine:good", tmp_path / "mine.good")
@@ -488,7 +490,7 @@ IMAGES_CODE = """
 
 @pytest.fixture
 def prepared_by(tmp_path, monkeypatch, module):
-    """Prepare by the module pictures of a project, and check as the module of another folder would be."""
+    """Prepare images with the module `pictures` of a project; check them as another study would."""
     before, project = [*sys.path], tmp_path / "project"
     (project / "data").mkdir(parents=True)
     folder = project / "results" / "datasets" / "pictures.load"
@@ -511,42 +513,44 @@ def prepared_by(tmp_path, monkeypatch, module):
     return project, folder, study_in, check
 
 
-def test_images_that_other_code_or_another_data_dir_gave_are_refused(prepared_by):
+def test_images_from_other_code_or_another_data_dir_are_rejected(prepared_by):
     project, folder, study_in, check = prepared_by
     assert check() == []
-    told = json.loads((folder / "dataset.json").read_text())["loader"]
-    assert told["sha256"] == sha256(project / "study" / "pictures.py")
+    recorded = json.loads((folder / "dataset.json").read_text())["loader"]
+    assert recorded["sha256"] == sha256(project / "study" / "pictures.py")
     with pytest.raises(UserError) as raised:
         check(data_dir=project / "more")
-    otherwise = f"set another results_dir, rename the function, or delete {folder} to prepare it again"
+    remedy = f"set another results_dir, rename the function, or delete {folder} to prepare it again"
     assert str(raised.value) == (
-        f"{folder} holds what pictures:load prepared from data_dir {project / 'data'}, and data_dir is now"
-        f" {project / 'more'}; {otherwise}"
+        f"{folder} was prepared by pictures:load from data_dir {project / 'data'}, and data_dir is now"
+        f" {project / 'more'}; {remedy}"
     )
     study_in(project / "second", IMAGES_CODE.replace("rng(0)", "rng(1)"))
     with pytest.raises(UserError) as raised:
         check()
     assert str(raised.value) == (
-        f"{folder} holds what pictures:load in {project / 'study'} prepared, and pictures:load in"
-        f" {project / 'second'} is other code; {otherwise}"
+        f"{folder} was prepared by pictures:load in {project / 'study'}, and pictures:load in"
+        f" {project / 'second'} is other code; {remedy}"
     )
-    for loader in ([], {}, told | {"data_dir": 3}, [["folder"] * 9]):
+    for loader in ([], {}, recorded | {"data_dir": 3}, [["folder"] * 9]):
         facts = json.loads((folder / "dataset.json").read_text()) | {"loader": loader}
         (folder / "dataset.json").write_text(json.dumps(facts))
         with pytest.raises(UserError, match=r"pictures.load is damaged \(dataset.json: loader\); delete it"):
             check()
 
 
-def test_edited_code_a_copy_of_it_and_a_project_that_moved_keep_their_images(prepared_by, tmp_path):
+def test_edited_code_copied_code_and_a_moved_project_keep_their_images(prepared_by, tmp_path):
     project, folder, study_in, check = prepared_by
     study_in(project / "copy")
     (tmp_path / "link").symlink_to(project / "data")
     assert check(data_dir=tmp_path / "link") == check()
-    copied = f"{folder} was prepared by pictures:load in {project / 'study'}, of which this study has a copy"
+    copied = (
+        f"{folder} was prepared by pictures:load in {project / 'study'}; this study uses a copy of that code"
+    )
     assert check() == [copied]
     study_in(project / "study", IMAGES_CODE + "\n    # edited\n")
-    edited = "the file of pictures:load has changed since it prepared {}, which is used as it is; to prepare"
-    edited += " it again, delete it"
+    edited = "the file of pictures:load has changed since it prepared {}; the prepared images are used; to"
+    edited += " prepare them again, delete that folder"
     assert check() == [edited.format(folder)]
     moved = project.rename(tmp_path / "moved")
     study_in(moved / "study", IMAGES_CODE + "\n    # edited\n")
@@ -560,7 +564,7 @@ def test_edited_code_a_copy_of_it_and_a_project_that_moved_keep_their_images(pre
     assert check(moved / "nowhere", folder) == []
 
 
-def test_jobs_and_the_start_refuse_images_that_others_prepared(
+def test_jobs_and_the_start_reject_images_that_other_code_prepared(
     prepared_by, tmp_path, train_block, make_run, capsys
 ):
     from dataclasses import replace
@@ -569,7 +573,7 @@ def test_jobs_and_the_start_refuse_images_that_others_prepared(
 
     project, folder, study_in, _ = prepared_by
     run = replace(make_run(epochs=1, batch_size=3), dataset="pictures:load")
-    refused = r"pictures:load prepared from data_dir \S+project/data, and data_dir is now"
+    refused = r"was prepared by pictures:load from data_dir \S+project/data, and data_dir is now"
     with pytest.raises(UserError, match=refused):
         train_block([run], folder)  # whose data_dir is tmp_path
     (tmp_path / "results").symlink_to(project / "results")
@@ -582,7 +586,7 @@ def test_jobs_and_the_start_refuse_images_that_others_prepared(
     assert "the file of pictures:load has changed since it prepared" in capsys.readouterr().out
 
 
-def test_what_code_was_run_is_what_it_was_when_it_was_imported(prepared_by):
+def test_the_recorded_source_is_the_imported_one(prepared_by):
     project, _, _, _ = prepared_by
     custom.call("pictures:load", project)
     file = project / "study" / "pictures.py"
@@ -597,7 +601,7 @@ def test_what_code_was_run_is_what_it_was_when_it_was_imported(prepared_by):
     }
 
 
-def test_memory_is_asked_for_before_anything_is_known_of_own_images_too(images, tmp_path):
+def test_memory_is_requested_even_before_custom_images_are_prepared(images, tmp_path):
     from onlybn.workflow import demands
 
     study = opened(tmp_path, dataset="mine:missing")
@@ -610,7 +614,7 @@ def test_memory_is_asked_for_before_anything_is_known_of_own_images_too(images, 
     assert demands.training_memory(study, study.each_run()[0], 1, 1) < unknown
 
 
-def test_a_last_batch_too_small_is_refused_once_the_examples_are_counted(
+def test_a_last_batch_that_is_too_small_is_rejected_once_the_examples_are_counted(
     images, tmp_path, train_block, make_run
 ):
     from dataclasses import replace
@@ -621,7 +625,7 @@ def test_a_last_batch_too_small_is_refused_once_the_examples_are_counted(
         train_block([run], tmp_path / "mine.good")
 
 
-def test_a_changed_module_is_told_of_and_a_lost_one_too_when_a_run_is_loaded(
+def test_loading_a_run_reports_a_changed_or_lost_module(
     module, tmp_path, train_block, make_run, digits_folder
 ):
     from dataclasses import replace
@@ -643,17 +647,17 @@ def test_a_changed_module_is_told_of_and_a_lost_one_too_when_a_run_is_loaded(
     sys.modules.pop("mine")
     with pytest.raises(
         UserError,
-        match=r"^\S+run.json describes no network to draw here \('mine:Plain': there is no module mine",
+        match=r"^\S+run.json: its network cannot be built here \('mine:Plain': the module mine is neither",
     ):
         onlybn.load(folder, trust=True)
-    told = json.loads((folder / "run.json").read_text())
-    del told["own"]["size"]
-    (folder / "run.json").write_text(json.dumps(records.sealed(told)))
-    with pytest.raises(UserError, match=r"run.json is damaged \(it tells no own.size\)"):
+    facts = json.loads((folder / "run.json").read_text())
+    del facts["own"]["size"]
+    (folder / "run.json").write_text(json.dumps(records.sealed(facts)))
+    with pytest.raises(UserError, match=r"run.json is damaged \(own.size missing or invalid\)"):
         onlybn.load(folder, trust=True)
 
 
-def test_a_network_that_was_edited_between_seeds_is_refused_in_one_sentence(
+def test_a_network_that_was_edited_between_seeds_is_rejected_in_one_sentence(
     module, train_block, make_run, digits_folder
 ):
     from dataclasses import replace
@@ -667,7 +671,7 @@ def test_a_network_that_was_edited_between_seeds_is_refused_in_one_sentence(
         (folder,) = train_block([run], digits_folder)
         found[folder] = run
     one, other = found
-    refused = rf"mixes replicates of other parameters: 98 in {one}, 162 in {other}; delete those you do not"
+    refused = rf"mixes replicates of different parameters: 98 in {one}, 162 in {other}; delete those"
     with pytest.raises(UserError, match=refused):
         list(collect("e", "metrics", found))
 
@@ -703,7 +707,7 @@ def test_a_family_of_one_depth_has_its_panel_by_width():
     ]
 
 
-# What the page on extending touches for each kind of addition: files, and changes of those that are there.
+# What the page on extending changes for each kind of addition: new files, and changes of existing files.
 TOUCHED = {
     "An architecture": ["mine/networks.py"],
     "A dataset": ["mine/images.py"],
@@ -721,7 +725,7 @@ TOUCHED = {
 
 
 @pytest.mark.parametrize("kind", TOUCHED)
-def test_an_addition_touches_one_place_or_a_module_and_its_name(kind):
+def test_an_addition_changes_one_place_or_adds_a_module_and_its_name(kind):
     page = (ROOT / "docs" / "extending.md").read_text()
     (section,) = [section for section in page.split("\n## ") if section.startswith(f"{kind}\n")]
     assert re.findall(r"^(?:# |\+\+\+ b/)(\S+\.py)$", section, re.M) == TOUCHED[kind]
@@ -729,7 +733,7 @@ def test_an_addition_touches_one_place_or_a_module_and_its_name(kind):
     assert len(re.findall(r"^@@.*@@$", section, re.M)) == changes
 
 
-def test_the_page_on_extending_does_what_it_says(tmp_path):
+def test_the_page_on_extending_is_correct(tmp_path):
     page = (ROOT / "docs" / "extending.md").read_text()
     fresh = Checkout(tmp_path, "")
     shutil.copytree(ROOT / "src", tmp_path / "src", ignore=shutil.ignore_patterns("__pycache__"))
@@ -767,7 +771,7 @@ def test_the_page_on_extending_does_what_it_says(tmp_path):
     assert set(pd.read_parquet(results / "figures" / "figure-2.parquet")["regime"]) == set(accuracy.index)
     moved = pd.read_parquet(moves)
     assert (moved["distance"] > 0).all()
-    # `batchnorm` trains no weight: with tanh-2 it is the run that there is.
+    # `batchnorm` trains no weight: with tanh-2 it is the existing run.
     assert set(moved.groupby("regime")["reparametrisation"].unique().map(tuple).items()) == {
         ("batchnorm", ("none",)),
         ("regimes:stem", ("tanh-2",)),

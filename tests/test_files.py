@@ -1,4 +1,4 @@
-"""Files are written whole or not at all, on every file system, and tables piece by piece."""
+"""Files are written whole or not at all, on every file system, and tables are written in groups."""
 
 import errno
 import os
@@ -15,7 +15,7 @@ from onlybn.files import write_json, write_table, write_tables
 
 
 def flushing_fails(monkeypatch, folders, number):
-    """Have the flush of folders, or of files, fail with an error of that number."""
+    """Make the flush of folders, or of files, fail with this error number."""
     really = os.fsync
 
     def fsync(descriptor):
@@ -27,7 +27,7 @@ def flushing_fails(monkeypatch, folders, number):
 
 
 @pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP, errno.EPERM, errno.ENOSYS])
-def test_a_file_system_that_refuses_modes_and_flushes_is_written(tmp_path, monkeypatch, number):
+def test_a_file_system_that_refuses_modes_and_flushes_is_still_written(tmp_path, monkeypatch, number):
     def chmod(self, mode):
         raise OSError(number, os.strerror(number))
 
@@ -39,22 +39,22 @@ def test_a_file_system_that_refuses_modes_and_flushes_is_written(tmp_path, monke
 
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC])
-def test_data_that_cannot_be_flushed_leaves_the_old_file_and_is_one_sentence(tmp_path, monkeypatch, number):
+def test_a_failed_flush_of_data_keeps_the_old_file_and_gives_one_sentence(tmp_path, monkeypatch, number):
     write_json(tmp_path / "file", {"old": True})
     flushing_fails(monkeypatch, False, number)
-    with pytest.raises(UserError, match=r"/file cannot be written \(.*\); what was there before is whole$"):
+    with pytest.raises(UserError, match=r"/file cannot be written \(.*\); the existing content is intact$"):
         write_json(tmp_path / "file", {"old": False})
     assert "true" in (tmp_path / "file").read_text()
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-def test_a_folder_that_cannot_be_flushed_is_told_of_without_a_word_of_the_old_file(tmp_path, monkeypatch):
+def test_a_failed_flush_of_the_folder_is_reported_without_mention_of_the_old_file(tmp_path, monkeypatch):
     flushing_fails(monkeypatch, True, errno.EIO)
-    with pytest.raises(UserError, match=r"/file was written, but the disk does not hold it yet \(Input/out"):
+    with pytest.raises(UserError, match=r"/file was written, but not flushed to disk \(Input/out"):
         write_json(tmp_path / "file", {"old": False})
 
 
-def test_tables_are_written_in_groups_with_the_same_bytes_however_they_are_cut(tmp_path, monkeypatch):
+def test_tables_are_written_in_groups_and_the_bytes_do_not_depend_on_their_split(tmp_path, monkeypatch):
     words = pa.array(["b", "a", None, "a", "c"] * 20).dictionary_encode()
     table = pa.table({"word": words, "number": range(100)})
     # Cut from a longer table, a part still has the dictionary of the whole.
@@ -73,7 +73,7 @@ def test_tables_are_written_in_groups_with_the_same_bytes_however_they_are_cut(t
     assert pq.read_table(tmp_path / "groups").to_pylist() == table.to_pylist()
 
 
-def test_tables_are_taken_no_earlier_than_they_are_written(tmp_path, monkeypatch):
+def test_tables_are_consumed_only_when_they_are_written(tmp_path, monkeypatch):
     monkeypatch.setattr(files, "GROUP", 10)
     waiting = []
     plain = files._plain

@@ -1,4 +1,4 @@
-"""What is run first on a GPU (benchmarks/gpu.py), here on the CPU."""
+"""The first script to run on a GPU (benchmarks/gpu.py), here on the CPU."""
 
 import pytest
 from conftest import ROOT, recorded_by_running
@@ -15,7 +15,7 @@ def case(monkeypatch):
     return lambda: gpu.case("resnet-8", "batchnorm", "float32", device="cpu", dataset="digits")
 
 
-def test_a_case_compares_how_training_steps_with_steps_one_by_one(case, monkeypatch):
+def test_a_case_compares_training_steps_with_separate_steps(case, monkeypatch):
     found = case()
     assert (found["difference"], found["same_bits"]) == (0, True)
     assert found["losses"][0] == found["losses"][1]
@@ -30,7 +30,7 @@ def test_a_case_compares_how_training_steps_with_steps_one_by_one(case, monkeypa
     assert graphs == [2, 2] * 2  # a whole batch and a partial one, for two replicates, twice
 
 
-def test_a_case_shows_steps_that_compute_something_else(case, monkeypatch):
+def test_a_case_detects_steps_with_other_results(case, monkeypatch):
     class Slower(EagerSteps):
         def __call__(self, batches, whole, rate, **options):
             super().__call__(batches, whole, 0.5 * rate)

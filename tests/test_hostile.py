@@ -1,4 +1,4 @@
-"""Files made to do harm, or by chance: they give a study, a run, or one clear error, and nothing else."""
+"""Malicious or random files: they give a study, a run, or one clear error, and nothing else."""
 
 import json
 import struct
@@ -21,7 +21,7 @@ from onlybn.runs import records, saving
 from onlybn.study import Study
 from onlybn.training.loop import train
 
-# The same examples in every run: what CI finds, anyone finds.
+# The same examples in every run, so everyone finds what CI finds.
 settings.register_profile(
     "onlybn",
     derandomize=True,
@@ -60,7 +60,7 @@ def places(content, path=()):
 
 
 def put(content, path, value):
-    """A copy of the tree with another value at a place."""
+    """A copy of the tree with another value at one place."""
     if not path:
         return value
     copy = content.copy()
@@ -69,7 +69,7 @@ def put(content, path, value):
 
 
 def opened(tmp_path, text: bytes, **config):
-    """Open a study of that text: a study whose folders are inside the results, or one clear error."""
+    """Open a study with that text: this gives a study with folders inside the results, or one clear error."""
     file = tmp_path / "mine.yaml"
     file.write_bytes(text)
     try:
@@ -89,13 +89,13 @@ def opened(tmp_path, text: bytes, **config):
 
 @given(text=st.binary(max_size=200))
 @settings(max_examples=200)
-def test_any_bytes_are_a_study_or_an_error(tmp_path, text):
+def test_any_bytes_give_a_study_or_an_error(tmp_path, text):
     opened(tmp_path, text)
 
 
 @given(place=st.sampled_from(list(places(DIGITS))), value=values)
 @settings(max_examples=400)
-def test_a_study_with_anything_anywhere_is_a_study_or_an_error(tmp_path, place, value):
+def test_a_study_with_any_value_anywhere_gives_a_study_or_an_error(tmp_path, place, value):
     opened(tmp_path, yaml.safe_dump(put(DIGITS, place, value)).encode())
 
 
@@ -107,13 +107,13 @@ def test_a_study_with_anything_anywhere_is_a_study_or_an_error(tmp_path, place, 
     value=values,
 )
 @settings(max_examples=300)
-def test_a_configuration_with_anything_is_a_study_or_an_error(tmp_path, key, value):
+def test_a_configuration_with_any_value_gives_a_study_or_an_error(tmp_path, key, value):
     with suppress(UserError):
         study = open_study({**SETTINGS, key: value}, BUILTIN)
         assert "/" not in study.name + study.runs_name
 
 
-def test_a_study_whose_text_expands_without_end_is_refused(tmp_path):
+def test_a_study_whose_text_expands_endlessly_is_rejected(tmp_path):
     laughs = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "\n".join(
         f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12)
     )
@@ -129,7 +129,7 @@ def whole(tmp_path_factory, few_digits):
     training = Training(epochs=1, batch_size=50, learning_rate=0.1, flip=False)
     run = Run("test", "digits", training, "resnet-8", "batchnorm", "kaiming-normal_gamma-uniform", 0)
     saving.save(folder, run, train(run, few_digits), few_digits, {"precision": "float32", "processes": 1})
-    # As an earlier version wrote it: with its seal any change is refused before anything else is looked at.
+    # As an earlier version wrote it: with a seal, any change would be rejected before any other check.
     record = records.read_record(folder)
     del record["files"], record["seal"]
     write_json(folder / "run.json", record)
@@ -137,7 +137,7 @@ def whole(tmp_path_factory, few_digits):
 
 
 def loaded(whole, trust=False, **changes):
-    """Load the run with some of its files changed: a network, or one clear error."""
+    """Load the run with some of its files changed: the result is a network, or one clear error."""
     folder, files = whole
     for name, content in files.items():
         (folder / name).write_bytes(changes.get(name.partition(".")[0], content))
@@ -152,10 +152,10 @@ def loaded(whole, trust=False, **changes):
 
 @given(data=st.data())
 @settings(max_examples=150)
-def test_a_state_with_bytes_changed_is_a_network_or_an_error(whole, data):
+def test_a_state_with_changed_bytes_gives_a_network_or_an_error(whole, data):
     state = bytearray(whole[1]["state.safetensors"])
     header = 8 + struct.unpack("<Q", state[:8])[0]
-    # Half of the changes are in the header, which says where each tensor lies.
+    # Half of the changes are in the header, which gives the offset of each tensor.
     where = st.integers(0, header - 1) | st.integers(0, len(state) - 1)
     for place, byte in data.draw(st.lists(st.tuples(where, st.integers(0, 255)), min_size=1, max_size=4)):
         state[place] = byte
@@ -164,14 +164,14 @@ def test_a_state_with_bytes_changed_is_a_network_or_an_error(whole, data):
 
 @given(content=st.binary(max_size=300))
 @settings(max_examples=100)
-def test_any_bytes_as_a_state_are_an_error(whole, content):
+def test_any_bytes_as_a_state_give_an_error(whole, content):
     assert loaded(whole, state=content) is None
     assert loaded(whole, state=struct.pack("<Q", len(content)) + content) is None
 
 
 @given(data=st.data(), value=values)
 @settings(max_examples=150)
-def test_a_record_with_anything_anywhere_is_a_network_or_an_error(whole, data, value):
+def test_a_record_with_any_value_anywhere_gives_a_network_or_an_error(whole, data, value):
     record = json.loads(whole[1]["run.json"])
     place = data.draw(st.sampled_from(list(places(record))))
     loaded(whole, run=json.dumps(put(record, place, value)).encode())
@@ -192,13 +192,13 @@ forged = st.fixed_dictionaries(
 
 @given(changes=forged, trust=st.booleans())
 @settings(max_examples=120)
-def test_a_record_that_is_forged_to_its_digest_is_a_network_or_an_error(whole, changes, trust):
+def test_a_forged_record_with_a_matching_digest_gives_a_network_or_an_error(whole, changes, trust):
     record = json.loads(whole[1]["run.json"]) | changes
     record["digest"] = records.run_of(record).digest
     loaded(whole, trust, run=json.dumps(record).encode())
 
 
-def test_nothing_runs_because_a_record_names_it_unless_it_is_trusted(whole, tmp_path):
+def test_code_named_by_a_record_runs_only_if_trusted(whole, tmp_path):
     (tmp_path / "evil.py").write_text(
         f"import pathlib\npathlib.Path({str(tmp_path / 'ran')!r}).touch()\ndef network(**images): ...\n"
     )
@@ -211,7 +211,7 @@ def test_nothing_runs_because_a_record_names_it_unless_it_is_trusted(whole, tmp_
     record["digest"] = records.run_of(record).digest
     refused = (
         rf"^{whole[0] / 'run.json'} names code that is not part of this package \('evil:network'\), and"
-        r" loading runs it; onlybn.load\(folder, trust=True\) does so, for a run whose author you trust$"
+        r" loading runs that code; use onlybn.load\(folder, trust=True\) if you trust the author of the run$"
     )
     (whole[0] / "run.json").write_text(json.dumps(record))
     with pytest.raises(UserError, match=refused):

@@ -1,4 +1,4 @@
-"""The commit that a run records: of this code, whatever repository lies around it."""
+"""The commit that a run records: that of this code, whatever repository is around it."""
 
 import subprocess
 
@@ -13,7 +13,7 @@ def commit(root):
 
 @pytest.fixture
 def repository(tmp_path, monkeypatch):
-    """Make repositories of a folder's files."""
+    """Create repositories from a folder's files."""
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", "/dev/null")
 
     def make(folder):
@@ -40,7 +40,7 @@ def checkout(folder):
 @pytest.mark.parametrize(
     "changed", ["src/onlybn/machine.py", "Snakefile", "workflow/rules/train.smk", "workflow/rules/new.smk"]
 )
-def test_a_change_of_whatever_computes_marks_the_commit(repository, tmp_path, changed):
+def test_a_change_of_the_computing_code_marks_the_commit(repository, tmp_path, changed):
     head = repository(checkout(tmp_path))
     (tmp_path / "README.md").write_text("other words")
     assert commit(tmp_path) == head
@@ -48,7 +48,7 @@ def test_a_change_of_whatever_computes_marks_the_commit(repository, tmp_path, ch
     assert commit(tmp_path) == f"{head}+"
 
 
-def test_a_repository_around_a_copy_of_the_code_is_not_its_own(repository, tmp_path, monkeypatch):
+def test_a_repository_around_a_copy_of_the_code_does_not_count(repository, tmp_path, monkeypatch):
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "text.tex").touch()
     thesis = repository(tmp_path / "thesis")

@@ -1,4 +1,4 @@
-"""Architectures: Table 1's exact counts, and the structure that they come from."""
+"""Architectures: the exact counts of Table 1, and the structure behind them."""
 
 import pytest
 import torch
@@ -30,7 +30,7 @@ IMAGENET = {
     "imagenet-resnet-101": (44_549_160, 105_344, 2_049_000, 2_768_896),
     "imagenet-resnet-200": (64_673_832, 176_000, 2_049_000, 2_768_896),
 }
-# Not in the paper's table; VGG-16's total is the one known for CIFAR-10 with BatchNorm.
+# Not in the paper's table; VGG-16's total is the known one for CIFAR-10 with BatchNorm.
 VGG = {
     "vgg-11": (9_231_114, 5_504, 5_130, 0),
     "vgg-13": (9_416_010, 5_888, 5_130, 0),
@@ -48,7 +48,7 @@ def test_parameter_counts_are_those_of_table_1(name):
 @pytest.mark.parametrize(
     "name", ["resnet-14", "wrn-14-2", "vgg-13", "imagenet-resnet-18", "imagenet-resnet-50"]
 )
-def test_every_batchnorm_and_every_call_of_a_relu_has_its_place(name):
+def test_every_batchnorm_and_every_call_of_a_relu_has_a_place(name):
     network = build(name, channels=3, classes=10)
     initialise(network, DEFAULT, seed=0)
     places = network.normalisation_places()
@@ -62,7 +62,7 @@ def test_every_batchnorm_and_every_call_of_a_relu_has_its_place(name):
     assert {m for m in network.modules() if isinstance(m, nn.ReLU)} == set(calls)
 
 
-def test_a_vgg_stops_pooling_at_1_by_1_where_images_are_small():
+def test_a_vgg_stops_pooling_at_1_by_1_for_small_images():
     network = build("vgg-11", channels=1, classes=10)
     initialise(network, DEFAULT, seed=0)
     sizes = []
@@ -97,7 +97,7 @@ def test_only_the_first_blocks_of_stages_2_and_3_stride_and_have_shortcuts():
     "name",
     ["resnet-15", "resnet-2", "resnet-", "resnet--14", "wrn-14-0", "wrn-20-2", "resnet-014", "", "vgg-12"],
 )
-def test_a_wrong_name_is_refused_in_one_sentence(name):
+def test_a_wrong_name_is_rejected_in_one_sentence(name):
     with pytest.raises(ValueError, match=r"^[^\n]+$"):
         architecture(name)
 
@@ -107,7 +107,7 @@ def test_the_nearest_depths_are_suggested():
         architecture("resnet-15")
 
 
-def test_counts_are_of_the_whole_network_when_only_chosen_weights_are_parameters():
+def test_counts_cover_the_whole_network_even_if_only_chosen_weights_are_parameters():
     network = build("resnet-14", channels=3, classes=10)
     before = network.parameter_counts()
     initialise(network, DEFAULT, 0)

@@ -1,4 +1,4 @@
-"""Recordings: an observer sees each step as it is, changes nothing, and its rows survive a kill."""
+"""Recordings: an observer sees each step, changes nothing, and its rows survive a kill."""
 
 import math
 from dataclasses import replace
@@ -51,7 +51,7 @@ def files(tmp_path, runs, images, name, **options):
 
 
 class Spoiler:
-    """An observer that does to the network all that a careless one might."""
+    """An observer that changes everything in the network that a careless one might change."""
 
     def __init__(self, run, network, steps_per_epoch, options):
         pass
@@ -88,7 +88,7 @@ def test_a_run_has_the_same_bytes_with_and_without_a_recording(
     assert {name: spoiled[name] for name in without} == without
 
 
-def test_no_tensor_that_an_observer_writes_to_is_another_afterwards(few_digits, make_run, monkeypatch):
+def test_every_tensor_that_an_observer_changes_is_restored(few_digits, make_run, monkeypatch):
     run = make_run(regime="random-2")
     state = train(run, few_digits).network.state_dict()
     monkeypatch.setattr(weights, "Recorder", Spoiler)
@@ -97,7 +97,7 @@ def test_no_tensor_that_an_observer_writes_to_is_another_afterwards(few_digits, 
     assert all(torch.equal(spoiled[name], tensor) for name, tensor in state.items())
 
 
-def test_a_moment_is_of_the_network_before_the_step_and_tells_what_the_step_will_set(
+def test_a_moment_shows_the_network_before_the_step_and_the_values_after_it(
     few_digits, make_run, monkeypatch
 ):
     run = make_run(regime="all", epochs=1, weight_decay=0.01)
@@ -137,7 +137,7 @@ def test_a_moment_is_of_the_network_before_the_step_and_tells_what_the_step_will
 
 
 def percentiles(weight):
-    """Return quantiles by hand: sorted, and linear between neighbours."""
+    """Return quantiles computed by hand: sorted, and linear between neighbours."""
     values = np.sort(weight.detach().numpy().astype(np.float64).ravel())
     places = np.array([0, 1, 5, 25, 50, 75, 95, 99, 100]) / 100 * (len(values) - 1)
     low, high = np.floor(places).astype(int), np.ceil(places).astype(int)
@@ -185,7 +185,7 @@ def test_weights_are_recorded_before_training_and_at_every_test(
         ({}, {"epochs": None, "steps": 7, "test_every": 3}, [(0, 0), (1, 3), (2, 6), (2, 7)]),
     ],
 )
-def test_weights_of_some_layers_are_recorded_every_so_many_steps_or_at_tests(
+def test_weights_of_chosen_layers_are_recorded_every_n_steps_or_at_tests(
     few_digits, make_run, options, training, expected
 ):
     layers = ["output", "convolution"]
@@ -194,7 +194,9 @@ def test_weights_of_some_layers_are_recorded_every_so_many_steps_or_at_tests(
     assert found == [(*moment, layer) for moment in expected for layer in layers]
 
 
-def test_killed_and_resumed_a_recording_has_the_same_bytes(few_digits, make_run, tmp_path, monkeypatch):
+def test_a_recording_of_a_killed_and_resumed_run_has_the_same_bytes(
+    few_digits, make_run, tmp_path, monkeypatch
+):
     runs = [make_run(seed=seed, regime="all") for seed in (0, 1)]
     recordings = {0: EVERY, 1: {"weights": {}}}
     expected = files(tmp_path, runs, few_digits, "undisturbed", recordings=recordings)
@@ -231,13 +233,11 @@ def test_a_checkpoint_without_the_recording_is_ignored(few_digits, make_run, tmp
     checkpoints = Checkpoints({0: tmp_path / "0"}, {})
     train(run, few_digits, checkpoints=checkpoints)
     recorded = train(run, few_digits, recordings=EVERY, checkpoints=Checkpoints({0: tmp_path / "0"}, {}))
-    assert (
-        "starting again, since its checkpoint is of another choice of recordings" in capsys.readouterr().out
-    )
+    assert "restarting: its checkpoint is of another choice of recordings" in capsys.readouterr().out
     assert recorded.recorded == train(run, few_digits, recordings=EVERY).recorded
 
 
-def test_a_finished_run_without_the_recording_is_trained_again_and_one_with_it_serves(
+def test_a_finished_run_without_the_recording_is_retrained_and_one_with_it_is_kept(
     train_block, digits_folder, make_run, tmp_path
 ):
     run = make_run(epochs=1, batch_size=400)
@@ -276,20 +276,20 @@ def test_a_finished_run_without_the_recording_is_trained_again_and_one_with_it_s
         ("weights", [1], "weights: [1] is not a mapping of options"),
     ],
 )
-def test_a_fault_in_a_recording_is_one_sentence(name, options, sentence):
+def test_an_error_in_a_recording_is_one_sentence(name, options, sentence):
     with pytest.raises(ValueError, match=r"^.") as raised:
         observers.check(name, options)
     assert str(raised.value).startswith(sentence)
     assert "\n" not in str(raised.value)
 
 
-def test_each_fault_of_a_recording_is_told_and_defaults_are_filled_in():
+def test_each_error_in_a_recording_is_reported_and_defaults_are_filled_in():
     with pytest.raises(ValueError, match=r"every.*\n.*'typo'"):
         observers.check("weights", {"every": 0, "typo": 1})
     assert observers.check("weights") == observers.check("weights", {}) == {"every": None, "layers": None}
 
 
-def test_a_layer_that_is_not_there_is_named_with_the_nearest_before_anything_trains(
+def test_an_unknown_layer_is_reported_with_the_nearest_before_anything_trains(
     few_digits, make_run, monkeypatch
 ):
     monkeypatch.setattr(LiveRun, "step", None)
@@ -298,7 +298,7 @@ def test_a_layer_that_is_not_there_is_named_with_the_nearest_before_anything_tra
     assert "\n" not in str(raised.value)
 
 
-def test_what_a_diverged_run_recorded_is_kept(few_digits, make_run, tmp_path):
+def test_the_recording_of_a_diverged_run_is_kept(few_digits, make_run, tmp_path):
     run = make_run(learning_rate=1e30, epochs=3)
     outcome = train(run, few_digits, recordings={"weights": {}})
     saving.save(tmp_path, run, outcome, few_digits, SETTINGS)

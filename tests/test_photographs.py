@@ -1,4 +1,4 @@
-"""Photographs: their index, crops that agree with torchvision's, and every way their files can be wrong."""
+"""Photographs: their index, crops that agree with torchvision, and every way their files can be wrong."""
 
 import math
 import multiprocessing
@@ -27,7 +27,7 @@ CLASSES = ("n01440764", "n02102040")
 
 
 def photograph(seed, mode="RGB", size=(50, 40)):
-    """A smooth random picture, so that JPEG and resizing keep what it looks like."""
+    """A smooth random picture, which JPEG and resizing hardly change."""
     coarse = np.random.default_rng(seed).integers(0, 256, (4, 5, 3), dtype=np.uint8)
     return Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC).convert(mode)
 
@@ -63,8 +63,8 @@ def prepared(tree):
 
 
 def epoch(images, seed=0, epoch=1, **changes):
-    asked = {"batch_size": 4, "shift": 0.0, "flip": True} | changes
-    return list(images.training_batches(seed=seed, epoch=epoch, **asked))
+    options = {"batch_size": 4, "shift": 0.0, "flip": True} | changes
+    return list(images.training_batches(seed=seed, epoch=epoch, **options))
 
 
 def test_the_index_holds_every_file_with_its_label_size_and_checksum(prepared, tree):
@@ -96,7 +96,7 @@ def test_an_epoch_depends_on_its_seed_and_number_and_not_on_the_workers(prepared
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_the_parts_of_two_processes_are_the_batches_of_one(prepared, workers):
+def test_two_processes_together_get_the_batches_of_one(prepared, workers):
     images = prepared(workers)
     halves = [Group(0, 2), Group(1, 2)]
     whole = epoch(images, batch_size=3)  # the last batch has one photograph, for the second process
@@ -110,9 +110,9 @@ def test_the_parts_of_two_processes_are_the_batches_of_one(prepared, workers):
     assert sorted(len(labels) for part in tested for _, labels in part) == [1, 1, 2]
 
 
-def test_workers_leave_a_schedulers_signals_to_the_process_that_trains(prepared):
-    asked = {"seed": 0, "epoch": 1, "batch_size": 1, "shift": 0.0, "flip": True}
-    batches = prepared(workers=1).training_batches(**asked)
+def test_workers_ignore_a_schedulers_signals(prepared):
+    options = {"seed": 0, "epoch": 1, "batch_size": 1, "shift": 0.0, "flip": True}
+    batches = prepared(workers=1).training_batches(**options)
     first, _ = next(batches)
     (worker,) = multiprocessing.active_children()
     for number in (signal.SIGTERM, signal.SIGINT):  # from a process that is not its parent
@@ -122,7 +122,7 @@ def test_workers_leave_a_schedulers_signals_to_the_process_that_trains(prepared)
     assert torch.equal(torch.cat([first, *rest]), torch.cat([b for b, _ in epoch(prepared(), batch_size=1)]))
 
 
-def test_workers_that_are_left_end_when_the_process_that_trains_lets_them_go(prepared):
+def test_remaining_workers_end_when_the_training_process_stops_them(prepared):
     batches = prepared(workers=1).training_batches(seed=0, epoch=1, batch_size=1, shift=0.0, flip=True)
     next(batches)
     (worker,) = multiprocessing.active_children()
@@ -132,14 +132,14 @@ def test_workers_that_are_left_end_when_the_process_that_trains_lets_them_go(pre
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_an_epoch_goes_on_after_the_batches_that_it_is_told_to_skip(prepared, workers):
+def test_an_epoch_continues_after_the_skipped_batches(prepared, workers):
     images = prepared(workers)
     for (batch, labels), (expected, own) in zip(epoch(images, skip=1), epoch(images)[1:], strict=True):
         assert torch.equal(batch, expected)
         assert torch.equal(labels, own)
 
 
-def test_a_random_crop_is_drawn_as_torchvision_draws_it():
+def test_a_random_crop_is_drawn_as_in_torchvision():
     drawn = [random_crop(generator(0, place), 50, 40) for place in range(4_000)]
     torch.manual_seed(0)
     transform = v2.RandomResizedCrop(24, scale=AREA, ratio=RATIO)
@@ -168,13 +168,13 @@ def test_a_photograph_too_long_for_any_crop_gives_its_centre():
 
 
 @pytest.mark.parametrize("size", [(50, 40), (41, 77), (28, 28), (333, 29)])
-def test_the_centre_crop_is_torchvisions_pixel_for_pixel(size):
+def test_the_centre_crop_equals_torchvisions_in_every_pixel(size):
     picture = photograph(1, size=size)
     expected = v2.CenterCrop(24)(v2.Resize(28)(picture))
     np.testing.assert_array_equal(np.array(centre_crop(picture, resize=28, size=24)), np.array(expected))
 
 
-def test_a_training_view_is_the_crop_resized_and_mirrored_where_drawn(prepared):
+def test_a_training_view_is_the_resized_crop_mirrored_if_drawn_so(prepared):
     images = prepared()
     order = generator(3, "order", 1).permutation(10)
     flips = generator(3, "flip", 1).random(10) < 0.5
@@ -214,7 +214,7 @@ def truncate(path):
 
 
 def cut_behind_the_thumbnail(path):
-    """A photograph whose Exif data hold a whole small JPEG, and behind them nothing."""
+    """A photograph with a complete small JPEG in its Exif data, and nothing after them."""
     thumbnail = path.read_bytes()
     exif = b"Exif\0\0" + thumbnail
     path.write_bytes(b"\xff\xd8\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif + thumbnail[2:])
@@ -224,7 +224,7 @@ def cut_behind_the_thumbnail(path):
 
 
 def lose_the_tables(path):
-    """Keep the start and the scan alone, which ends as it should."""
+    """Keep only the start and the scan, which ends properly."""
     content = path.read_bytes()
     path.write_bytes(content[:2] + content[content.rfind(b"\xff\xda") :])
 
@@ -243,7 +243,7 @@ DAMAGES = {
     "no validation": (lambda t: (t / "tree/val").rename(t / "val"), "tree/val is missing"),
     "a class too few": (
         lambda t: remove(t / "tree/val/n02102040"),
-        "hold other classes: n02102040 in one alone",
+        "have different classes: only one has n02102040",
     ),
     "a class without images": (
         lambda t: [path.unlink() for path in (t / "tree/train/n02102040").iterdir()],
@@ -288,7 +288,7 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("case", DAMAGES)
-def test_a_damaged_tree_is_refused_in_one_sentence_before_anything_is_written(tree, case):
+def test_a_damaged_tree_is_rejected_in_one_sentence_before_anything_is_written(tree, case):
     damage, sentence = DAMAGES[case]
     damage(tree)
     with pytest.raises(UserError, match=f"^tree: .*{sentence}") as raised:
@@ -297,7 +297,7 @@ def test_a_damaged_tree_is_refused_in_one_sentence_before_anything_is_written(tr
     assert not (tree / "results").exists()
 
 
-def test_a_png_that_is_called_jpeg_is_taken(tree):
+def test_a_png_named_jpeg_is_accepted(tree):
     photograph(0).save(tree / "tree/train/n01440764/n01440764_0.JPEG", "PNG")
     prepare("tree", tree, tree / "results" / "tree")
 
@@ -307,7 +307,7 @@ def test_a_png_that_is_called_jpeg_is_taken(tree):
 LATER = {
     "gone": (
         lambda path: path.unlink(),
-        "n01440764_0.JPEG cannot be read .No such file or directory., but was",
+        "n01440764_0.JPEG cannot be read .No such file or directory., but was readable",
     ),
     "altered": (lambda path: photograph(9).save(path), "n01440764_0.JPEG was altered since it was prepared"),
     "cut short": (truncate, "n01440764_0.JPEG was altered since it was prepared"),
@@ -315,7 +315,7 @@ LATER = {
 
 
 @pytest.mark.parametrize(("case", "workers"), [*((case, 0) for case in LATER), ("gone", 1)])
-def test_a_photograph_damaged_after_it_was_prepared_ends_in_one_sentence(prepared, tree, case, workers):
+def test_a_photograph_damaged_after_preparing_gives_one_sentence(prepared, tree, case, workers):
     images = prepared(workers)
     damage, sentence = LATER[case]
     damage(tree / "tree/train/n01440764/n01440764_0.JPEG")
@@ -324,7 +324,7 @@ def test_a_photograph_damaged_after_it_was_prepared_ends_in_one_sentence(prepare
     assert "\n" not in str(raised.value)
 
 
-def test_what_was_prepared_without_decoding_it_is_one_sentence_when_it_is_decoded(tree, monkeypatch):
+def test_a_damaged_image_in_an_unchecked_index_gives_one_sentence_when_decoded(tree, monkeypatch):
     lose_the_tables(tree / "tree/train/n01440764/n01440764_0.JPEG")
     with monkeypatch.context() as older:
         older.setattr(image_folder, "decode", lambda content: None)
@@ -334,7 +334,7 @@ def test_what_was_prepared_without_decoding_it_is_one_sentence_when_it_is_decode
         epoch(images)
 
 
-def test_an_altered_or_damaged_index_is_refused(prepared, tree):
+def test_an_altered_or_damaged_index_is_rejected(prepared, tree):
     index = tree / "results/tree/train.parquet"
     table = pq.read_table(index)
     pq.write_table(table.slice(1), index)

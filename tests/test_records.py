@@ -1,4 +1,4 @@
-"""A run's folder proves itself, and what was made from another run or study is found by its files alone."""
+"""A run's folder proves itself, and files made from another run or study are found without Snakemake."""
 
 import json
 import shutil
@@ -55,7 +55,7 @@ def study(folder: Path, text: str = STUDY, **changes) -> Workflow:
 
 @pytest.fixture
 def results(trained, tmp_path):
-    """A copy of the study to be spoiled: its workflow, its runs by their folders."""
+    """A copy of the study to damage: its workflow, and its runs by folder."""
     shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
     workflow = study(tmp_path)
     return workflow, {workflow.places(run)[0]: run for run in workflow.study.runs("one")}
@@ -68,7 +68,7 @@ def collected(workflow: Workflow, runs: dict, kind: str) -> Path:
 
 
 @pytest.mark.parametrize("name", records.FILES)
-def test_one_flipped_bit_in_any_file_is_refused_by_all_that_read_it(results, name):
+def test_a_flipped_bit_in_any_file_is_rejected_by_every_reader(results, name):
     _, runs = results
     folder, run = next(iter(runs.items()))
     whole, rng = (folder / name).read_bytes(), Random(name)
@@ -109,7 +109,7 @@ def test_replicates_of_different_precision_are_not_collected(results):
     record = records.read_record(next(iter(runs)))
     record["computed"]["precision"] = "bfloat16"
     (next(iter(runs)) / "run.json").write_text(json.dumps(records.sealed(record)))
-    with pytest.raises(UserError, match=r"mixes replicates of other precision: bfloat16 in .*float32 in"):
+    with pytest.raises(UserError, match=r"mixes replicates of different precision: bfloat16 in .*float32 in"):
         list(collect("one", "affine", runs))
 
 
@@ -120,9 +120,9 @@ def test_an_analysis_of_another_state_or_with_other_values_is_not_collected(resu
     folder, run = next(iter(runs.items()))
     data = records.read_record(folder)["dataset_checksum"]
     assert records.has_analysis("clamping", run, folder, data)
-    told, whole = records.told_in(pq.read_schema(one)), one.read_bytes()
+    metadata, whole = records.told_in(pq.read_schema(one)), one.read_bytes()
     edited = pa.Table.from_pylist([{"threshold": 0.2, "beta_too": False}], SCHEMAS["clamping"])
-    write_table(one, records.telling(edited, **told))
+    write_table(one, records.telling(edited, **metadata))
     with pytest.raises(UserError, match=r"clamping.parquet was altered since it was measured"):
         list(collect("one", "clamping", runs))
     assert not records.has_analysis("clamping", run, folder, data)
@@ -138,7 +138,7 @@ def test_an_analysis_of_another_state_or_with_other_values_is_not_collected(resu
         list(collect("one", "clamping", runs))
 
 
-def test_a_tables_digest_is_of_its_values_and_not_of_how_the_file_keeps_them(tmp_path):
+def test_a_tables_digest_depends_on_its_values_and_not_on_their_encoding(tmp_path):
     text = pa.array(["a", "b", None])
     table = pa.table({"x": [1.0, None, -0.0], "name": text.dictionary_encode()})
     pq.write_table(table, tmp_path / "kept.parquet", row_group_size=1, compression="gzip")
@@ -149,7 +149,7 @@ def test_a_tables_digest_is_of_its_values_and_not_of_how_the_file_keeps_them(tmp
         assert records.content(table.set_column(0, "x", pa.array(other))) != records.content(table)
 
 
-def test_what_another_study_made_is_outdated_whatever_snakemake_remembers(results, tmp_path, capsys):
+def test_files_of_another_study_are_outdated_without_snakemakes_records(results, tmp_path, capsys):
     workflow, runs = results
     path, figure = collected(workflow, runs, "affine"), next(iter(workflow.numbers_drawn))
     write_table(figure, records.telling(pa.table({"x": [1]}), tables=records.drawn_from([path])))
@@ -161,8 +161,8 @@ def test_what_another_study_made_is_outdated_whatever_snakemake_remembers(result
     assert {f"{folder}/{name}" for name in (*records.FILES, "clamping.parquet")} < files
     assert str(path) in files
     assert capsys.readouterr().err == (
-        "2 of 2 runs of tiny are there but are not what it asks for. They are trained again where a target"
-        f" needs them, and what is there is kept in {workflow.runs}/replaced. The first: {folder} holds"
+        "2 of 2 runs of tiny exist but are not what the study requests. They are trained again if a target"
+        f" needs them, and the old ones are moved to {workflow.runs}/replaced. The first: {folder} holds"
         f" another run than {run}: learning_rate 0.1, not 0.7\n"
     )
     # Other data under the dataset's name.
@@ -172,7 +172,7 @@ def test_what_another_study_made_is_outdated_whatever_snakemake_remembers(result
     assert str(folder / "run.json") in outdated(study(tmp_path))
 
 
-def test_tables_of_runs_that_are_gone_only_draw_unless_the_study_asks_for_other_runs(results, tmp_path):
+def test_tables_of_deleted_runs_are_still_drawn_unless_the_study_requests_other_runs(results, tmp_path):
     workflow, runs = results
     path = collected(workflow, runs, "affine")
     shutil.rmtree(tmp_path / "results/tiny/runs")
@@ -184,7 +184,7 @@ def test_tables_of_runs_that_are_gone_only_draw_unless_the_study_asks_for_other_
     assert outdated(workflow) == set()
 
 
-def test_what_is_made_from_a_run_that_changed_is_outdated(results):
+def test_files_made_from_a_changed_run_are_outdated(results):
     workflow, runs = results
     path, figure = collected(workflow, runs, "affine"), next(iter(workflow.numbers_drawn))
     write_table(figure, records.telling(pa.table({"x": [1]}), tables=records.drawn_from([path])))
@@ -197,7 +197,7 @@ def test_what_is_made_from_a_run_that_changed_is_outdated(results):
     assert str(figure) in outdated(workflow)
 
 
-def test_outdated_files_are_forced_once_for_a_graph_of_jobs_and_never_in_a_clusters_job(results, tmp_path):
+def test_outdated_files_are_forced_once_per_graph_of_jobs_and_never_in_a_cluster_job(results, tmp_path):
     for main in (True, False):
         graph = SimpleNamespace(forcefiles=set())
         forced = Forced(
@@ -209,7 +209,7 @@ def test_outdated_files_are_forced_once_for_a_graph_of_jobs_and_never_in_a_clust
         assert bool(graph.forcefiles) == main
 
 
-def test_a_record_of_an_earlier_version_is_taken_and_its_digest_checked(results):
+def test_a_record_of_an_earlier_version_is_accepted_and_its_digest_is_checked(results):
     _, runs = results
     folder, run = next(iter(runs.items()))
     record = records.read_record(folder)
@@ -221,7 +221,9 @@ def test_a_record_of_an_earlier_version_is_taken_and_its_digest_checked(results)
     assert not records.is_finished(folder, run)
 
 
-def test_different_studies_of_one_results_folder_work_side_by_side_and_selections_of_one_do_not(tmp_path):
+def test_different_studies_can_share_a_results_folder_but_selections_of_one_study_cannot_run_together(
+    tmp_path,
+):
     first, other = study(tmp_path), tmp_path / "other.yaml"
     other.write_text(STUDY)
     first.start(local=True)

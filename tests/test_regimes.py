@@ -1,4 +1,4 @@
-"""Regimes: over every parameter, what should move moves, and what is frozen stays bit-equal."""
+"""Regimes: of all parameters, exactly those of the regime move, and frozen ones stay equal bit for bit."""
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ from onlybn.training.loop import train
 
 
 def weights(network) -> dict[str, torch.Tensor]:
-    """Every layer's weight and bias as the network computes with them, reparametrised or not."""
+    """Every layer's weight and bias as the network uses them, reparametrised or not."""
     return {
         f"{name}.{kind}": getattr(layer, kind).detach().clone()
         for name, layer in network.named_modules()
@@ -47,7 +47,7 @@ MOVES = {
 }
 
 
-def test_the_table_of_this_test_names_every_regime():
+def test_the_table_in_this_file_covers_every_regime():
     assert set(MOVES) == set(regimes.REGIMES)
 
 
@@ -80,7 +80,7 @@ def test_random_k_moves_k_weights_of_every_output_channel_of_every_convolution(k
 
 @pytest.mark.parametrize("shape", [(8, 3, 3, 3), (5, 1, 3, 3), (6, 4, 1, 1), (4, 6, 5, 3)], ids=str)
 @pytest.mark.parametrize("k", [1, 3])
-def test_a_gpus_weights_of_random_k_and_their_gradients_are_the_cpus_in_channels_last_memory(shape, k):
+def test_random_k_on_a_gpu_gives_the_cpus_weights_and_gradients_in_channels_last_memory(shape, k):
     g = torch.Generator().manual_seed(0)
     whole, by_weight = (torch.randn(shape, generator=g) for _ in range(2))
     index = torch.stack([torch.randperm(whole[0].numel(), generator=g)[:k] for _ in whole])
@@ -112,7 +112,7 @@ def test_random_2_replaces_gamma_and_beta_one_for_one_in_every_layer(architectur
     assert [weights.numel() for weights in chosen.values()] == affine
 
 
-def test_a_larger_k_adds_to_the_choice_of_a_smaller_one(make_run):
+def test_a_larger_k_includes_the_choice_of_a_smaller_one(make_run):
     def choice(k):
         network, _ = draw(make_run(regime=f"random-{k}"), channels=3, classes=10)
         return network.convolution.parametrizations["weight"][0].index
@@ -141,7 +141,7 @@ def test_regimes_of_one_seed_share_their_random_features(make_run):
 
 
 @pytest.mark.parametrize("name", ["batchnrom", "random-0", "random-", "random--2", "", "ALL"])
-def test_a_wrong_name_is_refused_in_one_sentence(name):
+def test_a_wrong_name_is_rejected_in_one_sentence(name):
     with pytest.raises(ValueError, match=r"^unknown regime [^\n]+$"):
         regimes.regime(name)
 

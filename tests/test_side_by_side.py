@@ -1,4 +1,4 @@
-"""How replicates share a GPU's memory and its time; the GPU is a fake."""
+"""How replicates share the memory and the time of a GPU, which is a fake here."""
 
 from contextlib import nullcontext
 from types import SimpleNamespace
@@ -18,19 +18,19 @@ GIB = 2**30
 
 
 def of(architecture, regime="batchnorm"):
-    """A run on CIFAR-10 and what its images look like."""
+    """A run on CIFAR-10, and the shape of its images."""
     training = Training(epochs=1, batch_size=128, learning_rate=0.1)
     images = SimpleNamespace(channels=3, classes=10, size=32)
     return Run("s", "cifar10", training, architecture, regime, "kaiming-normal_gamma-uniform", 0), images
 
 
-def test_wide_networks_fill_a_gpu_alone_and_deep_ones_do_not():
+def test_a_wide_network_fills_a_gpu_and_a_deep_one_does_not():
     full = [name for name in ("resnet-14", "resnet-110", "wrn-14-4", "vgg-16") if fills_a_gpu(*of(name))]
     assert full == []
     assert all(fills_a_gpu(*of(name)) for name in ("wrn-14-8", "wrn-14-32"))
 
 
-def test_side_by_side_each_step_takes_its_memory_and_in_turn_all_take_that_of_one():
+def test_concurrent_steps_need_memory_each_and_steps_in_turn_share_it():
     one, two, three = (memory(*of("resnet-110"), torch.bfloat16, n) for n in (1, 2, 3))
     activations = 2 * 128 * side_by_side._work(*of("resnet-110")).activations
     assert three - two == pytest.approx(two - one, abs=2)
@@ -41,7 +41,7 @@ def test_side_by_side_each_step_takes_its_memory_and_in_turn_all_take_that_of_on
     assert memory(*of("resnet-110"), torch.float32, 1) > 1.5 * one
 
 
-def test_as_many_replicates_are_put_together_as_fit_and_one_is_always_tried():
+def test_as_many_replicates_train_together_as_fit_and_one_is_always_tried():
     deep = of("resnet-110")
     assert that_fit(*deep, torch.bfloat16, 5, 80 * GIB) == 5
     need = memory(*deep, torch.bfloat16, 3) / side_by_side.SHARE
@@ -51,7 +51,7 @@ def test_as_many_replicates_are_put_together_as_fit_and_one_is_always_tried():
 
 
 def _with_a_gpu(monkeypatch, free):
-    """Have jobs believe that they compute on a GPU with so much free memory."""
+    """Make jobs assume a GPU with so much free memory."""
     read = datasets.read
     cpu = torch.device("cpu")
     monkeypatch.setattr(block, "take_devices", lambda asked, count: [SimpleNamespace(type="cuda")])
@@ -70,7 +70,7 @@ def test_seeds_that_do_not_fit_together_train_in_even_groups_and_the_log_says_so
     assert "5 seeds of resnet-8 batchnorm side by side would not fit: 2 groups" in capsys.readouterr().out
 
 
-def test_a_gpu_that_runs_out_of_memory_ends_in_one_sentence_that_says_what_to_set(
+def test_a_gpu_out_of_memory_gives_one_sentence_that_says_what_to_set(
     train_block, digits_folder, make_run, monkeypatch
 ):
     def recorded(*given, **options):
@@ -92,7 +92,7 @@ def test_a_gpu_that_runs_out_of_memory_ends_in_one_sentence_that_says_what_to_se
         train_block(some[:1], digits_folder)
 
 
-def test_any_other_fault_of_torch_stays_what_it_is(make_run):
+def test_any_other_error_of_torch_is_not_changed(make_run):
     with pytest.raises(RuntimeError, match="illegal address"), block._out_of_memory([make_run()]):
         raise RuntimeError("an illegal address was met")
 

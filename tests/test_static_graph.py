@@ -1,4 +1,4 @@
-"""Static graphs: the bits of the network's own modules, and only where they serve."""
+"""Static graphs: they give the same bits as the network's modules, and are used only where they apply."""
 
 from dataclasses import replace
 
@@ -33,19 +33,19 @@ REGIMES = (
 
 
 def first_and_last(network, seed):
-    """Train the first convolution alone, whose gradient passes through everything."""
+    """Train only the first convolution, whose gradient passes through everything."""
     return network.convolutions()[0].parameters()
 
 
 def biases(network, seed):
-    """Train β and the convolutions' biases, of layers whose weights stay."""
+    """Train β and the biases of convolutions whose weights are frozen."""
     return [
         layer.bias for layer in [*network.convolutions(), *network.normalisations()] if layer.bias is not None
     ]
 
 
 def trained(run: Run, images, *, by_modules: bool) -> list[torch.Tensor]:
-    """Train five steps of 32, of 4 and again of 32 images, and test; return all that came of it."""
+    """Train five steps of 32, of 4 and again of 32 images, and test; return all results."""
     live = LiveRun(run, images, BFLOAT16)
     assert live.forward.static is not None
     if by_modules:
@@ -70,7 +70,7 @@ def assert_same_bits(run: Run, images) -> None:
 
 @pytest.mark.parametrize("regime", REGIMES)
 @pytest.mark.parametrize("architecture", FAMILIES)
-def test_it_learns_the_same_bits_as_the_networks_modules(architecture, regime, few_digits, make_run):
+def test_training_gives_the_same_bits_as_the_networks_modules(architecture, regime, few_digits, make_run):
     if architecture == "vgg-11" and regime == "batchnorm+output+shortcut":
         pytest.skip("a VGG has no shortcuts")
     assert_same_bits(make_run(architecture, regime, weight_decay=0.01), few_digits)
@@ -78,22 +78,22 @@ def test_it_learns_the_same_bits_as_the_networks_modules(architecture, regime, f
 
 @pytest.mark.parametrize("regime", ["first_and_last", "biases"])
 @pytest.mark.parametrize("architecture", FAMILIES)
-def test_so_it_does_whatever_part_trains(architecture, regime, few_digits, make_run):
+def test_the_same_bits_whatever_part_trains(architecture, regime, few_digits, make_run):
     assert_same_bits(make_run(architecture, f"{__name__}:{regime}"), few_digits)
 
 
 @pytest.mark.parametrize("regime", ["all", "batchnorm+output+shortcut"])
-def test_so_it_does_for_weights_that_are_computed(regime, few_digits, make_run):
+def test_the_same_bits_for_parametrised_weights(regime, few_digits, make_run):
     run = replace(make_run("resnet-8", regime), values=((axes.REPARAMETRISATION.name, "linear-2"),))
     assert_same_bits(run, few_digits)
 
 
-def test_so_it_does_for_weights_too_large_to_be_packed(few_digits, make_run, monkeypatch):
+def test_the_same_bits_for_weights_too_large_to_pack(few_digits, make_run, monkeypatch):
     monkeypatch.setattr(static_graph, "_PACKED", 0)
     assert_same_bits(make_run("resnet-14", "batchnorm"), few_digits)
 
 
-def test_so_it_does_on_images_of_three_channels_and_an_odd_size(make_run, few_digits):
+def test_the_same_bits_on_images_of_three_channels_and_odd_size(make_run, few_digits):
     network, _ = draw(make_run("resnet-14", "batchnorm"), channels=3, classes=10)
     network.to(memory_format=torch.channels_last)
     images = torch.randn(6, 3, 13, 9).to(memory_format=torch.channels_last)
@@ -113,7 +113,7 @@ def graph_of(run, precision=BFLOAT16, channels=1, size=8):
     return Forward(network, network, precision, (4, channels, size, size)).static
 
 
-def test_it_serves_bfloat16_on_one_thread_alone(make_run):
+def test_it_is_used_only_for_bfloat16_on_one_thread(make_run):
     assert graph_of(make_run())
     assert graph_of(make_run(), torch.float32) is None
     torch.set_num_threads(2)
@@ -124,7 +124,7 @@ def test_it_serves_bfloat16_on_one_thread_alone(make_run):
 
 
 class Own(nn.Module):
-    """A network of one's own, though of operations that a static graph knows."""
+    """A custom network, though of operations that a static graph supports."""
 
     def __init__(self, classes: int, channels: int):
         super().__init__()
@@ -141,14 +141,14 @@ def own(*, channels, classes):
     return Own(classes, channels)
 
 
-def test_what_it_does_not_know_is_computed_by_its_modules(make_run, few_digits):
+def test_an_unsupported_network_is_computed_by_its_modules(make_run, few_digits):
     without = replace(make_run(regime="all"), values=((axes.NORMALISATION.name, "none"),))
     assert graph_of(without) is None
     assert graph_of(make_run("imagenet-resnet-18"), channels=3, size=32) is None
     assert graph_of(replace(make_run(), architecture=f"{__name__}:own")) is None
 
 
-def test_who_listens_to_a_module_hears_every_step(few_digits, make_run):
+def test_a_hook_on_a_module_sees_every_step(few_digits, make_run):
     run, heard = make_run(epochs=3), []
 
     def listen(live):
@@ -174,7 +174,7 @@ def test_frozen_weights_that_were_rounded_once_give_the_same_bits(regime, few_di
         torch.set_num_threads(1)
 
 
-def test_sgd_in_one_pass_moves_to_the_same_bits():
+def test_sgd_in_one_pass_gives_the_same_bits():
     draw = torch.Generator().manual_seed(0)
     shapes = [(16,), (1,), (8, 3, 3, 3), (10, 37), (4099,)]
     parameters = [

@@ -1,4 +1,4 @@
-"""Replicates side by side: each as if alone, one by one or as a recorded graph."""
+"""Replicates side by side: each trains as if alone, in eager steps or in a recorded graph."""
 
 from dataclasses import replace
 
@@ -20,13 +20,13 @@ def assert_equal(one, other):
         assert torch.equal(ours, theirs)
 
 
-def test_replicates_trained_together_are_those_trained_alone(few_digits, make_run):
+def test_replicates_trained_together_equal_those_trained_alone(few_digits, make_run):
     runs = [make_run(seed=seed, regime="random-2") for seed in (0, 3)]
     for run, outcome in zip(runs, train_replicates(runs, few_digits), strict=True):
         assert_equal(outcome, train(run, few_digits))
 
 
-def test_a_replicate_that_diverges_leaves_the_others_to_go_on(few_digits, make_run, monkeypatch):
+def test_the_others_continue_when_a_replicate_diverges(few_digits, make_run, monkeypatch):
     test = LiveRun.test
 
     def spoiled(self, *given):
@@ -42,9 +42,7 @@ def test_a_replicate_that_diverges_leaves_the_others_to_go_on(few_digits, make_r
     assert_equal(outcomes[2], train(runs[2], few_digits))
 
 
-def test_recorded_steps_give_what_eager_ones_give_and_recording_moves_nothing(
-    few_digits, make_run, monkeypatch
-):
+def test_recorded_steps_equal_eager_ones_and_recording_changes_nothing(few_digits, make_run, monkeypatch):
     runs = [make_run(seed=seed, regime="all", momentum=0.5) for seed in (0, 1)]  # 3 batches of 32, one of 4
     eager = train_replicates(runs, few_digits)
     calls = []
@@ -59,9 +57,7 @@ def test_recorded_steps_give_what_eager_ones_give_and_recording_moves_nothing(
     assert calls == [2, 2]  # a graph for each size of batch, with a branch for each replicate
 
 
-def test_steps_of_a_network_that_somebody_listens_to_are_not_replayed_but_run(
-    few_digits, make_run, monkeypatch
-):
+def test_steps_of_a_network_with_hooks_are_run_and_not_replayed(few_digits, make_run, monkeypatch):
     replayed, heard = [], []
 
     class Replayed(EagerSteps):
@@ -92,12 +88,12 @@ def test_a_records_rate_counts_the_images_of_all_seeds_side_by_side(few_digits, 
     for run, outcome in zip(runs, train_replicates(runs, few_digits), strict=True):
         for together in ({}, {"seeds_together": [0, 1]}):
             saving.save(tmp_path, run, outcome, few_digits, settings | together)
-            told = records.read_record(tmp_path)["wall_clock"]["training_images_per_second"]
-            assert told == round((1 + len(together)) * 2 * 100 / outcome.seconds, 1)
+            rate = records.read_record(tmp_path)["wall_clock"]["training_images_per_second"]
+            assert rate == round((1 + len(together)) * 2 * 100 / outcome.seconds, 1)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_on_a_gpu_replicates_together_are_those_alone_and_near_the_cpus(few_digits, make_run):
+def test_on_a_gpu_replicates_together_equal_those_alone_and_are_near_the_cpus(few_digits, make_run):
     gpu = torch.device("cuda")
     images = replace(
         few_digits,

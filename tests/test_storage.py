@@ -1,4 +1,4 @@
-"""A run's folder: what it holds, the network it gives back, and what is refused."""
+"""A run's folder: its content, loading its network, and what is rejected."""
 
 import json
 import os
@@ -33,14 +33,14 @@ def saved(tmp_path, few_digits, make_run):
 
 
 @pytest.mark.parametrize("regime", ["all", "no-affine", "batchnorm", "random-2", "batchnorm+output"])
-def test_loading_gives_back_the_trained_networks_outputs_bit_for_bit(saved, tmp_path, few_digits, regime):
+def test_loading_restores_the_trained_networks_outputs_bit_for_bit(saved, tmp_path, few_digits, regime):
     _, trained = saved(regime=regime)
     images = few_digits.normalise(few_digits.test.images)
     with torch.no_grad():
         assert torch.equal(onlybn.load(tmp_path)(images), trained(images))
 
 
-def test_the_record_holds_what_is_needed_to_repeat_the_run(saved, tmp_path, few_digits):
+def test_the_record_has_everything_needed_to_repeat_the_run(saved, tmp_path, few_digits):
     run, _ = saved(regime="batchnorm")
     record = records.read_record(tmp_path)
     assert record["status"] == "finished"
@@ -68,7 +68,7 @@ def test_tables_have_a_row_per_epoch_and_split_and_one_per_channel(saved, tmp_pa
     assert (initial != gamma.numpy()).all()
 
 
-def test_only_what_training_moved_is_kept(saved, tmp_path):
+def test_only_what_training_changed_is_stored(saved, tmp_path):
     _, network = saved(regime="batchnorm")
     state = load_file(tmp_path / "state.safetensors")
     layers = len(network.normalisations())
@@ -86,7 +86,7 @@ def test_the_same_run_writes_the_same_bytes(saved, tmp_path):
     assert first == [(tmp_path / name).read_bytes() for name in tables]
 
 
-def test_a_run_is_finished_only_with_its_own_digest_seed_and_files(saved, tmp_path, make_run):
+def test_a_run_is_finished_only_with_the_right_digest_seed_and_files(saved, tmp_path, make_run):
     run, _ = saved()
     assert records.is_finished(tmp_path, run)
     assert not records.is_finished(tmp_path, make_run(seed=1))
@@ -102,13 +102,13 @@ def edit_record(folder, **changes):
 
 
 def of_an_earlier_version(folder):
-    """Take from a record what proves its files, so that all that is checked besides is tried."""
+    """Remove the proof of its files from a record, so that the other checks are tested."""
     record = json.loads((folder / "run.json").read_text())
     del record["files"], record["seal"]
     (folder / "run.json").write_text(json.dumps(record, indent=2))
 
 
-def test_other_frozen_weights_are_refused_with_the_digests(saved, tmp_path):
+def test_other_frozen_weights_are_rejected_with_the_digests(saved, tmp_path):
     saved()
     of_an_earlier_version(tmp_path)
     state = load_file(tmp_path / "state.safetensors")
@@ -117,7 +117,7 @@ def test_other_frozen_weights_are_refused_with_the_digests(saved, tmp_path):
     save_state(tmp_path, state, facts | {"frozen_sums": [2 * value for value in facts["frozen_sums"]]})
     with pytest.raises(UserError, match="frozen weights drawn from seed 0 are not those of training"):
         onlybn.load(tmp_path)
-    # The same sums but other bits: rounding, which only warns.
+    # The same sums but other bits: this is rounding, which only warns.
     save_state(tmp_path, state, facts)
     with pytest.warns(UserWarning, match="differ by rounding"):
         onlybn.load(tmp_path)
@@ -158,7 +158,7 @@ def replace_by_folder(path):
     path.mkdir()
 
 
-def replace_by_loop(path):  # what not even root can open
+def replace_by_loop(path):  # not even root can open this
     path.unlink()
     path.symlink_to(path)
 
@@ -168,7 +168,7 @@ def poison(state, facts):
     return state, facts
 
 
-# What a run's folder suffers, and what is said of it.
+# Damages of a run's folder, and the message for each.
 RECORD, STATE = "run.json", "state.safetensors"
 DAMAGES = {
     "record cut short": (
@@ -182,14 +182,14 @@ DAMAGES = {
     "record a folder": (lambda f: replace_by_folder(f / RECORD), "run.json is damaged ([Errno 21] Is a"),
     "record unreadable": (lambda f: replace_by_loop(f / RECORD), "run.json is damaged ([Errno 40] Too"),
     "record of later": (lambda f: edit_record(f, specification=99), "was not written by this version"),
-    "record lacking": (lambda f: edit_record(f, seed=None, digest=3), "(it tells no digest, seed)"),
-    "architecture": (lambda f: edit_record(f, architecture="resnet-9"), "is not that of its digest"),
+    "record lacking": (lambda f: edit_record(f, seed=None, digest=3), "(digest, seed missing or invalid)"),
+    "architecture": (lambda f: edit_record(f, architecture="resnet-9"), "does not match its digest"),
     "dataset": (lambda f: edit_record(f, dataset="mnist"), "run.json is damaged ('mnist')"),
-    "regime": (lambda f: edit_record(f, regime="all"), "its specification is not that of its digest"),
+    "regime": (lambda f: edit_record(f, regime="all"), "its specification does not match its digest"),
     "training": (lambda f: edit_record(f, training={}), "run.json is damaged ("),
-    "epochs": (lambda f: change_text(f, '"epochs": 2', '"epochs": 3'), "is not that of its digest"),
-    "channels": (lambda f: edit_record(f, channels=10**9), "its specification is not that of its digest"),
-    "negative seed": (lambda f: edit_record(f, seed=-1), "its specification is not that of its digest"),
+    "epochs": (lambda f: change_text(f, '"epochs": 2', '"epochs": 3'), "does not match its digest"),
+    "channels": (lambda f: edit_record(f, channels=10**9), "its specification does not match its digest"),
+    "negative seed": (lambda f: edit_record(f, seed=-1), "its specification does not match its digest"),
     "other seed": (lambda f: edit_record(f, seed=1), "is not the state of the run that"),
     "state cut short": (lambda f: halve(f / STATE), f"{STATE} is damaged ("),
     "state empty": (lambda f: (f / STATE).write_bytes(b""), f"{STATE} is damaged ("),
@@ -206,11 +206,11 @@ DAMAGES = {
         lambda f: (f / STATE).unlink(),
         f"{STATE} is damaged (No such file",
     ),
-    "state untold": (
+    "state without metadata": (
         lambda f: save_file(load_file(f / STATE), f / STATE),
         f"{STATE} is damaged ('onlybn')",
     ),
-    "state told in prose": (
+    "state metadata not JSON": (
         lambda f: change_state(f, lambda state, facts: (state, "of a run")),
         f"{STATE} is damaged (Expecting value",
     ),
@@ -232,13 +232,13 @@ DAMAGES = {
     ),
     "not finite": (
         lambda f: change_state(f, poison),
-        "holds values that are not finite, of a run that is said to have finished",
+        "has values that are not finite, but the run is recorded as finished",
     ),
 }
 
 
 @pytest.mark.parametrize("case", DAMAGES)
-def test_a_damaged_run_is_refused_in_one_sentence_and_left_as_it_is(saved, tmp_path, case):
+def test_a_damaged_run_is_rejected_in_one_sentence_and_not_changed(saved, tmp_path, case):
     damage, sentence = DAMAGES[case]
     saved()
     of_an_earlier_version(tmp_path)
@@ -251,7 +251,7 @@ def test_a_damaged_run_is_refused_in_one_sentence_and_left_as_it_is(saved, tmp_p
     assert {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
 
 
-def test_what_waits_of_a_published_run_goes_and_nothing_else(saved, tmp_path, make_run):
+def test_only_leftovers_of_published_runs_are_deleted(saved, tmp_path, make_run):
     saved()
     work, runs = tmp_path / "work", tmp_path / "runs"
     for name in ("a/seed-0", "a/seed-1", "b/seed-0", "b/seed-1", "c/seed-0"):
@@ -274,12 +274,12 @@ def test_what_waits_of_a_published_run_goes_and_nothing_else(saved, tmp_path, ma
     assert (runs / "a/seed-0/run.json").exists()
 
 
-def test_a_folder_without_a_run_is_one_sentence(tmp_path):
+def test_a_folder_without_a_run_gives_one_sentence(tmp_path):
     with pytest.raises(UserError, match="holds no finished run"):
         onlybn.load(tmp_path)
 
 
-def test_a_write_that_fails_leaves_the_old_file_and_nothing_beside(tmp_path):
+def test_a_failed_write_keeps_the_old_file_and_leaves_no_other(tmp_path):
     path = tmp_path / "file"
     path.write_text("old")
     with pytest.raises(ZeroDivisionError), written_whole(path) as beside:

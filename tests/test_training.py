@@ -1,4 +1,4 @@
-"""The loop: its schedule, its numbers against a reference written apart from it, and divergence."""
+"""The training loop: its schedule, its numbers against an independent reference, and divergence."""
 
 import math
 
@@ -20,7 +20,7 @@ from onlybn.training.schedules import learning_rates
 
 
 def textbook(run, images):
-    """Train the run as a textbook would: NCHW, torch.optim, one image at a time; return test losses."""
+    """Train the run as in a textbook: NCHW, torch.optim, one image at a time; return test losses."""
     training = run.training
     network, _ = draw(run, channels=1, classes=10)
     parameters = [p for p in network.parameters() if p.requires_grad]
@@ -60,7 +60,7 @@ def textbook(run, images):
 
 
 @pytest.mark.parametrize("regime", ["all", "batchnorm", "random-2"])
-def test_losses_are_those_of_a_textbook_loop(regime, few_digits, make_run):
+def test_losses_equal_those_of_a_textbook_loop(regime, few_digits, make_run):
     run = make_run(regime=regime, epochs=3, milestones=[2])
     rows = train(run, few_digits).rows
     measured = [row["loss"] for row in rows if row["split"] == "test"]
@@ -75,7 +75,7 @@ def test_the_same_run_gives_the_same_bits_and_another_seed_does_not(few_digits, 
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
-def test_a_rate_that_is_a_tensor_moves_as_a_number_does_and_leaves_gradients(momentum):
+def test_a_tensor_as_learning_rate_gives_the_same_step_and_keeps_gradients(momentum):
     g = torch.Generator().manual_seed(0)
     drawn = [torch.randn(shape, generator=g) for shape in ((5,), (16, 3, 3, 3), (8, 4, 1, 1), (7, 6))]
     optimisers = []
@@ -127,23 +127,23 @@ SHARED = {"batch_size": 25, "learning_rate": 0.1}
 @pytest.mark.parametrize(
     ("keys", "sentence"),
     [
-        ({}, "epochs or steps is missing; the length of training is one of the two"),
-        ({"epochs": 1, "steps": 2}, "epochs and steps are both given; the length of training is one of the"),
-        ({"epochs": 1, "test_every": 2}, "test_every goes with steps; a run whose length is in epochs is"),
+        ({}, "epochs or steps is missing; give one of the two as the length of training"),
+        ({"epochs": 1, "steps": 2}, "epochs and steps are both given; give one of the two as the length"),
+        ({"epochs": 1, "test_every": 2}, "test_every needs steps; a run whose length is in epochs is"),
         ({"steps": 9, "milestones": [9.5]}, "milestones 9.5 are not before the last step, 9"),
         ({"steps": 9, "warmup": 9}, "warmup of 9 steps is not shorter than the 9 steps"),
         ({"epochs": 9, "milestones": [3, 9]}, "milestones 9 are not before the last epoch, 9"),
         ({"epochs": 9, "warmup": 9.5}, "warmup of 9.5 epochs is not shorter than the 9 epochs"),
     ],
 )
-def test_a_length_that_cannot_be_is_one_sentence(keys, sentence):
+def test_an_impossible_length_gives_one_sentence(keys, sentence):
     with pytest.raises(ValidationError) as raised:
         Training(**SHARED, **keys)
     (fault,) = raised.value.errors()
     assert str(fault["ctx"]["error"]).startswith(sentence)
 
 
-def test_a_specification_has_the_length_that_was_given_alone():
+def test_a_specification_contains_only_the_given_length():
     by_epochs, by_steps = Training(**SHARED, epochs=3), Training(**SHARED, steps=10, test_every=4)
     assert {"steps", "test_every"}.isdisjoint(by_epochs.specified)
     assert "epochs" not in by_steps.specified
@@ -175,19 +175,19 @@ def test_a_specification_has_the_length_that_was_given_alone():
         ({"epochs": 4}, {"steps": "x"}, {"steps": "x", "milestones": [2, 3], "warmup": 1}),
     ],
 )
-def test_another_length_replaces_the_one_there_was_and_moves_the_schedule(keys, changes, expected):
+def test_a_new_length_replaces_the_existing_one_and_rescales_the_schedule(keys, changes, expected):
     training = Training(**SHARED, **keys, milestones=[2, 3], warmup=1)
     assert changed(training, changes) == SHARED | expected
 
 
-def test_a_run_of_as_many_steps_as_its_epochs_have_is_the_same_run(few_digits, make_run):
+def test_a_run_with_as_many_steps_as_its_epochs_have_gives_the_same_result(few_digits, make_run):
     by_epochs = train(make_run(epochs=3, milestones=[2], warmup=1), few_digits)
     by_steps = train(make_run(epochs=None, steps=12, milestones=[8], warmup=4), few_digits)
     assert by_steps.rows == by_epochs.rows
     assert [(row["epoch"], row["step"]) for row in by_steps.rows[::2]] == [(1, 4), (2, 8), (3, 12)]
 
 
-def test_how_often_a_run_is_tested_changes_no_weight_and_a_pass_is_drawn_as_before(few_digits, make_run):
+def test_the_frequency_of_tests_changes_neither_weights_nor_the_order_of_images(few_digits, make_run):
     often, once = (
         train(make_run(regime="all", epochs=None, steps=10, test_every=every), few_digits)
         for every in (3, 99)
@@ -201,7 +201,7 @@ def test_how_often_a_run_is_tested_changes_no_weight_and_a_pass_is_drawn_as_befo
         assert torch.equal(often.network.state_dict()[name], tensor)
 
 
-def test_a_step_is_gradients_that_stay_readable_and_a_move(few_digits, make_run):
+def test_a_step_computes_gradients_that_stay_readable_and_then_moves(few_digits, make_run):
     live, other = LiveRun(make_run(regime="all"), few_digits), LiveRun(make_run(regime="all"), few_digits)
     images, labels = live.next_batch()
     loss = live.gradients(images, labels, len(labels))
@@ -216,7 +216,7 @@ def test_a_step_is_gradients_that_stay_readable_and_a_move(few_digits, make_run)
         assert torch.equal(ours, theirs)
 
 
-def test_a_run_of_steps_that_diverges_goes_back_to_the_last_test(few_digits, make_run):
+def test_a_diverged_run_of_steps_restores_the_last_test(few_digits, make_run):
     run = make_run(regime="all", epochs=None, steps=10, test_every=2, learning_rate=1e12)
     outcome = train(run, few_digits)
     last = outcome.rows[-1]
@@ -234,7 +234,7 @@ def test_measures_average_over_examples_not_batches():
     assert measures.averages() == {"loss": 2.0, "top_1": 75.0, "top_5": 75.0}
 
 
-def test_ties_and_missing_logits_are_never_hits_by_accident():
+def test_ties_and_nan_logits_are_never_accidental_hits():
     measures = Measures(torch.device("cpu"))
     logits = torch.tensor([[0.0, 0.0], [math.nan, math.nan]])
     measures.add(torch.tensor(0.0), logits, torch.tensor([1, 0]))
@@ -248,12 +248,12 @@ def test_the_partial_last_batch_is_trained_on(few_digits, make_run):
         seen.append(live.rows[-2]["loss"])
 
     one = train(make_run(epochs=1, batch_size=99), few_digits, report=note)
-    # A batch of 99 and one of 1: without the second, the loss is another.
+    # A batch of 99 and one of 1: without the second, the loss would differ.
     assert one.rows[0]["loss"] == seen[0]
     assert one.rows[0]["loss"] != train(make_run(epochs=1, batch_size=100), few_digits).rows[0]["loss"]
 
 
-def test_a_diverged_run_keeps_the_last_finite_epochs_state_and_says_when(few_digits, make_run):
+def test_a_diverged_run_keeps_the_last_finite_epochs_state_and_records_when(few_digits, make_run):
     outcome = train(make_run(regime="all", epochs=9, learning_rate=1e18), few_digits)
     assert outcome.diverged is not None
     assert outcome.rows[-1]["epoch"] == outcome.diverged < 9

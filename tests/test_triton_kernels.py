@@ -1,4 +1,4 @@
-"""BatchNorm on a GPU: what Triton's interpreter makes of the kernels on a CPU, against float64 and torch."""
+"""BatchNorm on a GPU: the kernels in Triton's interpreter on a CPU, against float64 and torch."""
 
 import os
 import subprocess
@@ -16,9 +16,9 @@ from onlybn.networks.variants import DEFAULT, initialise
 
 pytestmark = pytest.mark.skipif(find_spec("triton") is None, reason="needs Triton, which is for Linux")
 
-# Partial tiles of pixels and of channels; parts of which the last is short; several tiles of channels.
+# Partial tiles of pixels and of channels; a short last part; several tiles of channels.
 SHAPES = [(8, 16, 6, 6), (3, 24, 5, 5), (16, 16, 9, 8), (2, 80, 3, 7), (3, 64, 1, 2)]
-# What the kernels give, of cases that the parent made. Triton takes notice of the variable as it is imported.
+# The kernels' results for cases from the parent process. Triton reads the variable when it is imported.
 CHILD = """
 import sys
 import torch
@@ -54,7 +54,7 @@ for name, kernel in vars(triton_kernels).items():
 def case(shape):
     """An activation far from mean 0, something to add, a gradient, and a BatchNorm with γ of both signs.
 
-    All values are bfloat16's, so that every precision computes of the same.
+    All values are representable in bfloat16, so that every precision has the same inputs.
     """
     g = torch.Generator().manual_seed(0)
     x, added, dy = (torch.randn(shape, generator=g) for _ in range(3))
@@ -69,7 +69,7 @@ def case(shape):
 
 
 def trained(function, shape, with_relu, with_added, dtype=torch.float32):
-    """What a step gives: the output, the statistics that follow, and the gradients."""
+    """The results of a step: the output, the updated statistics, and the gradients."""
     (x, added, dy), layer = case(shape)
     layer = layer.to(torch.promote_types(dtype, torch.float32))
     x, added = (tensor.to(dtype).requires_grad_() for tensor in (x, added))
@@ -81,7 +81,7 @@ def trained(function, shape, with_relu, with_added, dtype=torch.float32):
 
 
 def evaluated(function, shape, dtype=torch.float32):
-    """What a test gives."""
+    """The results of an evaluation."""
     (x, added, _), layer = case(shape)
     with torch.no_grad():
         y = function(x.to(dtype), layer.to(dtype).eval(), nn.ReLU(), added.to(dtype))
@@ -116,7 +116,7 @@ def stepped(function, dtype=torch.float32):
 
 
 def spoiled(function, value):
-    """What an activation gives of which one value is not finite."""
+    """The results for an activation with one value that is not finite."""
     (x, _, _), layer = case((4, 16, 4, 4))
     x[0, 0, 0, 0] = value
     return {"y": function(x, layer, nn.ReLU()).detach()}
@@ -140,7 +140,7 @@ CALLS |= {"again": CALLS[f"{STEPS[8]}"]}
 
 @pytest.fixture(scope="module")
 def interpreted(tmp_path_factory):
-    """What each call gives where the kernels are interpreted, in a process of its own."""
+    """The results of each call with interpreted kernels, in a separate process."""
     path = tmp_path_factory.mktemp("triton") / "found.pt"
     child = {**os.environ, "TRITON_INTERPRET": "1"}
     command = [sys.executable, "-W", "ignore", "-c", CHILD, path]
@@ -158,22 +158,22 @@ def assert_near(found, expected, rtol=2e-5):
 
 
 @pytest.mark.parametrize("step", STEPS, ids=str)
-def test_a_step_gives_outputs_statistics_and_gradients_of_float64(step, interpreted):
+def test_a_step_agrees_with_float64_in_outputs_statistics_and_gradients(step, interpreted):
     assert_near(interpreted[f"{step}"], trained(torchs, *step, dtype=torch.float64))
 
 
-def test_bfloat16_is_computed_with_in_float32_and_rounded_once(interpreted):
+def test_bfloat16_is_computed_in_float32_and_rounded_once(interpreted):
     found, expected = interpreted["bfloat16"], trained(torchs, *STEPS[4], dtype=torch.float64)
     for name in ("y", "dx", "d_added"):
         assert found[name].dtype == torch.bfloat16
         error, expected_value = (found.pop(name) - expected[name]).abs(), expected.pop(name).abs()
-        # The interpreter cuts off what a GPU rounds.
+        # The interpreter truncates where a GPU rounds.
         assert (error <= 2**-7 * expected_value + 1e-4).all(), name
     assert_near(found, expected)
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_a_test_gives_what_float64_gives_and_moves_no_statistics(shape, interpreted):
+def test_evaluation_agrees_with_float64_and_changes_no_statistics(shape, interpreted):
     assert_near(interpreted[f"test {shape}"], evaluated(torchs, shape, dtype=torch.float64))
 
 
@@ -181,12 +181,12 @@ def test_a_whole_network_gets_torchs_gradients_and_running_statistics(interprete
     assert_near(interpreted["network"], stepped(torchs, dtype=torch.float64), rtol=1e-4)
 
 
-def test_a_second_derivative_is_that_of_torchs_own_layers(interpreted):
+def test_a_second_derivative_equals_that_of_torchs_layers(interpreted):
     assert_near(interpreted["curved"], curved(torchs, dtype=torch.float64), rtol=1e-4)
 
 
 @pytest.mark.parametrize("value", ["nan", "inf"])
-def test_what_is_not_finite_stays_so_that_divergence_is_seen(value, interpreted):
+def test_nan_and_infinity_stay_so_that_divergence_is_noticed(value, interpreted):
     y = interpreted[value]["y"]
     assert not y[:, 0].isfinite().all()
     assert y[:, 1:].isfinite().all()
@@ -204,7 +204,7 @@ def test_every_kernel_compiles_in_bfloat16_for_a_gpu(tmp_path):
     assert len(done.stdout.split()) == 6
 
 
-def test_without_triton_torchs_layers_are_taken_and_the_log_says_so(monkeypatch, capsys):
+def test_without_triton_torchs_layers_are_used_and_the_log_says_so(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "triton", None)
     monkeypatch.setattr(batchnorm, "_is_on_gpu", lambda x, added: True)
     batchnorm.gpu_kernels.cache_clear()
@@ -215,13 +215,13 @@ def test_without_triton_torchs_layers_are_taken_and_the_log_says_so(monkeypatch,
     for one, other in zip(found.values(), trained(torchs, shape, True, True).values(), strict=True):
         assert torch.equal(one, other)
     (line,) = capsys.readouterr().out.splitlines()
-    assert line.startswith("BatchNorm takes torch's own layers, which are slower: Triton fails here (")
+    assert line.startswith("BatchNorm uses torch's layers, which are slower, since Triton fails here (")
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("step", STEPS, ids=str)
-def test_on_a_gpu_a_step_gives_what_float64_gives_and_a_graph_the_same_bits(step, dtype):
+def test_on_a_gpu_a_step_agrees_with_float64_and_a_graph_gives_the_same_bits(step, dtype):
     shape, with_relu, with_added = step
     (x, added, dy), layer = case(shape)
     x, added, dy = (tensor.to("cuda", dtype) for tensor in (x, added, dy))

@@ -1,4 +1,4 @@
-"""Initialisation: what the draws are like, and that a seed names the same ones everywhere."""
+"""Initialisation: the distribution of the draws, and that a seed gives the same draws everywhere."""
 
 import json
 import os
@@ -20,7 +20,7 @@ def drawn(variant="kaiming-normal_gamma-uniform", seed=0, name="wrn-14-4"):
     return network
 
 
-def test_a_draw_depends_on_seed_and_purpose_alone():
+def test_a_draw_depends_only_on_seed_and_purpose():
     first = generator(3, "weight", "a").standard_normal(5)
     generator(3, "weight", "b").standard_normal(7)
     assert np.array_equal(first, generator(3, "weight", "a").standard_normal(5))
@@ -28,7 +28,7 @@ def test_a_draw_depends_on_seed_and_purpose_alone():
     assert not np.array_equal(first, generator(3, "weight", "b").standard_normal(5))
 
 
-def test_draws_are_pinned_so_that_a_seed_means_the_same_for_ever():
+def test_draws_are_pinned_so_that_a_seed_always_means_the_same():
     assert generator(0, "order", 1).permutation(8).tolist() == [7, 6, 5, 4, 1, 0, 2, 3]
     weights = drawn(name="resnet-8").convolution.weight.flatten()[:4]
     assert weights.tolist() == pytest.approx([0.06228237, -0.19081955, -0.05658042, -0.12437632], abs=1e-7)
@@ -55,7 +55,7 @@ def test_gamma_is_uniform_from_0_to_1_and_beta_is_0():
 
 
 @pytest.mark.parametrize("variant", NAMES)
-def test_every_variant_draws_what_its_name_says(variant):
+def test_every_variant_draws_as_its_name_says(variant):
     network = drawn(variant)
     features, affine = variant.split("_")
     weight = network.stages[1][0].convolution_1.weight  # 128 channels of 64 · 9 weights
@@ -126,7 +126,7 @@ def test_a_seed_names_the_same_bits_under_numpys_and_torchs_portable_code_paths(
 
 
 def test_an_orthogonal_draw_under_another_blas_kernel_differs_by_rounding_at_most():
-    # A QR's sums are in the order that the kernel likes: the one draw that is not the same bits everywhere.
+    # The order of sums in QR depends on the kernel: only this draw does not have the same bits everywhere.
     here, _ = drawn_elsewhere()
     other, _ = drawn_elsewhere(OPENBLAS_CORETYPE="Prescott")
     for variant in NAMES:

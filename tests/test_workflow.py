@@ -1,4 +1,4 @@
-"""The workflow itself, run for real on digits: what it makes, and what it does not make again."""
+"""The workflow itself, really run on digits: what it makes, and what it does not make again."""
 
 import json
 import os
@@ -79,7 +79,7 @@ def test_a_claim_that_is_none_is_refused_before_anything_runs(fresh):
     assert not (fresh.folder / "results/tiny").exists()
 
 
-def test_a_target_that_the_study_does_not_have_is_told_in_a_sentence_with_the_nearest(fresh):
+def test_an_unknown_target_gives_one_sentence_with_the_nearest_name(fresh):
     lines = fresh.refusal("-n", "figure-4").splitlines()
     assert lines[-1].startswith("error: unknown target of the study tiny 'figure-4'; did you mean 'figure-")
     assert ", figure-7, sheet, table-1, accuracy, " in lines[-1]
@@ -95,7 +95,7 @@ def test_a_deleted_figure_is_redrawn_and_nothing_else_runs(reproduced):
     reproduced.ok()
 
 
-def test_figures_and_tables_are_redrawn_from_collected_tables_alone_without_torch(reproduced, fresh):
+def test_figures_and_tables_are_redrawn_from_collected_tables_without_torch(reproduced, fresh):
     collected = "results/tiny/experiments"
     shutil.copytree(reproduced.folder / collected, fresh.folder / collected)
     for name in ("torch", "torchvision"):
@@ -142,7 +142,7 @@ def test_another_snakefile_in_another_folder_imports_the_workflow_as_a_module(re
     assert (importing.folder / "out/.tiny.lock").exists()  # which onstart takes
 
 
-def test_scripts_find_the_package_of_their_checkout_where_none_is_installed(tmp_path):
+def test_scripts_find_the_package_of_their_checkout_if_none_is_installed(tmp_path):
     metrics = ROOT / "results/reference/digits/experiments/regimes/metrics.parquet"
     code = f"""
 import runpy, sys
@@ -163,7 +163,7 @@ runpy.run_path({str(ROOT / "workflow/scripts/make_table.py")!r}, dict(snakemake=
         assert before.endswith('sys.path.append(str(Path(__file__).parents[2] / "src"))\n\n'), script
 
 
-def test_two_processes_share_a_run_where_asked(fresh):
+def test_two_processes_share_a_run_if_requested(fresh):
     fresh.ok("figure-5", "--config", "processes_per_run=2", "regimes=batchnorm", "seeds=1")
     (record,) = fresh.folder.glob("results/tiny/runs/*/*/*/*/run.json")
     assert json.loads(record.read_text())["computed"]["processes"] == 2
@@ -224,7 +224,7 @@ def test_more_seeds_train_only_the_new_ones(reproduced):
     assert re.findall(r"^resnet-8 .* seed (\d): test", text, re.M) == ["2", "2"]
 
 
-def test_a_changed_specification_trains_anew_in_a_folder_of_its_own(reproduced):
+def test_a_changed_specification_trains_anew_in_a_separate_folder(reproduced):
     jobs = reproduced.jobs("figure-1", "--config", "momentum=0.8")
     assert jobs["train"] == 2
     study = reproduced.folder / "tiny.yaml"
@@ -268,10 +268,10 @@ def test_a_whole_study_repeated_gives_the_same_bytes_in_another_order_and_block_
 
 
 @pytest.mark.parametrize("asked_by", [signal.SIGINT, signal.SIGTERM])  # a terminal's Ctrl-C, a scheduler
-def test_a_study_that_is_stopped_goes_on_where_it_was(fresh, asked_by):
-    asked = ("accuracy", "--config", "architectures=resnet-8", "regimes=all", "seeds=1", "epochs=40")
+def test_a_stopped_study_resumes_where_it_was(fresh, asked_by):
+    request = ("accuracy", "--config", "architectures=resnet-8", "regimes=all", "seeds=1", "epochs=40")
     running = subprocess.Popen(
-        fresh.command("--cores", "1", *asked),
+        fresh.command("--cores", "1", *request),
         cwd=fresh.folder,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -286,13 +286,13 @@ def test_a_study_that_is_stopped_goes_on_where_it_was(fresh, asked_by):
     os.killpg(running.pid, asked_by)
     assert running.wait(timeout=60) != 0
     assert not list(fresh.folder.rglob("run.json"))
-    fresh.ok(*asked)
+    fresh.ok(*request)
     (record,) = fresh.folder.rglob("run.json")
     (resumed,) = json.loads(record.read_text())["computed"]["resumed"]
     assert 1 <= resumed["epoch"] < 40
 
 
-def test_a_second_snakemake_on_the_same_results_is_refused_in_a_sentence(fresh):
+def test_a_second_snakemake_on_the_same_results_is_rejected_in_one_sentence(fresh):
     first = subprocess.Popen(
         fresh.command("--cores", "1"),
         cwd=fresh.folder,
@@ -336,19 +336,17 @@ def test_absent_data_ends_in_one_sentence_before_any_training(fresh):
     assert not (fresh.folder / "results" / "tiny_dataset-cifar10-jpeg").exists()
 
 
-def test_cuda_without_a_device_is_refused_before_any_job(fresh):
+def test_cuda_without_a_device_is_rejected_before_any_job(fresh):
     import torch
 
     if torch.cuda.is_available():
         pytest.skip("there is a CUDA device here")
     text = fresh.refusal("figure-1", "--cores", "2", "--config", "device=cuda")
-    assert "error: device: cuda was asked for, but torch sees no CUDA device here" in text
+    assert "error: device: cuda was requested, but torch finds no CUDA device here" in text
     assert not (fresh.folder / "results" / "datasets").exists()
 
 
-def test_collect_refuses_to_mix_runs_of_different_data_or_replicates_of_different_groups(
-    reproduced, tmp_path
-):
+def test_collect_rejects_runs_of_different_data_and_replicates_of_different_groups(reproduced, tmp_path):
     from onlybn.errors import UserError
     from onlybn.runs import records
     from onlybn.runs.collect import collect
@@ -376,5 +374,7 @@ def test_collect_refuses_to_mix_runs_of_different_data_or_replicates_of_differen
     with pytest.raises(UserError, match=r"run.json is damaged \(.*to train the run again"):
         list(collect("e", "runs", {mixed: runs[mixed]}))
     change(computed=record["computed"] | {"processes": 4})
-    with pytest.raises(UserError, match=r"experiment e mixes replicates of other processes: 1 in .* 4 in"):
+    with pytest.raises(
+        UserError, match=r"experiment e mixes replicates of different processes: 1 in .* 4 in"
+    ):
         list(collect("e", "affine", mixing))

@@ -1,14 +1,13 @@
-"""Kill a study's jobs and workflows at random moments until it is done, and compare what it made.
+"""Kill a study's jobs and workflows at random moments until it is done, and compare its results.
 
 python tests/torture.py [--kills 50] [--seed 0]
 
 Real training: digits, ResNet-14 and ResNet-32, `batchnorm` and `random-2`, two seeds. Each kill is a SIGKILL
-of one training job, of Snakemake alone (whose jobs live on), or of Snakemake and all its jobs; the same
-command is then started again. Between starts the study is now and then edited in place, to another learning
-rate or back, and what Snakemake remembers is now and then deleted; the last start is of the study as it was
-at first. In the end every table and state file is compared with those of a study that nothing disturbed. The
-last line counts kills, edits, resumes, and differences. (An epoch that is trained to its end twice without
-an edit between is counted too.)
+to one training job, to Snakemake only (whose jobs survive), or to Snakemake and all its jobs; then the same
+command is started again. Between starts the study is sometimes edited in place, to another learning rate or
+back, and Snakemake's records are sometimes deleted; the last start is of the original study. In the end every
+table and state file is compared with those of an undisturbed study. The last line counts kills, edits,
+resumes and differences. (It also counts epochs that were completed twice without an edit in between.)
 """
 
 import argparse
@@ -40,7 +39,7 @@ TARGET = ("accuracy", "--config", "seeds_per_job=2", "checkpoint_every=3")
 
 
 class Logs:
-    """All that training jobs wrote to their logs, which a new try empties."""
+    """Everything that training jobs wrote to their logs, which a retry empties."""
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -48,7 +47,7 @@ class Logs:
         self.past: list[str] = []
 
     def look(self) -> None:
-        """Read what is there; keep what went since the last look."""
+        """Read the existing logs; keep the content of logs that vanished since the last look."""
         there: list[Path] = []
         with suppress(FileNotFoundError):  # Snakemake takes folders away meanwhile
             there = list(self.folder.rglob("*.log"))
@@ -61,14 +60,14 @@ class Logs:
             self.now[path] = text
 
     def counted(self, pattern: str) -> Counter[str]:
-        """Count what the pattern finds."""
+        """Count the matches of the pattern."""
         return Counter(
             found for text in [*self.past, *self.now.values()] for found in re.findall(pattern, text)
         )
 
 
 def trains(process: psutil.Process) -> bool:
-    """Say whether this is a training job's Python."""
+    """Return whether this is the Python process of a training job."""
     try:
         return process.name().startswith("python") and process.cmdline()[-1].endswith("train.py")
     except (psutil.NoSuchProcess, IndexError):
@@ -76,7 +75,7 @@ def trains(process: psutil.Process) -> bool:
 
 
 def kill(snakemake: psutil.Process, rng: random.Random) -> str | None:
-    """Send SIGKILL to a training job, Snakemake, or both; return which, or None if it is not there."""
+    """Send SIGKILL to a training job, Snakemake, or both; return which, or None if it does not exist."""
     with suppress(psutil.NoSuchProcess):
         family = snakemake.children(recursive=True)
         what = rng.choice(["a job", "a job", "Snakemake and its jobs", "Snakemake alone"])
@@ -94,7 +93,7 @@ def kill(snakemake: psutil.Process, rng: random.Random) -> str | None:
 
 
 def edit(checkout: Checkout, rng: random.Random) -> int:
-    """Edit the study in place, or back, and delete what Snakemake remembers, each now and then."""
+    """Sometimes edit the study in place, or back, and sometimes delete Snakemake's records."""
     file = checkout.folder / "tiny.yaml"
     before = file.read_text()
     if rng.random() < 0.3:
@@ -142,7 +141,7 @@ def disturb(checkout: Checkout, kills: int, rng: random.Random, done: Counter[st
 
 
 def main() -> None:
-    """Run the study undisturbed and disturbed; leave with status 1 if anything differs."""
+    """Run the study undisturbed and disturbed; exit with status 1 if anything differs."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
@@ -158,12 +157,12 @@ def main() -> None:
         with TemporaryDirectory(ignore_cleanup_errors=True) as folder:
             checkout = Checkout(Path(folder), STUDY)
             logs, edited = disturb(checkout, asked.kills, rng, done)
-            # A job that outlives an edited study's Snakemake leaves its runs to wait for that study.
+            # Runs of a job that outlives an edited study's Snakemake wait for that study.
             kept = ("replaced", "work") if edited else ("replaced",)
             found = {k: v for k, v in checkout.digests().items() if not k.startswith(kept)}
         studies += 1
         edits += edited
-        resumes += logs.counted("(.+): going on after").total()
+        resumes += logs.counted("(.+): resuming after").total()
         again = logs.counted(r"(.+: epoch \d+)/").values()
         repeated += sum(count - 1 for count in again) if not edited else 0
         wrong = [name for name in {*expected, *found} if expected.get(name) != found.get(name)]

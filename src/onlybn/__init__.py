@@ -1,7 +1,7 @@
-"""Training BatchNorm and Only BatchNorm, reproduced: the study, its training engine and its figures.
+"""A reproduction of Training BatchNorm and Only BatchNorm: studies, the training engine and figures.
 
-`onlybn.load(folder)` gives back the network of a finished run. Importing the package is cheap: torch
-is imported by the modules that train, never by those that validate, collect or draw.
+`onlybn.load(folder)` returns the network of a finished run. Importing the package is cheap: only modules that
+train import torch; those that validate, collect or draw do not.
 """
 
 from importlib import import_module

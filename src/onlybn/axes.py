@@ -1,7 +1,7 @@
 """The axes: the ways in which runs differ, as data. Names are checked without torch.
 
-Every run has a value on each of `ALWAYS`. Those of `OPTIONAL` have a neutral value, which stands neither in
-a run's specification nor in its path: a new axis, and a new value, leave every run that exists as it is.
+Every run has a value on each axis of `ALWAYS`. The axes of `OPTIONAL` have a neutral value, which is neither
+in a run's specification nor in its path, so a new axis or a new value changes no existing run.
 """
 
 import re
@@ -16,7 +16,7 @@ from onlybn.networks import normalise, regimes, reparametrise, variants
 if TYPE_CHECKING:
     from onlybn.models.network import Network
 
-# A run's values on the optional axes, by the axes' names and in their order; only those that are not neutral.
+# A run's values on the optional axes that are not neutral: (axis, value) pairs, in the order of the axes.
 Values = tuple[tuple[str, str], ...]
 
 
@@ -24,11 +24,11 @@ Values = tuple[tuple[str, str], ...]
 class Axis:
     """One way in which runs differ.
 
-    `check` raises ValueError, in one sentence, for a name that is no value. `implementation` is the
-    `module:function` that a job calls with the network, the value and the seed; an axis that says something
-    of the training alone has none. `default` is the value where an experiment names none; None: it has to.
-    `acts` says whether a value changes a run of that regime, and raises ValueError where it does not fit the
-    regime. Where it does not act, the run is the neutral one.
+    `check` raises ValueError, in one sentence, for an unknown value. `implementation` is the
+    `module:function` that a job calls with the network, the value and the seed; an axis that changes only the
+    training has none. `default` is the value where an experiment names none; if it is None, the experiment
+    must name one. `acts` returns whether a value changes a run of a regime, and raises ValueError if the two
+    do not fit together. Where the value does not act, the run is the neutral one.
     """
 
     name: str
@@ -40,11 +40,11 @@ class Axis:
 
     @property
     def plural(self) -> str:
-        """The key of an experiment, and of --config, that names values of the axis."""
+        """The key for values of the axis, in an experiment and in --config."""
         return f"{self.name}s"
 
     def misfits(self, values: Iterable[str], regimes: Iterable[str]) -> Iterator[str]:
-        """Say of each value that does not fit one of the regimes why, in one sentence."""
+        """Yield one sentence for each value that does not fit one of the regimes."""
         regimes = list(regimes)
         for value in values:
             try:
@@ -54,18 +54,18 @@ class Axis:
                 yield str(error)
 
     def label(self, value: str) -> str:
-        """Return a value as a reader knows it from others: `none` says none of what."""
+        """Return a value as shown to a reader: `none` is preceded by the name of the axis."""
         return f"{self.name} {value}" if value == "none" else value
 
     def apply(self, network: "Network", value: str, seed: int) -> None:
-        """Do to the network, in place, what the value says."""
+        """Apply the value to the network, in place."""
         module, function = self.implementation.split(":")
         getattr(import_module(module), function)(network, value, seed)
 
 
 def _check_recipe(name: str) -> None:
     if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", name):
-        raise ValueError(f"{name!r} is not a name of small letters, digits and hyphens")
+        raise ValueError(f"{name!r} is not a name of lower-case letters, digits and hyphens")
 
 
 ARCHITECTURE = Axis("architecture", "networks", models.check)
@@ -100,18 +100,18 @@ OPTIONAL = (REPARAMETRISATION, NORMALISATION, RECIPE)
 AXES = (*ALWAYS, *OPTIONAL)
 
 
-# The values that need not be named: an optional axis' is its neutral one.
+# The default values by axis; the default of an optional axis is its neutral value.
 DEFAULTS = {axis.name: axis.default for axis in AXES if axis.default is not None}
 
 
 def ordered(values: Mapping[str, str]) -> Values:
-    """Return values on optional axes in the order of the axes, without those that are neutral."""
+    """Return the values on optional axes that are not neutral, in the order of the axes."""
     given = {axis.name: values.get(axis.name, axis.default) for axis in OPTIONAL}
     return tuple((name, value) for name, value in given.items() if value != DEFAULTS[name])
 
 
 def other_axis(name: str, *but: Axis) -> str | None:
-    """Return the name of an axis, none of `but`, of which this is a value; None if there is none."""
+    """Return the name of an axis, other than `but`, that has this value; None if there is none."""
     for axis in AXES:
         if axis not in but:
             try:

@@ -1,4 +1,4 @@
-"""How functions of numbers and arrays are compiled for a CPU."""
+"""Compilation of functions of numbers and arrays for a CPU."""
 
 from collections.abc import Callable
 
@@ -6,7 +6,7 @@ from numba import njit
 
 
 def compiled(function: Callable) -> Callable:
-    """Compile on first use, and keep it on disk if there is a folder that can be written."""
+    """Compile a function on first use; cache it on disk if a writable folder exists."""
     try:
         return njit(cache=True, nogil=True)(function)
     except RuntimeError:

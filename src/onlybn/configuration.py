@@ -1,6 +1,6 @@
-"""From Snakemake's configuration to a study: its YAML file, overrides, and every fault in a sentence.
+"""Read a study from Snakemake's configuration: its YAML file and the overrides, all errors at once.
 
-It imports no torch, since Snakemake reads the configuration again in every cluster job.
+This module does not import torch, since Snakemake reads the configuration again in every cluster job.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ from onlybn.strict_yaml import read_yaml, scalar
 from onlybn.study import BOOLEAN, Definition, Experiment, Study, Training, fault_message, seeds_from
 from onlybn.study import changed as changed_training
 
-# config.yaml's values, for a Snakefile that imports this one as a module and gives fewer.
+# The values of config.yaml, for a Snakefile that imports ours as a module and sets only some of them.
 DEFAULTS = {
     "study": "digits",
     "data_dir": "data",
@@ -35,7 +35,7 @@ DEFAULTS = {
     "planned_on": None,
     "gpu_as": "gpu",
 }
-# Settings that are whole numbers, and the least of each.
+# Settings that are whole numbers, with their minimum.
 NUMBERS = {"seeds_per_job": 1, "processes_per_run": 1, "workers": 0, "checkpoint_every": 0}
 SETTINGS = tuple(DEFAULTS)
 PATHS = ("study", "data_dir", "results_dir")
@@ -43,24 +43,24 @@ SELECTIONS = ("seeds", *(axis.plural for axis in AXES))
 CHANGES = ("dataset", *Training.model_fields)
 DEVICES = ("auto", "cpu", "cuda")
 GPUS_AS = ("gpu", "gres")
-# Step times that were measured (onlybn.workflow.costs).
+# Measured step times (onlybn.workflow.costs).
 COSTS = Path(__file__).parent / "workflow" / "costs.parquet"
-# Characters that names may have, where a file's name has 255 bytes. Logs' names are longer than the
-# experiments', and Slurm's hold an architecture and a regime together.
+# The most characters of a name, since a file's name has at most 255 bytes. The name of a log is longer than
+# that of its experiment, and Slurm's log names contain an architecture and a regime.
 LONGEST = {
     **dict.fromkeys(("name", "experiment", "dataset", "variant"), 230),
     **dict.fromkeys(("architecture", "regime"), 90),
 }
-# The studies of the checkout that the package is in, for a Snakefile that Snakemake takes from a server.
+# The studies of the package's own checkout, for a Snakefile that Snakemake loads from a server.
 STUDIES = Path(__file__).parents[2] / "workflow" / "studies"
-# Folders of results/ that are not studies.
+# Folders of results/ that are not studies, so no study may have these names.
 TAKEN_NAMES = ("datasets", "reference")
 
 
 def configuration_with(given: Iterable[str], folder: Path = Path()) -> dict[str, Any]:
-    """Return config.yaml of a folder with KEY=VALUE over it, read by what reads Snakemake's --config.
+    """Return a folder's config.yaml updated with KEY=VALUE pairs, which Snakemake's own parser reads.
 
-    Raises UserError without that file, or if something given is no such pair.
+    Raises UserError if the file is missing or a pair is malformed.
     """
     from snakemake.cli import parse_config
     from snakemake.utils import update_config
@@ -78,11 +78,11 @@ def configuration_with(given: Iterable[str], folder: Path = Path()) -> dict[str,
 
 
 def open_study(config: Mapping[str, Any], builtin: Path) -> Study:
-    """Read the study that Snakemake's `config` names, apply the overrides in it, and validate all.
+    """Read the study that Snakemake's `config` names, apply the overrides in `config`, and validate.
 
-    `builtin` is the folder of the studies that come with the Snakefile, if it is here. This process can then
-    import modules from the folder of the study's file too. Raises UserError with every fault found, one line
-    each.
+    `builtin` is the folder of the studies that come with the Snakefile; it may not exist. Afterwards this
+    process can also import modules from the folder of the study file. Raises UserError with one line for each
+    error found.
     """
     faults = [
         "config: " + unknown_message("key", key, [*SETTINGS, *SELECTIONS, *CHANGES])
@@ -136,11 +136,12 @@ def open_study(config: Mapping[str, Any], builtin: Path) -> Study:
     given = {key: value for key, value in overrides.items() if key in CHANGES}
     length = {key: value for key, value in given.items() if key in ("epochs", "steps")}
     if length == {f"{whole.training.unit}s": whole.training.length}:
-        for key in length:  # rescaling by 1 may still round the schedule
+        for key in length:  # rescaling by 1 could still round the schedule
             del given[key]
         length = {}
     changed = _validate(_with_changes(raw, whole, given), given, file)
-    # A change is named by its validated value, unless the study has it, its schedule moved with the length.
+    # A change appears in the name by its validated value, unless the study, with its schedule moved to the
+    # new length, already has that value.
     moved = _validate(_with_changes(raw, whole, length), length, file)
     unchanged = {key: _current(whole if key in length else moved, key) for key in given}
     changes = {key: _current(changed, key) for key in given if _current(changed, key) != unchanged[key]}
@@ -155,12 +156,12 @@ def open_study(config: Mapping[str, Any], builtin: Path) -> Study:
     _check_names(study)
     _check_trainings(study)
     first, *_ = study.points(next(iter(study.experiments)))
-    study.recordings(first)  # which refuses one run that two experiments record in different ways
+    study.recordings(first)  # raises if two experiments record one run with different options
     return study
 
 
 def _check_trainings(study: Study) -> None:
-    """Refuse last, partial batches of fewer than two images for a process, and precisions not measured."""
+    """Reject a last batch of fewer than two images per process, and a precision without measured costs."""
     points = [run for name in study.experiments for run in study.points(name)]
     for run in {(run.dataset, run.value(RECIPE)): run for run in points}.values():
         recipe = run.value(RECIPE)
@@ -172,7 +173,7 @@ def _check_trainings(study: Study) -> None:
 
 
 def _check_names(study: Study) -> None:
-    """Refuse names of which no file can be made, and those that Snakemake takes for an endless recursion."""
+    """Reject names too long for a file, and names that Snakemake takes for an endless recursion."""
     from snakemake.io import PeriodicityDetector
 
     repeated = PeriodicityDetector().is_periodic
@@ -184,8 +185,8 @@ def _check_names(study: Study) -> None:
         "variant": {run.point[2] for name in study.experiments for run in study.points(name)},
     }
     faults = [
-        f"study: the {kind} {_brief(name)} has {len(name)} characters; allowed: {LONGEST[kind]}, since files"
-        " are named by it"
+        f"study: the {kind} {_brief(name)} has {len(name)} characters; allowed: {LONGEST[kind]}, since it is"
+        " part of file names"
         for kind, names in {"name": [study.name], **wildcards}.items()
         for name in names
         if len(name) > LONGEST[kind]
@@ -206,7 +207,7 @@ def _brief(name: str) -> str:
 
 
 def _check_planned_on(device: object, precision: str) -> None:
-    """Refuse a device whose step times were not measured in that precision."""
+    """Reject a device whose step times were not measured in that precision."""
     if device is None:
         return
     table = pq.read_table(COSTS, columns=["device", "precision"]).to_pylist()
@@ -214,16 +215,16 @@ def _check_planned_on(device: object, precision: str) -> None:
     if device not in known:
         raise UserError(
             f"config: planned_on: {unknown_message('measured device', device, known)};"
-            " python benchmarks/scaling.py measures another"
+            " to measure another device, run python benchmarks/scaling.py"
         )
 
 
 def _study_file(study: object, builtin: Path) -> Path:
-    """Return the file of a study: by its name one of the papers' folders, or by its path."""
+    """Return the file of a study, given as the name of a built-in study or as a path."""
     files = {path.stem: path for path in builtin.rglob("*.yaml")}
     names = sorted(files)
     if not isinstance(study, str) or not study:
-        raise UserError(f"config: study: {study!r} is neither a study's name nor the path of one")
+        raise UserError(f"config: study: {study!r} is neither the name nor the path of a study")
     if study in files:
         return files[study]
     file = Path(study)
@@ -232,14 +233,15 @@ def _study_file(study: object, builtin: Path) -> Path:
             "config: study: " + unknown_message("study", study, names) + ", or the path of a .yaml file"
         )
     if not file.is_file():
-        raise UserError(f"config: study: there is no file {file}")
+        raise UserError(f"config: study: the file {file} does not exist")
     if file.resolve() in {path.resolve() for path in files.values()}:
         return file
     if file.stem in (*names, *TAKEN_NAMES):
         raise UserError(f"config: study: the name '{file.stem}' of {file} is taken; rename the file")
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9-]*", file.stem):
         raise UserError(
-            f"config: study: {file} must be named by letters, digits and hyphens, since its results are"
+            f"config: study: the name of {file} may contain only letters, digits and hyphens, since the"
+            " folder of its results has that name"
         )
     return file
 
@@ -278,7 +280,7 @@ def _keys_at(path: list[Any]) -> list[str]:
 
 
 def _scalar_or_list(value: object) -> object:
-    """Read a --config value: Snakemake hands over `a,b` as text and `[0,1]` as a list of texts."""
+    """Parse a --config value: Snakemake passes `a,b` as a string and `[0,1]` as a list of strings."""
     if isinstance(value, list):
         return [_scalar_or_list(item) for item in value]
     if not isinstance(value, str):
@@ -292,7 +294,7 @@ def _scalar_or_list(value: object) -> object:
 
 
 def _scalar(value: object) -> object:
-    """Read a text as YAML 1.2 does; 2.0 is 2, and 1e18 stays so in names."""
+    """Parse a string as YAML 1.2 does; 2.0 becomes 2, and 1e18 stays as it is, also in names."""
     if isinstance(value, str):
         value = scalar(value.strip())
     if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
@@ -305,7 +307,7 @@ def _current(definition: Definition, key: str) -> object:
 
 
 def _with_changes(raw: Mapping[str, Any], whole: Definition, changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Apply a changed dataset and changed training keys; a changed length moves the schedule with it."""
+    """Apply a changed dataset and changed training keys; a changed length rescales the schedule."""
     dataset = changes.get("dataset", raw["dataset"])
     given = {key: value for key, value in changes.items() if key != "dataset"}
     lengths = {key: value for key, value in given.items() if key in ("epochs", "steps")}
@@ -315,14 +317,14 @@ def _with_changes(raw: Mapping[str, Any], whole: Definition, changes: Mapping[st
 
 
 def _moved(whole: Definition, name: str, lengths: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a recipe, its length and schedule moved in proportion where the study's length changes."""
+    """Return a recipe whose length and schedule are rescaled as the study's length is."""
     recipe, training = whole.recipes[name], whole.training_of(name)
     (unit, length), *more = [*lengths.items(), ("", None)]
     known = len(more) == 1 and type(length) is int and length >= 1
-    if not known or training.unit != whole.training.unit:  # steps say nothing of epochs
+    if not known or training.unit != whole.training.unit:  # steps cannot be converted to epochs
         return recipe
-    own = max(1, round(training.length * length / whole.training.length))
-    moved = changed_training(training, {unit: own})
+    rescaled = max(1, round(training.length * length / whole.training.length))
+    moved = changed_training(training, {unit: rescaled})
     keys = dict.fromkeys(unit if key in ("epochs", "steps") else key for key in recipe)
     return {key: moved[key] for key in keys if key in moved}
 
@@ -330,7 +332,7 @@ def _moved(whole: Definition, name: str, lengths: Mapping[str, Any]) -> dict[str
 def _select(
     definition: Definition, overrides: Mapping[str, Any], file: Path
 ) -> tuple[Definition, dict[str, object]]:
-    """Keep only the selected architectures, regimes, variants and seeds; drop what is left empty."""
+    """Keep only the selected values of each axis and the selected seeds; drop experiments left empty."""
     faults: list[str] = []
     selections: dict[str, object] = {}
     kept = {name: grid.model_dump() for name, grid in definition.experiments.items()}
@@ -340,7 +342,7 @@ def _select(
             continue
         wanted = overrides[key] if isinstance(overrides[key], list) else [overrides[key]]
         wanted = list(dict.fromkeys(map(str, wanted)))
-        there = list(dict.fromkeys(name for grid in kept.values() for name in grid[key]))
+        present = list(dict.fromkeys(name for grid in kept.values() for name in grid[key]))
         if axis is RECIPE:
             allowed = [RECIPE.default, *definition.recipes]
             faults += [
@@ -348,20 +350,20 @@ def _select(
             ]
         else:
             faults += [
-                f"config: {key}: {fault}" for name in wanted if (fault := _not_there(axis, name, there))
+                f"config: {key}: {fault}" for name in wanted if (fault := _not_present(axis, name, present))
             ]
         if not wanted:
             faults.append(f"config: {key}: is empty; at least one is needed")
         before = {name: grid[key] for name, grid in kept.items()}
         for grid in kept.values():
-            # An experiment that says nothing of an optional axis is extended along it.
+            # An experiment that does not set an optional axis is extended along it.
             extended = axis in OPTIONAL and grid[key] == [axis.default]
             grid[key] = wanted if extended else [name for name in grid[key] if name in wanted]
         if axis in OPTIONAL and not faults:
             misfits = (m for grid in kept.values() for m in axis.misfits(grid[key], grid[REGIME.plural]))
             faults += dict.fromkeys(f"config: {key}: {misfit}" for misfit in misfits)
         if {name: set(grid[key]) for name, grid in kept.items()} != {n: set(b) for n, b in before.items()}:
-            selections[key] = [name for name in dict.fromkeys([*there, *wanted]) if name in wanted]
+            selections[key] = [name for name in dict.fromkeys([*present, *wanted]) if name in wanted]
     seeds = definition.seeds
     if "seeds" in overrides:
         try:
@@ -374,13 +376,13 @@ def _select(
         raise UserError("\n".join(faults))
     kept = {name: grid for name, grid in kept.items() if all(grid[axis.plural] for axis in AXES)}
     if not kept:
-        raise UserError("config: no experiment of the study has a run of this selection")
+        raise UserError("config: this selection matches no run of any experiment of the study")
 
     def drawn(wanted: Mapping[str, list[str]]) -> dict[str, list[str]]:
         left = {name: [e for e in experiments if e in kept] for name, experiments in wanted.items()}
         return {name: experiments for name, experiments in left.items() if experiments}
 
-    if "seeds" in overrides:  # of every experiment, also of one that has seeds of its own
+    if "seeds" in overrides:  # also replaces the seeds that an experiment sets for itself
         kept = {name: grid | {"seeds": None} for name, grid in kept.items()}
     raw = definition.model_dump(exclude_unset=True)
     raw |= {"experiments": kept, "seeds": seeds}
@@ -388,26 +390,26 @@ def _select(
     return _validate(raw, overrides, file), selections
 
 
-def _not_there(axis: Axis, name: str, there: list[str]) -> str | None:
-    """Say that a name is no value of the axis, or none of the study where that has to name them."""
+def _not_present(axis: Axis, name: str, present: list[str]) -> str | None:
+    """Return why a name cannot be selected: it is no value of the axis, or the study does not name it."""
     try:
         axis.check(name)
     except ValueError as error:
         return str(error)
-    if name in there or axis in OPTIONAL:
+    if name in present or axis in OPTIONAL:
         return None
-    return unknown_message(f"{axis.name} of this study", name, there)
+    return unknown_message(f"{axis.name} of this study", name, present)
 
 
 def _named_seeds(seeds: list[int]) -> dict[str, object]:
-    """Return how seeds stand in a study's name: the number of the first ones, one alone, or a list."""
+    """Return how seeds appear in a study's name: as a number of seeds from 0, as one seed, or as a list."""
     if seeds == list(range(len(seeds))):
         return {"seeds": len(seeds)}
     return {"seed": seeds[0]} if len(seeds) == 1 else {"seeds": seeds}
 
 
 def _suffix(overrides: Mapping[str, object]) -> str:
-    """Return what validated overrides add to a study's name, such as `_epochs-5_seeds-0,4`."""
+    """Return the suffix of a study's name for validated overrides, such as `_epochs-5_seeds-0,4`."""
 
     def text(value: object) -> str:
         if isinstance(value, list):
@@ -417,40 +419,40 @@ def _suffix(overrides: Mapping[str, object]) -> str:
         return str(_scalar(value)).lower()
 
     suffix = "".join(f"_{key}-{text(value)}" for key, value in sorted(overrides.items()))
-    if len(suffix) > 150:  # a folder's name has 255 bytes
+    if len(suffix) > 150:  # a folder's name has at most 255 bytes
         suffix = f"_{hashlib.sha256(suffix.encode()).hexdigest()[:16]}"
     return suffix
 
 
 def _one_spelling(path: str) -> str:
-    """Return the one spelling of a path that everything uses: `~` and variables put in, nothing redundant.
+    """Return the normal form of a path: `~` and variables expanded, nothing redundant.
 
     A relative path stays relative. Raises ValueError if a variable or a user does not exist.
     """
     whole = os.path.expandvars(os.path.expanduser(path))  # noqa: PTH111 - Path's raises
     if unknown := re.search(r"^~[^/]*|\$(\w+|\{\w+\})", whole):
-        raise ValueError(f"'{path}': {unknown[0]} is not known here; write the path out")
+        raise ValueError(f"'{path}': {unknown[0]} is not defined on this machine; write the full path")
     normal = os.path.normpath(whole)
-    # Behind a symbolic link, `..` is another folder than the text says.
+    # After a symbolic link, `..` leads to another folder than the text suggests.
     return normal if os.path.realpath(normal) == os.path.realpath(whole) else os.path.realpath(whole)
 
 
 def _cannot_write(folder: Path) -> list[str]:
-    """Say why results cannot be written below `folder`, if so."""
+    """Return the reasons why results cannot be written below `folder`."""
     if set("{}") & set(str(folder)):
         return [
-            f"config: results_dir: {folder} holds a brace, which Snakemake reads as a wildcard; choose a path"
-            " without braces"
+            f"config: results_dir: {folder} contains a brace, which Snakemake reads as a wildcard; choose a"
+            " path without braces"
         ]
     for path in (folder, *folder.parents):
         if path.is_symlink() and not path.exists():
             return [
-                f"config: results_dir: {path} is a link to {path.readlink()}, which does not exist; make"
+                f"config: results_dir: {path} is a link to {path.readlink()}, which does not exist; create"
                 " that folder, or choose another one"
             ]
-    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    if not there.is_dir():
-        return [f"config: results_dir: {folder} cannot be made, since {there} is not a folder"]
-    if not os.access(there, os.W_OK | os.X_OK):
-        return [f"config: results_dir: {folder} cannot be written, since {there} is not writable"]
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not existing.is_dir():
+        return [f"config: results_dir: {folder} cannot be created, since {existing} is not a folder"]
+    if not os.access(existing, os.W_OK | os.X_OK):
+        return [f"config: results_dir: {folder} cannot be written, since {existing} is not writable"]
     return []

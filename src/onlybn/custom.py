@@ -1,8 +1,8 @@
-"""What a study names as `module:function`: the user's own architectures, datasets and regimes.
+"""Custom architectures, datasets and regimes, which a study names as `module:function`.
 
-A module is looked for where Python imports from, and last in the folder of the study file, so that nothing
-in there can stand in for a module of Python's or of a package. Until a job calls the function its file is
-only read, never run: it may import torch, and the Snakefile is read again in every cluster job.
+A module is searched for on Python's import path, and last in the folder of the study file, so that no file
+there can hide a module of Python or of a package. Until a job calls the function, the file is only parsed,
+never run: it may import torch, and the Snakefile is read again in every cluster job.
 """
 
 import importlib
@@ -23,36 +23,36 @@ from onlybn.errors import UserError, unknown_message
 from onlybn.files import sha256
 
 _WORD = r"[A-Za-z_][A-Za-z0-9_]*"
-# What `source` tells of a module.
+# The keys of what `source` returns.
 SOURCE = ("module", "folder", "sha256")
 _NAME = rf"{_WORD}(\.{_WORD})*:{_WORD}"
 
 
 def is_custom(name: str) -> bool:
-    """Say whether a name is of something of the user's own; no built-in name has a colon."""
+    """Return whether a name is custom: only custom names have a colon."""
     return ":" in name
 
 
 def to_path(name: str) -> str:
-    """Return how a name is spelled in paths, where a colon is trouble on some systems."""
+    """Return a name as it is spelled in paths, where some systems do not allow a colon."""
     return name.replace(":", ".")
 
 
 def from_path(part: str) -> str:
-    """Return the name that is spelled so in a path; no built-in name has a dot."""
+    """Return the name from its spelling in a path; no built-in name has a dot."""
     return ":".join(part.rsplit(".", 1))
 
 
 def import_from(folder: Path | str) -> None:
-    """Let this process import modules from that folder too, after all others."""
+    """Let this process also import modules from that folder, as the last place to search."""
     if str(folder) not in sys.path:
         sys.path.append(str(folder))
 
 
 def check(kind: str, name: str) -> None:
-    """Raise ValueError, in one sentence, if `module:function` is not there; runs nothing of the module."""
+    """Raise ValueError, in one sentence, if `module:function` does not exist; the module is not run."""
     if not re.fullmatch(_NAME, name):
-        raise ValueError(f"'{name}' is not the module:function of {_a(kind)} of your own")
+        raise ValueError(f"'{name}' is not the module:function of a custom {kind}")
     module, function = name.split(":")
     spec = _find(module)
     if spec is None or not spec.has_location:
@@ -60,7 +60,7 @@ def check(kind: str, name: str) -> None:
         near = get_close_matches(top, [found.name for found in pkgutil.iter_modules()], n=1)
         suggestion = f"; did you mean '{near[0]}'?" if near and near[0] != top else ""
         raise ValueError(
-            f"'{name}': there is no module {module} beside the study file or where Python imports from"
+            f"'{name}': the module {module} is neither beside the study file nor on Python's import path"
             + suggestion
         )
     file = Path(spec.origin)
@@ -80,12 +80,12 @@ def check(kind: str, name: str) -> None:
         )
 
 
-# What the modules' files were when this process imported them; one may be edited, or go, while it runs.
+# The sources of modules when this process imported them: a file may be edited or deleted while it runs.
 _imported: dict[str, dict[str, str]] = {}
 
 
 def call(name: str, *arguments: Any, **keywords: Any) -> Any:
-    """Import the module and call the function; whatever they raise is told in one UserError."""
+    """Import the module and call the function; any exception becomes one UserError."""
     module, function = name.split(":")
     with blaming(name):
         if module not in sys.modules and (spec := _find(module)) and spec.has_location:
@@ -95,12 +95,12 @@ def call(name: str, *arguments: Any, **keywords: Any) -> Any:
 
 @contextmanager
 def blaming(name: str) -> Iterator[None]:
-    """Tell what the body raises in one UserError that says where in the module of `name` it came from."""
+    """Turn any exception of the body into one UserError that names the line in the module of `name`."""
     try:
         yield
     except UserError:
         raise
-    except Exception as error:  # the user's code may raise anything
+    except Exception as error:  # custom code may raise anything
         spec = _find(name.split(":")[0])
         frames = traceback.extract_tb(error.__traceback__)
         lines = [frame.lineno for frame in frames if spec and frame.filename == spec.origin]
@@ -112,7 +112,7 @@ def blaming(name: str) -> Iterator[None]:
 def source(name: str) -> dict[str, str]:
     """Return the folder that a name's module is imported from, and the SHA-256 of its file.
 
-    Of a module that this process has called, it is what was imported, whatever the file is by now.
+    For a module that this process has called, this is the imported version, even if the file has changed.
     """
     module = name.split(":")[0]
     return _imported[module] if module in _imported and module in sys.modules else _source(module)
@@ -125,32 +125,32 @@ def _source(module: str) -> dict[str, str]:
     return dict(zip(SOURCE, (module, str(folder), sha256(Path(spec.origin))), strict=True))
 
 
-def since(told: Mapping[str, str]) -> str:
-    """Say what a module that `source` told of is by now; runs nothing of it.
+def since(recorded: Mapping[str, str]) -> str:
+    """Compare a module with what `source` recorded of it; the module is not run.
 
-    `same`: its file is as it was, wherever it lies; `edited`: it is not; `other`: another folder has a
-    module of that name, with another file; `gone`: there is none.
+    `same`: the file has the same content, in whatever folder; `edited`: it has other content; `other`: a
+    module of that name is in another folder, with other content; `gone`: there is no such module.
     """
-    spec = _find(told["module"])
+    spec = _find(recorded["module"])
     if spec is None or not spec.has_location:
         return "gone"
-    now = _source(told["module"])
-    if now["sha256"] == told["sha256"]:
+    now = _source(recorded["module"])
+    if now["sha256"] == recorded["sha256"]:
         return "same"
-    return "edited" if now["folder"] == told["folder"] else "other"
+    return "edited" if now["folder"] == recorded["folder"] else "other"
 
 
 def find_again(sources: list[dict[str, str]]) -> Iterator[str]:
-    """Let this process import what `source` told of, and yield the modules whose files are others by now."""
-    for told in sources:
-        if since(told) == "gone":
-            import_from(told["folder"])
-        if since(told) in ("edited", "other"):
-            yield told["module"]
+    """Let this process import the modules that `source` recorded; yield those whose files have changed."""
+    for recorded in sources:
+        if since(recorded) == "gone":
+            import_from(recorded["folder"])
+        if since(recorded) in ("edited", "other"):
+            yield recorded["module"]
 
 
 def _find(module: str) -> ModuleSpec | None:
-    """Find a module without running it or the packages that it lies in, as Python's own search would."""
+    """Find a module as Python's own search does, without running it or the packages that contain it."""
     importlib.invalidate_caches()
     top, *inner = module.split(".")
     try:
@@ -162,7 +162,3 @@ def _find(module: str) -> ModuleSpec | None:
             return None
         spec = PathFinder.find_spec(f"{spec.name}.{part}", spec.submodule_search_locations)
     return spec
-
-
-def _a(kind: str) -> str:
-    return f"an {kind}" if kind[0] in "aeiou" else f"a {kind}"

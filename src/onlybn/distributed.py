@@ -1,4 +1,4 @@
-"""Several processes that train one run together, each on its part of every batch (torch's DDP)."""
+"""Training one run in several processes, each on its part of every batch (torch's DDP)."""
 
 import json
 import os
@@ -21,12 +21,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Group:
-    """The processes that train one run: which of them this is, from 0, and how many there are.
+    """The processes that train one run: the rank of this process, from 0, and the number of processes.
 
-    Parameters, order and augmentation are the same in all of them, since they are drawn from the seed.
-    Gradients are averaged over the whole batch, measures over all examples. BatchNorm normalises each
-    process's part of a batch by that part's own statistics; running statistics are averaged over the
-    processes.
+    Parameters, order and augmentation are the same in all processes, since they are drawn from the seed.
+    Gradients are averaged over the whole batch, and measures over all examples. BatchNorm normalises each
+    process's part of a batch by the statistics of that part; running statistics are averaged over processes.
     """
 
     rank: int = 0
@@ -34,17 +33,17 @@ class Group:
 
     @property
     def leads(self) -> bool:
-        """Whether this is the process that writes the run's folder and tells how it goes."""
+        """Whether this is the process that writes the run's folder and reports progress."""
         return self.rank == 0
 
     def parts(self, count: int, batch_size: int) -> Iterator[slice]:
-        """Yield this process's part of each batch of `count` examples; parts differ by one at most."""
+        """Yield this process's part of each batch of `count` examples; part sizes differ by at most one."""
         for start in range(0, count, batch_size):
             whole = min(batch_size, count - start)
             yield slice(start + whole * self.rank // self.size, start + whole * (self.rank + 1) // self.size)
 
     def wrap(self, network: nn.Module) -> nn.Module:
-        """Return the network as the loop calls it: backward passes then average gradients over processes."""
+        """Wrap the network so that backward passes average gradients over processes."""
         if self.size == 1:
             return network
         device = next(network.parameters()).device
@@ -53,7 +52,7 @@ class Group:
         )
 
     def weigh(self, loss: Tensor, part: int, whole: int) -> Tensor:
-        """Weigh the mean loss of a part, so that DDP's mean over processes is that of the whole batch."""
+        """Weight the mean loss of a part so that DDP's mean over processes is the whole batch's mean."""
         return loss if self.size == 1 else loss * (part * self.size / whole)
 
     def total(self, sums: Tensor) -> Tensor:
@@ -64,7 +63,7 @@ class Group:
 
     @torch.no_grad()
     def gather(self, tensor: Tensor) -> Tensor:
-        """Return every process's tensor (…) as one (processes, …)."""
+        """Stack the tensors (…) of all processes into one (processes, …)."""
         if self.size == 1:
             return tensor[None]
         found = [torch.empty_like(tensor) for _ in range(self.size)]
@@ -83,10 +82,10 @@ ALONE = Group()
 
 
 def launch(processes: int, module: str, arguments: Mapping[str, Any]) -> None:
-    """Run `python -m module` with the arguments as JSON in that many processes, as torchrun does.
+    """Run `python -m module` with the arguments as JSON in so many processes, as torchrun does.
 
-    If one fails, all are stopped: raises UserError with its sentence, or RuntimeError for any other fault,
-    whose traceback that process has printed.
+    If one fails, all are stopped. Then this raises UserError with the sentence of that process, or
+    RuntimeError for any other error, whose traceback the process has printed.
     """
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -101,14 +100,14 @@ def launch(processes: int, module: str, arguments: Mapping[str, Any]) -> None:
             run_id=f"onlybn-{os.getpid()}",
             rdzv_backend="c10d",
             rdzv_endpoint="localhost:0",
-            local_addr="localhost",  # a machine's own name does not always resolve
+            local_addr="localhost",  # the machine's name does not always resolve
             max_restarts=0,
             monitor_interval=0.1,
             logs_specs=DefaultLogsSpecs(log_dir=logs),
         )
         try:
             elastic_launch(config, sys.executable)("-m", module, json.dumps(arguments))
-        except SignalException:  # torch's own handlers, which stop the processes, hide what it was
+        except SignalException:  # torch's handlers, which stop the processes, hide which signal it was
             raise KeyboardInterrupt from None
         except ChildFailedError as error:
             raise _fault(error.failures) from None
@@ -118,25 +117,25 @@ def launch(processes: int, module: str, arguments: Mapping[str, Any]) -> None:
 
 
 def _fault(failures: "Mapping[int, ProcessFailure]") -> Exception:
-    """Return what to raise for failed processes, by rank: a user's mistake first, else the earliest fault.
+    """Return the exception for failed processes, by rank: a user's mistake first, or else the earliest error.
 
-    Where one process stops, the others fail too, since they wait for it.
+    If one process stops, the others fail too, since they wait for it.
     """
     ordered = sorted(failures.items(), key=lambda failure: failure[1].timestamp)
-    told = {
+    messages = {
         rank: failure.message if isinstance(failure.message, str) else failure.message["message"]
         for rank, failure in ordered
     }
     mistake = f"{UserError.__name__}: "
-    for message in told.values():
+    for message in messages.values():
         if message.startswith(mistake):
             return UserError(message.removeprefix(mistake))
-    rank, message = next(iter(told.items()))
+    rank, message = next(iter(messages.items()))
     return RuntimeError(f"process {rank} failed: {message}")
 
 
 def join(devices: Sequence[str]) -> tuple[Group, torch.device]:
-    """Join the processes that `launch` started, with a device for each; return the group and this one's."""
+    """Join the processes that `launch` started, with a device for each; return the group and the device."""
     rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     device = torch.device(devices[rank])
     if device.type == "cuda":

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and checksums."""
+"""Atomic writing of files (whole or not at all), and checksums."""
 
 import errno
 import hashlib
@@ -22,8 +22,8 @@ from onlybn.errors import UserError
 _UMASK = os.umask(0)
 os.umask(_UMASK)
 _MODE = 0o666 & ~_UMASK
-# What a file system answers that does not know a call, or does not allow it (CIFS, FUSE, VirtualBox). A full
-# or a broken disk answers otherwise.
+# The errors of a file system that does not support or allow a call (CIFS, FUSE, VirtualBox). A full or
+# broken disk gives other errors.
 _REFUSED = {
     errno.EINVAL,
     errno.ENOTSUP,
@@ -37,34 +37,34 @@ _REFUSED = {
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
-    """Yield a path beside `path` to write to; on leaving, flush it to disk and rename it into place.
+    """Yield a temporary path beside `path` to write to; on leaving, flush it and rename it to `path`.
 
-    Makes the folder. If the body raises, `path` is left as it was; raises UserError if the disk is full, or
-    cannot be written for another reason. A file system that refuses to change a mode or to flush is written
-    without. Not for several writers of one path at once: what a killed one leaves beside it, the next one
-    overwrites.
+    Creates the folder. If the body raises, `path` is unchanged. Raises UserError if the disk is full or
+    cannot be written for another reason. If the file system does not support changing a mode or flushing,
+    that step is skipped. Only one process at a time may write a path: the next writer overwrites the
+    temporary file of a killed one.
     """
-    beside = path.with_name(f".{path.name}.partial")
-    said = "cannot be written ({}); what was there before is whole"
+    temporary = path.with_name(f".{path.name}.partial")
+    message = "cannot be written ({}); the existing content is intact"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        yield beside
+        yield temporary
         with suppress(OSError):
-            beside.chmod(_MODE)  # some libraries leave files that only their owner can read
-        _flush(beside)
-        beside.replace(path)
-        said = "was written, but the disk does not hold it yet ({}); it may be lost if this machine stops"
+            temporary.chmod(_MODE)  # some libraries leave files that only their owner can read
+        _flush(temporary)
+        temporary.replace(path)
+        message = "was written, but not flushed to disk ({}); it may be lost if this machine stops"
         _flush(path.parent)
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise UserError(f"{path} {said.format(reason)}") from error
+        raise UserError(f"{path} {message.format(reason)}") from error
     finally:
         with suppress(OSError):
-            beside.unlink()
+            temporary.unlink()
 
 
 def _flush(path: Path) -> None:
-    """Have the disk hold what was written to a file, or which files a folder has, where it can be asked."""
+    """Flush a file, or a folder's list of files, to disk, if the file system supports it."""
     try:
         descriptor = os.open(path, os.O_RDONLY)
         try:
@@ -77,37 +77,37 @@ def _flush(path: Path) -> None:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a mapping as readable JSON, whole or not at all."""
-    with written_whole(path) as beside:
-        beside.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    """Write a mapping as indented JSON, whole or not at all."""
+    with written_whole(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def write_table(path: Path, table: pa.Table) -> None:
     """Write a table as Parquet (zstd), whole or not at all; equal tables give equal bytes."""
-    with written_whole(path) as beside:
-        pq.write_table(table, beside, compression="zstd")
+    with written_whole(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd")
 
 
-# Rows that `write_tables` holds at once: of ten million rows of 30 columns, 40 MB.
+# Rows that `write_tables` keeps in memory: 40 MB for a table of 30 columns, whatever its length.
 GROUP = 1 << 18
 
 
 def write_tables(path: Path, tables: Iterable[pa.Table]) -> None:
-    """Write tables of one schema below each other, as `write_table` writes them, without holding them all.
+    """Write tables of one schema, concatenated, as `write_table` does, without keeping all in memory.
 
-    Equal rows give equal bytes, however they are cut into tables.
+    Equal rows give equal bytes, however they are split into tables.
     """
-    with written_whole(path) as beside:
+    with written_whole(path) as temporary:
         groups = map(_plain, _groups(tables))
         first = next(groups)
-        with pq.ParquetWriter(beside, first.schema, compression="zstd") as writer:
+        with pq.ParquetWriter(temporary, first.schema, compression="zstd") as writer:
             writer.write_table(first)
             for group in groups:
                 writer.write_table(group)
 
 
 def _groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
-    """Yield the tables' rows in tables of `GROUP` rows, the last one smaller."""
+    """Yield the rows in tables of `GROUP` rows; the last one may be smaller."""
     waiting: list[pa.Table] = []
     for table in tables:
         waiting.append(table)
@@ -119,7 +119,7 @@ def _groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
 
 
 def _plain(group: pa.Table) -> pa.Table:
-    """Return a table in one piece, with the words that it uses alone, in the order in which they come."""
+    """Return a table in one chunk; its dictionaries have only the used words, in order of first use."""
     group = group.unify_dictionaries().combine_chunks()
     for place, field in enumerate(group.schema):
         if pa.types.is_dictionary(field.type) and len(group):
@@ -138,9 +138,9 @@ def sha256(path: Path) -> str:
 
 
 def refuse_future(paths: Iterable[Path], folder: Path) -> None:
-    """Raise UserError if a file is stamped more than 5 s in the future, by the clock of the folder's disk.
+    """Raise UserError if a file's time stamp is over 5 s in the future, by the clock of the folder's disk.
 
-    Snakemake fails every job that reads such a file, once it is done: its outputs would be older.
+    Snakemake fails every job that reads such a file, after the job has finished: its outputs would be older.
     """
     with TemporaryFile(dir=folder) as probe:
         now = os.fstat(probe.fileno()).st_mtime
@@ -149,7 +149,7 @@ def refuse_future(paths: Iterable[Path], folder: Path) -> None:
         first, stamp = next(iter(late.items()))
         others = f" and {len(late) - 1:,} more" if len(late) > 1 else ""
         raise UserError(
-            f"{first}{others}: stamped in the future ({datetime.fromtimestamp(stamp):%Y-%m-%d %H:%M:%S}), and"
-            " nothing made from it could be newer; if this machine's clock is right, give such files the"
-            f" current time: find {shlex.quote(str(folder))} -newermt now -exec touch {{}} +"
+            f"{first}{others}: stamped in the future ({datetime.fromtimestamp(stamp):%Y-%m-%d %H:%M:%S}), so"
+            " every output would be older than its input; if this machine's clock is right, give such files"
+            f" the current time: find {shlex.quote(str(folder))} -newermt now -exec touch {{}} +"
         )

@@ -1,4 +1,4 @@
-"""Locks of files, which end with the process that holds them, however it ends."""
+"""Lock files, which are released when the process that holds them ends, however it ends."""
 
 import errno
 import fcntl
@@ -15,7 +15,7 @@ from onlybn.errors import UserError
 if TYPE_CHECKING:
     from onlybn.jobs import Terminal
 
-# Seconds that a killed job's own processes may take to notice, until which they hold its locks.
+# Seconds that the processes of a killed job may need to end; until then they hold its locks.
 PATIENCE = 10.0
 
 
@@ -29,17 +29,17 @@ def lock(path: Path, refusal: str, *, patience: float = 0.0) -> int:
     return descriptor
 
 
-def wait_for_lock(path: Path, told: str, terminal: "Terminal") -> int:
-    """Take the lock file at `path`, however long another process holds it, which `told` then says."""
+def wait_for_lock(path: Path, message: str, terminal: "Terminal") -> int:
+    """Take the lock file at `path`, and wait for it as long as needed; `message` then says so."""
     if (descriptor := _lock_within(path, PATIENCE)) is None:
-        print(told, flush=True)
-        terminal.say(told)
+        print(message, flush=True)
+        terminal.say(message)
         descriptor = _lock_within(path, math.inf)
     return descriptor
 
 
 def _lock_within(path: Path, seconds: float) -> int | None:
-    """Take the lock file at `path` and return its descriptor, or None if another process holds it so long."""
+    """Take the lock file at `path` within so many seconds; return its descriptor, or None if that fails."""
     deadline = time.monotonic() + seconds
     while (descriptor := _try_lock(path)) is None:
         if time.monotonic() > deadline:
@@ -50,9 +50,9 @@ def _lock_within(path: Path, seconds: float) -> int | None:
 
 @contextmanager
 def holding(path: Path) -> Iterator[bool]:
-    """Hold the lock file at `path` in the body, and say whether it is held: not if another process has it.
+    """Hold the lock file at `path` during the body; yield False if another process has it.
 
-    Only who holds a lock file may delete it, or the folder that it lies in.
+    Only the holder of a lock file may delete it or its folder.
     """
     descriptor = _try_lock(path)
     try:
@@ -63,7 +63,7 @@ def holding(path: Path) -> Iterator[bool]:
 
 
 def is_locked(path: Path) -> bool | None:
-    """Say whether a process holds the lock file at `path`; None if this user may not look."""
+    """Return whether a process holds the lock file at `path`; None if this user may not read it."""
     try:
         with path.open() as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -77,11 +77,11 @@ def is_locked(path: Path) -> bool | None:
 
 
 def claim(names: Sequence[str], count: int, folder: Path, kind: str) -> list[int]:
-    """Lock `count` of the named things of a machine until this process ends; return their places in `names`.
+    """Lock `count` of a machine's named resources until this process ends; return their indices in `names`.
 
-    Waits, all of them free again for others, while fewer are free. The locks are files in `folder`.
+    While fewer are free, this waits and holds none of them. The locks are files in `folder`.
     """
-    told = False
+    reported = False
     while True:
         held: dict[int, int] = {}
         for index, name in enumerate(names):
@@ -91,11 +91,11 @@ def claim(names: Sequence[str], count: int, folder: Path, kind: str) -> list[int
             return list(held)
         for descriptor in held.values():
             os.close(descriptor)
-        if not told:
+        if not reported:
             print(
                 f"waiting for a {kind}: other jobs have {len(names) - len(held)} of {len(names)}", flush=True
             )
-            told = True
+            reported = True
         time.sleep(0.5)
 
 
@@ -105,7 +105,7 @@ def _try_lock(path: Path) -> int | None:
         descriptor = _open_lock(path)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # Who held it before may have deleted it: then others lock another file of this name.
+            # The previous holder may have deleted it; then others lock a new file of this name.
             if os.path.samestat(os.fstat(descriptor), path.stat()):
                 return descriptor
         except BlockingIOError:
@@ -115,20 +115,20 @@ def _try_lock(path: Path) -> int | None:
             pass
         except OSError as error:
             os.close(descriptor)
-            if error.errno == errno.EBADF:  # NFS locks no file that is open for reading alone
+            if error.errno == errno.EBADF:  # NFS cannot lock a file that is open for reading only
                 raise UserError(
                     f"the lock file {path} is another user's, and its file system locks only what one may"
                     " write; its owner can allow that with chmod g+w"
                 ) from error
             raise UserError(
-                f"{path.parent} is on a file system without locks (flock: {error.strerror}), so that two jobs"
-                " could write the same run; choose a folder on another one with --config results_dir=…"
+                f"{path.parent} is on a file system without locks (flock: {error.strerror}), so two jobs"
+                " could write the same run; choose another file system with --config results_dir=…"
             ) from error
         os.close(descriptor)
 
 
 def _open_lock(path: Path) -> int:
-    """Open a lock file, which is made if it is missing; another user's for reading, where that is all."""
+    """Open a lock file, and create it if it is missing; open another user's file for reading if necessary."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -137,6 +137,6 @@ def _open_lock(path: Path) -> int:
             return os.open(path, os.O_RDONLY)
     except OSError as error:
         raise UserError(
-            f"the lock file {path} cannot be opened ({error.strerror}); all who share these results need to"
-            " read it and to write in its folder"
+            f"the lock file {path} cannot be opened ({error.strerror}); all users of these results need"
+            " permission to read it and to write in its folder"
         ) from error

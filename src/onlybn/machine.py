@@ -1,4 +1,4 @@
-"""Where a run was computed, and by what: processor, versions, commit."""
+"""Facts about the computation of a run: processor, versions, commit."""
 
 import os
 import platform
@@ -10,7 +10,7 @@ from pathlib import Path
 
 @cache
 def processor() -> str:
-    """Return the processor's name, as far as it can be told."""
+    """Return the processor's name, as precisely as it is known."""
     name = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():
@@ -20,12 +20,12 @@ def processor() -> str:
 
 
 def machine() -> str:
-    """Return the processor's name, how many there are, and the system."""
+    """Return the processor's name, the number of logical CPUs, and the system."""
     return f"{processor()}, {os.cpu_count()} logical CPUs, {platform.system()}"
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of Python, of this package and of what computed the run."""
+    """Return the versions of Python, of this package, and of the packages that compute runs."""
     import torch
 
     packages = ("onlybn", "numpy", "pyarrow", "safetensors")
@@ -35,10 +35,10 @@ def versions() -> dict[str, str]:
 
 @cache
 def commit(root: Path = Path(__file__).parents[2]) -> str | None:
-    """Return the git commit of the code as this process first asks, `+` where what computes differs from it.
+    """Return the git commit of the code at the first call, with `+` if the code differs from it.
 
-    None outside a checkout: a copy that lies in a repository of something else is not of its commits, and
-    neither does the environment (`GIT_DIR`) say whose they are.
+    None outside a checkout of this project: a copy inside another repository does not count, and the
+    environment (`GIT_DIR`) is ignored.
     """
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
 

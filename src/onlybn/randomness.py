@@ -1,4 +1,4 @@
-"""Random numbers that depend on (seed, purpose) alone, the same on every device and processor."""
+"""Random numbers that depend only on (seed, purpose), the same on every device and processor."""
 
 import hashlib
 import json
@@ -9,8 +9,8 @@ import numpy as np
 def generator(seed: int, *purpose: str | int) -> np.random.Generator:
     """Return NumPy's counter-based generator (Philox) keyed by the seed and the purpose.
 
-    The purpose names what is drawn, such as ``("weights", "stem.convolution")`` or ``("order", 7)``,
-    so that no draw depends on which others came before it.
+    The purpose names what is drawn, such as ``("weights", "stem.convolution")`` or ``("order", 7)``, so that
+    no draw depends on earlier draws.
     """
     key = hashlib.sha256(json.dumps([seed, *purpose]).encode()).digest()
     return np.random.Generator(np.random.Philox(key=int.from_bytes(key[:16], "little")))

@@ -1,7 +1,7 @@
-"""YAML of which nothing is read in two ways: the spellings on which YAML 1.1 and 1.2 differ are refused.
+"""Strict YAML: spellings that YAML 1.1 and YAML 1.2 read differently are rejected.
 
-PyYAML, and Snakemake with it, reads by YAML 1.1, where 010 is 8, 1:30 is 90 and `no` is false. Most other
-readers, and most people, read by YAML 1.2.
+PyYAML, and so Snakemake, follows YAML 1.1, where 010 is 8, 1:30 is 90 and `no` is false. Most other readers,
+and most people, follow YAML 1.2.
 """
 
 import re
@@ -13,7 +13,7 @@ import yaml
 
 from onlybn.errors import UserError
 
-# YAML 1.2's core schema (its section 10.3.2): a plain text that fits none of these is a text.
+# YAML 1.2's core schema (its section 10.3.2): an unquoted value that matches none of these is a string.
 _NULL = r"~|null|Null|NULL|"
 _BOOL = r"true|True|TRUE|false|False|FALSE"
 _BASES = {r"[-+]?[0-9]+": 10, r"0o[0-7]+": 8, r"0x[0-9a-fA-F]+": 16}
@@ -22,10 +22,10 @@ _NOT_FINITE = r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)"
 
 
 def read_yaml(file: Path) -> Any:
-    """Return what a YAML file holds.
+    """Return the content of a YAML file.
 
-    Raises UserError, a sentence for each fault with its line, if it is no YAML, holds a key twice, or a
-    spelling that YAML 1.1 and 1.2 read otherwise.
+    Raises UserError, with a sentence and a line number for each error, if the file is not valid YAML, if a
+    key is repeated, or if YAML 1.1 and 1.2 read a value differently.
     """
     try:
         loader = _Loader(file.read_text(encoding="utf-8"))
@@ -44,7 +44,7 @@ def read_yaml(file: Path) -> Any:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML's safe loader, which also refuses a key written twice, and notes ambiguous spellings."""
+    """YAML's safe loader that also rejects repeated keys and collects ambiguous spellings."""
 
     def __init__(self, text: str):
         super().__init__(text)
@@ -55,7 +55,7 @@ class _Loader(yaml.SafeLoader):
         for key, _ in node.value:
             if (key.tag, str(key.value)) in seen:
                 raise yaml.constructor.ConstructorError(
-                    problem=f"the key '{key.value}' stands twice", problem_mark=key.start_mark
+                    problem=f"the key '{key.value}' is repeated", problem_mark=key.start_mark
                 )
             seen.add((key.tag, str(key.value)))
         return super().construct_mapping(node, deep)
@@ -68,10 +68,10 @@ class _Loader(yaml.SafeLoader):
         return node
 
     def _compare(self, node: yaml.ScalarNode) -> None:
-        """Note a spelling that YAML 1.1 and 1.2 read otherwise, and what to write instead."""
+        """Collect a spelling that YAML 1.1 and 1.2 read differently, with what to write instead."""
         text, line = node.value, node.start_mark.line + 1
         old, new = _old(node), scalar(text)
-        # Numbers such as 1e-3 are a text in YAML 1.1; the validated models read them as YAML 1.2 does.
+        # Numbers such as 1e-3 are strings in YAML 1.1; the validated models read them as YAML 1.2 does.
         if repr(old) == repr(new) or (isinstance(old, str) and isinstance(new, float)):
             return
         write = [_meaning(value) for value in (new, old) if isinstance(value, int | float)]
@@ -97,7 +97,7 @@ def _meaning(value: Any) -> str:
 
 
 def _old(node: yaml.ScalarNode) -> Any:
-    """Return what YAML 1.1 reads; of what it refuses, such as a 13th month, what YAML 1.2 reads."""
+    """Return the value in YAML 1.1, or in YAML 1.2 where 1.1 rejects it (for example a 13th month)."""
     try:
         return yaml.SafeLoader("").construct_object(node)
     except ValueError:
@@ -105,13 +105,13 @@ def _old(node: yaml.ScalarNode) -> Any:
 
 
 def scalar(text: str) -> Any:
-    """Return the null, bool, number or text that YAML 1.2 reads in a text without quotes."""
+    """Return the null, boolean, number or string that an unquoted text is in YAML 1.2."""
     if re.fullmatch(_NULL, text):
         return None
     if re.fullmatch(_BOOL, text):
         return text.lower() == "true"
     for pattern, base in _BASES.items():
-        with suppress(ValueError):  # Python reads no more than 4,300 digits
+        with suppress(ValueError):  # Python parses at most 4,300 digits
             if re.fullmatch(pattern, text):
                 return int(text, base)
     if re.fullmatch(_FLOAT, text):

@@ -1,4 +1,4 @@
-"""A study is data, and expands to its runs: the typed models, which import no torch."""
+"""Studies as data: the typed models, and the runs that a study expands to. No torch is imported."""
 
 import hashlib
 import json
@@ -28,10 +28,10 @@ from onlybn import custom, datasets, observers, papers
 from onlybn.axes import ALWAYS, AXES, OPTIONAL, RECIPE, VARIANT, Axis, Values, ordered, other_axis
 from onlybn.errors import UserError, unknown_message
 
-# Raised when the meaning of a specification changes, so that older runs are not taken for new ones.
+# Increase this when the meaning of a specification changes, so that older runs are not taken for new ones.
 SPECIFICATION = 1
-# The keys of a training that are in every specification. Any other is in it only where it is not at its
-# default, which must mean what was done before there was the key: then older runs keep their digests.
+# The training keys that are in every specification. Any other key is in it only if its value is not the
+# default, and the default must mean what training did before the key existed: older runs keep their digests.
 SPECIFIED = (
     *("epochs", "batch_size", "learning_rate", "milestones", "divide_by", "warmup"),
     *("momentum", "weight_decay", "shift", "flip", "precision"),
@@ -42,7 +42,7 @@ BOOLEAN = "write true or false"
 
 
 def fault_message(fault: Mapping[str, Any]) -> str:
-    """Say what is wrong with a value, by pydantic's error; several sentences are lines."""
+    """Turn pydantic's error for a value into sentences, one per line."""
     given = fault["input"]
     match fault["type"]:
         case "missing":
@@ -54,7 +54,7 @@ def fault_message(fault: Mapping[str, Any]) -> str:
         case "too_short":
             return "is empty; at least one is needed"
         case "string_pattern_mismatch":
-            return f"{given!r} is not a name of small letters, digits and hyphens"
+            return f"{given!r} is not a name of lower-case letters, digits and hyphens"
         case "bool_type":
             return f"{given!r} is not allowed; {BOOLEAN}"
     kinds = {
@@ -82,12 +82,12 @@ def _number(description: str, test: Callable[[float], bool], *, whole: bool = Fa
 
 
 def _named(check) -> AfterValidator:
-    """Turn a function that raises ValueError on a wrong name into a validator that keeps the name."""
+    """Turn a function that raises ValueError for a wrong name into a validator that returns the name."""
     return AfterValidator(lambda name: (check(name), name)[1])
 
 
 def _unless_none(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """Leave None, a key that is not given, as it is."""
+    """Apply a function to a value, but keep None, which stands for a key that is not given."""
     return lambda value: None if value is None else function(value)
 
 
@@ -102,7 +102,7 @@ def _choice(kind: str, allowed: Iterable[str]) -> AfterValidator:
 
 
 def _of_paper(kind: Literal["figure", "table"]) -> AfterValidator:
-    """Check that a name is one of the study's paper, unless that is at fault itself."""
+    """Check that the study's paper has a figure or table of that name, unless the paper is itself invalid."""
 
     def check(name: str, info: ValidationInfo) -> str:
         if "paper" in info.data:
@@ -116,7 +116,7 @@ def _of_paper(kind: Literal["figure", "table"]) -> AfterValidator:
 
 
 def seeds_from(value: object) -> list[int]:
-    """Take a number of seeds, counted from 0, or a list of them."""
+    """Return a list of seeds from a number of seeds, counted from 0, or from a list of them."""
     if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
         return list(range(value))
     if (
@@ -132,11 +132,11 @@ def seeds_from(value: object) -> list[int]:
 
 
 def recordings_from(value: object) -> dict[str, dict[str, Any]]:
-    """Take a list of recordings, or a mapping of them to options; return all options."""
+    """Return recordings with all their options, from a list of names or a mapping of names to options."""
     if isinstance(value, list) and all(isinstance(name, str) for name in value):
         value = dict.fromkeys(_without_repeats(value))
     if not isinstance(value, dict) or not all(isinstance(name, str) for name in value):
-        raise ValueError(f"{value!r} is not a list of recordings, or a mapping of them to options")
+        raise ValueError(f"{value!r} is not a list of recordings, or a mapping of recordings to options")
     found, faults = {}, []
     for name, options in value.items():
         try:
@@ -168,7 +168,7 @@ class _Strict(BaseModel):
 
 
 class Training(_Strict):
-    """How every run of a study trains (Appendix B): SGD, its schedule, and the augmentation."""
+    """How every run of a study trains: SGD, its schedule, and the augmentation (Appendix B)."""
 
     epochs: Count | None = Field(default=None, description="passes over the training images; or `steps`")
     steps: Count | None = Field(default=None, description="the length of training in steps, not `epochs`")
@@ -197,10 +197,12 @@ class Training(_Strict):
     def _schedule_fits(self) -> Self:
         if (self.epochs is None) == (self.steps is None):
             given = "epochs or steps is missing" if self.steps is None else "epochs and steps are both given"
-            raise ValueError(f"{given}; the length of training is one of the two")
+            raise ValueError(f"{given}; give one of the two as the length of training")
         faults = []
         if self.test_every and self.epochs:
-            faults.append("test_every goes with steps; a run whose length is in epochs is tested after each")
+            faults.append(
+                "test_every needs steps; a run whose length is in epochs is tested after each epoch"
+            )
         if self.milestones != sorted(set(self.milestones)):
             faults.append(f"milestones {self.milestones} are not in increasing order")
         unit, length = self.unit, self.length
@@ -221,7 +223,7 @@ class Training(_Strict):
 
     @property
     def unit(self) -> Literal["epoch", "step"]:
-        """What the length, the milestones and the warm-up are counted in."""
+        """The unit of the length, the milestones and the warm-up."""
         return "epoch" if self.steps is None else "step"
 
     @property
@@ -230,25 +232,25 @@ class Training(_Strict):
         return self.epochs or self.steps
 
     def steps_per_epoch(self, examples: int) -> int:
-        """Return the number of steps of a pass over so many training images."""
+        """Return the number of steps of one pass over `examples` training images."""
         return -(-examples // self.batch_size)
 
     def steps_of(self, examples: int) -> int:
-        """Return the number of steps of a run on so many training images."""
+        """Return the number of steps of a run on `examples` training images."""
         return self.steps or self.epochs * self.steps_per_epoch(examples)
 
     def next_test(self, taken: int, steps_per_epoch: int) -> int:
-        """Return the step after which the network is next tested, once `taken` steps are."""
+        """Return the step after which the next test comes, once `taken` steps are done."""
         rhythm = self.test_every or steps_per_epoch
         return min(self.steps or self.epochs * steps_per_epoch, (taken // rhythm + 1) * rhythm)
 
     def tests(self, examples: int) -> int:
-        """Return how often a run on so many training images is tested."""
+        """Return the number of tests of a run on `examples` training images."""
         return -(-self.steps_of(examples) // (self.test_every or self.steps_per_epoch(examples)))
 
     @property
     def specified(self) -> dict[str, Any]:
-        """What of a training is in a run's specification, its record and collected tables."""
+        """The training keys that are in a run's specification, in its record and in collected tables."""
         fields = type(self).model_fields
         return {
             key: value
@@ -257,21 +259,21 @@ class Training(_Strict):
         }
 
     def check_last_batch(self, examples: int, processes: int, key: str = "batch_size") -> None:
-        """Refuse, with a UserError, a last, partial batch of fewer than two images for each process."""
+        """Raise UserError if the last, partial batch has fewer than two images for each process."""
         last = examples % self.batch_size or self.batch_size
-        if last < 2 * processes:  # of one image alone BatchNorm may have no variance
-            fewer = f"take at most {last // 2} processes_per_run, or " if last >= 2 else ""
+        if last < 2 * processes:  # BatchNorm may have no variance over a single image
+            fewer = f"set processes_per_run to at most {last // 2}, or " if last >= 2 else ""
             raise UserError(
                 f"config: {key}: an epoch's last batch has {last} of {self.batch_size} images, fewer"
-                f" than two for each process of a run; {fewer}take another batch_size"
+                f" than two for each process of a run; {fewer}choose another batch_size"
             )
 
 
 def changed(training: Training, changes: Mapping[str, Any]) -> dict[str, Any]:
     """Return the raw keys of a training with some changed.
 
-    Another length, in epochs or in steps, replaces the one there is, and moves milestones and warm-up in
-    proportion. Where both lengths are given both stay, for validation to refuse.
+    A new length, in epochs or in steps, replaces the existing one, and rescales milestones and warm-up. If
+    `changes` gives both lengths, both stay, and validation rejects them.
     """
     raw = training.model_dump(exclude_unset=True)
     lengths = [key for key in ("epochs", "steps") if key in changes]
@@ -438,8 +440,8 @@ class Definition(_Strict):
 class Run:
     """One training: a value on every axis, and a seed, on a dataset.
 
-    `values` are those on the optional axes that are not neutral, in the order of the axes. `other_dataset`
-    says that the dataset is not its study's, and so is part of its path.
+    `values` are the values on the optional axes that are not neutral, in the order of the axes.
+    `other_dataset` is true if the dataset is not the study's; the dataset is then part of the path.
     """
 
     study: str
@@ -458,7 +460,7 @@ class Run:
 
     @cached_property
     def specification(self) -> dict[str, Any]:
-        """Everything that makes the run what it is but its seed; no device, block or folder."""
+        """Everything that defines the run, except its seed; no device, block or folder."""
         return {
             "specification": SPECIFICATION,
             "dataset": self.dataset,
@@ -475,29 +477,29 @@ class Run:
 
     @cached_property
     def point(self) -> tuple[str, str, str]:
-        """The names of the folders that its replicates share; the last one tells all that is not neutral."""
+        """The names of the folders that its replicates share; the last one names all that is not neutral."""
         last = "_".join([self.variant, *map(custom.to_path, self.differs)])
         return custom.to_path(self.architecture), custom.to_path(self.regime), last
 
     @property
     def structure(self) -> Values:
-        """The values that change the network, not its training alone."""
+        """The values that change the network, without those that change only its training."""
         return tuple(pair for pair in self.values if pair[0] != RECIPE.name)
 
     @property
     def differs(self) -> list[str]:
-        """What is not neutral: the values on the optional axes, and a dataset that is not the study's."""
+        """The values on the optional axes that are not neutral, and the dataset if it is not the study's."""
         return [*(value for _, value in self.values), *([self.dataset] if self.other_dataset else [])]
 
     def with_seed(self, seed: int) -> Self:
-        """Return another replicate, of the same digest and point, which are not computed again."""
+        """Return another replicate, which keeps the computed digest and point."""
         run = copy(self)
         object.__setattr__(run, "seed", seed)
         return run
 
     @property
     def labels(self) -> list[str]:
-        """What is not neutral, as a reader knows it."""
+        """The same as `differs`, as shown to a reader."""
         labels = [axis.label(self.value(axis)) for axis in OPTIONAL if self.value(axis) != axis.default]
         return [*labels, *([self.dataset] if self.other_dataset else [])]
 
@@ -508,10 +510,10 @@ class Run:
 
 @dataclass(frozen=True)
 class Study:
-    """A validated study with the settings that say where it runs.
+    """A validated study with the settings that say where and how it runs.
 
-    `name` is the folder of its tables and figures, `runs_name` that of its runs: a selection of a study
-    shares the runs of the whole, a changed study shares nothing.
+    `name` is the folder of its tables and figures, and `runs_name` the folder of its runs: a selection of a
+    study shares the runs of the whole study; a changed study shares nothing.
     """
 
     name: str
@@ -554,7 +556,7 @@ class Study:
         return list({run.point: run for run in runs}.values())
 
     def each_run(self) -> list[Run]:
-        """Return every run of the study once, though experiments share runs."""
+        """Return every run of the study once, even if several experiments share it."""
         runs = (run for name in self.experiments for run in self.runs(name))
         return list({(*run.point, run.seed): run for run in runs}.values())
 
@@ -596,12 +598,12 @@ class Study:
 
     @property
     def datasets(self) -> list[str]:
-        """The study's dataset, and those of experiments that differ."""
+        """The study's dataset, and the datasets of experiments that set another."""
         others = (grid.dataset for grid in self.experiments.values() if grid.dataset)
         return list(dict.fromkeys([self.definition.dataset, *others]))
 
     def names(self, axis: Axis) -> list[str]:
-        """Return every value of an axis that an experiment of the study names, once."""
+        """Return every value of an axis that the study's experiments name, once each."""
         named = (name for grid in self.experiments.values() for name in getattr(grid, axis.plural))
         return list(dict.fromkeys(named))
 
@@ -610,7 +612,7 @@ class Study:
         return self.experiments[experiment].seeds or self.definition.seeds
 
     def recordings(self, run: Run) -> dict[str, dict[str, Any]]:
-        """Return what is recorded of a run, for all experiments that it is in, with the options."""
+        """Return the recordings of a run, with options, for all experiments that it belongs to."""
         return self._recordings.get((run.point, run.seed), {})
 
     @cached_property
@@ -619,9 +621,9 @@ class Study:
         for name, grid in self.experiments.items():
             record = self.definition.record if grid.record is None else grid.record
             for run in self.runs(name) if record else ():
-                there = found.setdefault((run.point, run.seed), {})
+                present = found.setdefault((run.point, run.seed), {})
                 for recording, options in record.items():
-                    if there.setdefault(recording, options) != options:
+                    if present.setdefault(recording, options) != options:
                         raise UserError(
                             f"study: experiments.{name}.record: another experiment records {recording} of"
                             f" {run} with other options; give both the same"
@@ -629,17 +631,17 @@ class Study:
         return found
 
     def seed_blocks(self) -> list[list[int]]:
-        """Return the seeds in the blocks that one training job takes together.
+        """Return the seeds in blocks; one training job trains a block.
 
-        No block has a seed that an experiment with another seed of it does not ask for.
+        All seeds of a block are requested by the same experiments.
         """
-        asked: dict[int, list[str]] = {}
+        requested: dict[int, list[str]] = {}
         for name in self.experiments:
             for seed in self.seeds(name):
-                asked.setdefault(seed, []).append(name)
+                requested.setdefault(seed, []).append(name)
         alike: dict[tuple[str, ...], list[int]] = {}
-        for seed in sorted(asked):
-            alike.setdefault(tuple(asked[seed]), []).append(seed)
+        for seed in sorted(requested):
+            alike.setdefault(tuple(requested[seed]), []).append(seed)
         size = self.seeds_per_job
         return [
             seeds[start : start + size] for seeds in alike.values() for start in range(0, len(seeds), size)

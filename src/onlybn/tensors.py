@@ -1,4 +1,4 @@
-"""Tensors in safetensors files, and what tells one set of them from another."""
+"""Reading tensors from safetensors files, and their digests."""
 
 import hashlib
 import json
@@ -11,9 +11,9 @@ from safetensors import safe_open
 
 
 def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], Any]:
-    """Return the tensors of a safetensors file, and what this project told in it as JSON.
+    """Return the tensors of a safetensors file, and this project's JSON metadata in it.
 
-    Raises what safetensors, the file system and JSON raise, and KeyError if nothing is told.
+    Raises what safetensors, the file system and JSON raise, and KeyError if there is no such metadata.
     """
     with safe_open(path, "pt") as file:
         facts = json.loads((file.metadata() or {})["onlybn"])
@@ -21,7 +21,7 @@ def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], Any]:
 
 
 def digest(tensors: Mapping[str, torch.Tensor]) -> str:
-    """Return the SHA-256 over the tensors' bytes, sorted by name."""
+    """Return the SHA-256 of the tensors' bytes, in the order of their names."""
     found = hashlib.sha256()
     for name in sorted(tensors):
         found.update(tensors[name].cpu().contiguous().numpy())
@@ -29,7 +29,7 @@ def digest(tensors: Mapping[str, torch.Tensor]) -> str:
 
 
 def fingerprint(tensors: Mapping[str, torch.Tensor]) -> dict[str, Any]:
-    """Return the tensors' digest, and each one's sum in float64, sorted by name."""
+    """Return the tensors' digest, and the sum of each in float64, in the order of their names."""
     return {
         "digest": digest(tensors),
         "sums": [tensors[name].cpu().contiguous().double().sum().item() for name in sorted(tensors)],

@@ -1,12 +1,12 @@
-"""A study on a real Slurm, whose jobs and Snakemake are disturbed in every way that a cluster knows.
+"""A study on a real Slurm; faults of every kind are injected into its jobs and Snakemake.
 
 python tests/cluster/run.py [--cpus 8] [--keep FOLDER]
 
 Starts a Slurm of one node, runs a small study on digits with `--workflow-profile profiles/slurm`, and
-meanwhile cancels a job, kills one's processes, kills Snakemake alone and starts it again, ends a job's time,
-and loses the node. In the end every table and state file is compared with those of a local run, and no
-epoch may have been trained twice. Leaves with status 1 if anything differs. Needs root, and Debian's
-slurm-wlm and munge, which it installs if they are not there.
+meanwhile cancels a job, kills the processes of a job, kills Snakemake only and restarts it, lets a job time
+out, and loses the node. In the end every table and state file is compared with those of a local run, and no
+epoch may have been trained twice. Exits with status 1 if anything differs. Needs root, and Debian's slurm-wlm
+and munge, which it installs if they are missing.
 """
 
 import argparse
@@ -50,7 +50,7 @@ PATIENCE = 1_500.0
 
 
 class Cluster:
-    """The study on Slurm: Snakemake, which may be killed and started again, and what its jobs are at."""
+    """The study on Slurm: Snakemake, which may be killed and restarted, and the state of its jobs."""
 
     def __init__(self, slurm: Slurm, checkout: Checkout):
         self.slurm, self.checkout = slurm, checkout
@@ -77,7 +77,7 @@ class Cluster:
         )
 
     def look(self) -> None:
-        """Let a moment pass; leave if it takes too long, or Snakemake fails."""
+        """Wait a moment; exit if the study takes too long or Snakemake fails."""
         time.sleep(0.1)
         self.logs.look()
         if time.monotonic() > self.deadline or self.snakemake.poll():
@@ -87,7 +87,7 @@ class Cluster:
             )
 
     def training(self) -> list[tuple[str, int, int]]:
-        """Return the jobs amid training that were not hit yet: Slurm's number, epochs done and left."""
+        """Return the training jobs that were not disturbed yet: Slurm's number, epochs done and left."""
         found = []
         for job in self.slurm.jobs():
             path = self._log(job)
@@ -120,7 +120,7 @@ class Cluster:
         return found
 
     def disturb(self, what: str, how: Callable[[str], None], outcome: str) -> None:
-        """Do it to a job amid training, the one that has most left; wait until Slurm says the outcome."""
+        """Disturb the training job that has most epochs left; wait until Slurm reports the outcome."""
         while not (there := self.training()):
             if self.snakemake.poll() is not None:
                 sys.exit(f"error: the study ended before {what}")
@@ -132,12 +132,12 @@ class Cluster:
         self.wait(lambda: self.state(number) == outcome or int(self.told_of(number)["Restarts"]) > 0)
 
     def wait(self, until: Callable[[], bool]) -> None:
-        """Look on until something is so."""
+        """Wait until a condition holds."""
         while not until():
             self.look()
 
     def told_of(self, number: str) -> dict[str, str]:
-        """Return what Slurm tells of a job."""
+        """Return what Slurm reports about a job."""
         return next(job for job in self.slurm.jobs() if job["JobId"] == number)
 
     def state(self, number: str) -> str:
@@ -145,7 +145,7 @@ class Cluster:
         return self.told_of(number)["JobState"]
 
     def kill_snakemake(self) -> list[str]:
-        """Kill Snakemake alone, amid training, and start it again; return its jobs that went on.
+        """Kill only Snakemake, during training, and restart it; return its jobs that survived.
 
         They halt until a job of the next Snakemake waits for one, which otherwise is a matter of luck.
         """
@@ -164,11 +164,11 @@ class Cluster:
         return left
 
     def waited(self) -> int:
-        """Return how many runs' jobs waited for another job that trained the run."""
+        """Return the number of runs whose job waited for another job that trained the run."""
         return self.logs.counted(r"another job trains it; this one waits").total()
 
     def lose_the_node(self) -> None:
-        """Take the node's power, and give it back."""
+        """Power the node off and on again."""
         self.wait(lambda: bool(self.training()))
         running = [job["JobId"] for job in self.slurm.jobs() if job["JobState"] == "RUNNING"]
         self.hit.update(running)
@@ -179,7 +179,7 @@ class Cluster:
 
 
 def main() -> None:
-    """Run the study on Slurm, disturbed, and here, undisturbed; compare; leave with 1 if anything differs."""
+    """Run the study on Slurm with faults, and here without; compare; exit with 1 if anything differs."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--cpus", type=int, default=8, help="jobs side by side; may exceed the machine's")
     parser.add_argument("--keep", type=Path, help="a new folder for everything, which stays")
@@ -220,7 +220,7 @@ def end(snakemake: subprocess.Popen) -> None:
 
 
 def disturbed(cluster: Cluster) -> list[str]:
-    """Disturb the study in every way, and see it to its end; return the jobs that a killed Snakemake left."""
+    """Inject every fault, and wait for the end; return the jobs that a killed Snakemake left."""
     slurm = cluster.slurm
 
     def kill(number: str) -> None:
@@ -244,7 +244,7 @@ def disturbed(cluster: Cluster) -> list[str]:
 
 
 def report(cluster: Cluster, left: list[str], expected: dict[str, str]) -> int:
-    """Print what came out; return how much of it is wrong."""
+    """Print the outcome; return the number of errors."""
     jobs = cluster.slurm.jobs()
     states = Counter(job["JobState"] for job in jobs)
     text = (cluster.checkout.folder / "snakemake.log").read_text()
@@ -263,7 +263,7 @@ def report(cluster: Cluster, left: list[str], expected: dict[str, str]) -> int:
         "starts of Snakemake": cluster.starts,
         "jobs that outlived it": len(left),
         "jobs that waited for those": cluster.waited(),
-        "checkpoints gone on from": counted(r"(.+): going on after").total(),
+        "checkpoints gone on from": counted(r"(.+): resuming after").total(),
         "epochs repeated": repeated,
         "jobs that asked for a GPU by --gpus": sum("gpu" in job.get("TresPerJob", "") for job in jobs),
         "and by --gres": sum("gpu" in job.get("TresPerNode", "") for job in jobs),

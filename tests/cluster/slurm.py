@@ -1,4 +1,4 @@
-"""A real Slurm of one node on loopback, for as long as a test takes: no systemd, cgroups or accounting."""
+"""A real Slurm of one node on loopback, for the duration of a test: no systemd, cgroups or accounting."""
 
 import os
 import secrets
@@ -49,7 +49,7 @@ PartitionName=main Nodes={node} Default=YES MaxTime=60 DefaultTime=60 State=UP
 
 
 def install() -> None:
-    """See to it that Slurm and munge are there; leave with a sentence if they cannot be."""
+    """Install Slurm and munge if they are missing; exit with a sentence if that fails."""
     if os.geteuid() != 0:
         sys.exit("error: this starts Slurm's daemons, which only root may; try it in a container")
     missing = [name for name in PROGRAMS if not shutil.which(name, path=SERVERS)]
@@ -67,7 +67,7 @@ def install() -> None:
 
 
 class Slurm:
-    """The cluster, while this is entered: its files and logs in `folder`, its clients' environment `env`."""
+    """The cluster, as a context: its files and logs are in `folder`, its clients' environment is `env`."""
 
     def __init__(self, folder: Path, cpus: int):
         self.folder, self.cpus = folder, cpus
@@ -132,7 +132,7 @@ class Slurm:
         self._kill(lambda process: True)  # what else has this cluster's environment
 
     def lose_the_node(self) -> None:
-        """Kill all that runs on the node at once, as a loss of power does; have Slurm know."""
+        """Kill everything on the node at once, as a power loss does, and tell Slurm."""
         self.daemons.pop().kill()
         self._kill(lambda process: process.name() == "slurmstepd")  # first, lest they tell of the others' end
         self._kill(lambda process: "SLURM_JOB_ID" in process.environ())
@@ -157,7 +157,7 @@ class Slurm:
         return done.stdout
 
     def jobs(self) -> list[dict[str, str]]:
-        """Return every job that there was, as `scontrol show job` tells of it."""
+        """Return every job so far, as `scontrol show job` reports it."""
         lines = self.command("scontrol", "--oneliner", "show", "job").splitlines()
         return [
             dict(part.partition("=")[::2] for part in line.split() if "=" in part)

@@ -1,4 +1,4 @@
-"""Stands in for workflow/scripts/analyse.py."""
+"""Replaces workflow/scripts/analyse.py."""
 
 from pathlib import Path
 

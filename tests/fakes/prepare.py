@@ -1,4 +1,4 @@
-"""Stands in for workflow/scripts/prepare.py."""
+"""Replaces workflow/scripts/prepare.py."""
 
 from pathlib import Path
 

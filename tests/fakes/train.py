@@ -1,4 +1,4 @@
-"""Stands in for workflow/scripts/train.py: tables of the right columns and few rows, without torch."""
+"""Replaces workflow/scripts/train.py: tables of the right columns and few rows, without torch."""
 
 import os
 import random

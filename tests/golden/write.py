@@ -1,10 +1,10 @@
-"""Golden data: what must not change by accident. `python tests/golden/write.py` writes it again.
+"""Golden data: what must not change by accident. `python tests/golden/write.py` regenerates it.
 
 - `specifications.json`: the digest and the folder of every run, by study
-- `draws.json`: the frozen weights that small networks begin with
+- `draws.json`: the initial frozen weights of small networks
 - `numbers/{study}/{figure or table}.parquet`: the numbers of every committed figure and table but the claims
 
-Commit what changes on purpose by itself, and say why.
+Commit an intended change separately, and say why.
 """
 
 import json
@@ -31,7 +31,7 @@ ROOT = GOLDEN.parents[1]
 BUILTIN = ROOT / "workflow" / "studies"
 REFERENCE = ROOT / "results" / "reference"
 JPEG = ["study=cifar10", "dataset=cifar10-jpeg", "epochs=5", "architectures=resnet-14"]
-# What was asked for to get each study of results/reference.
+# The configuration of each study of results/reference.
 COMMITTED = (
     ["study=digits"],
     ["study=imagenette"],
@@ -56,7 +56,7 @@ DRAWN += [(name, "batchnorm", variants.DEFAULT, 2**40) for name in ("resnet-14",
 
 
 def opened(given: list[str]) -> Workflow:
-    """Return the workflow of a study of results/reference, as Snakemake's --config asks for it."""
+    """Return the workflow of a study of results/reference, opened as by Snakemake's --config."""
     config = configuration_with([*given, f"results_dir={REFERENCE}"], ROOT)
     if config["study"].endswith(".yaml"):
         config["study"] = str(ROOT / config["study"])
@@ -84,7 +84,7 @@ def _points(workflow: Workflow, experiment: str) -> Iterator[Run]:
 
 
 def frozen_draw(architecture: str, regime: str, variant: str, seed: int) -> dict[str, Any]:
-    """Return the digest of the weights that a regime leaves at their draw, and each one's sum by name."""
+    """Return the digest of a regime's frozen weights, and the sum of each by name."""
     from onlybn.networks.draw import draw
     from onlybn.networks.state import frozen
 
@@ -111,7 +111,7 @@ def numbers(workflow: Workflow, name: str) -> pd.DataFrame:
 
 
 def committed(workflow: Workflow) -> list[str]:
-    """Return the names of a study's committed figures and tables; the claims are compared nowhere."""
+    """Return the names of a study's committed figures and tables, without the claims."""
     drawn = Path(workflow.drawn)
     found = {path.stem for kind in ("figures", "tables") for path in (drawn / kind).glob("*.parquet")}
     return sorted(found - {"claims"})
@@ -123,7 +123,7 @@ def as_table(frame: pd.DataFrame) -> pa.Table:
 
 
 def write() -> None:
-    """Write all golden data again."""
+    """Regenerate all golden data."""
     drawn = {" ".join(map(str, drawn)): frozen_draw(*drawn) for drawn in DRAWN}
     for name, facts in (("specifications", specifications()), ("draws", drawn)):
         (GOLDEN / f"{name}.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")

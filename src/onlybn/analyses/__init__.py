@@ -1,7 +1,7 @@
-"""What is measured on a finished run: for each analysis that reads the dataset, the module of its name.
+"""Analyses of finished runs that read the dataset; each is a module of its name.
 
-Such a module holds a function of that name too; `onlybn.runs.schemas` has the columns of the table that it
-returns. (The affine table needs no dataset, and is written by training.)
+Such a module has a function of the same name; `onlybn.runs.schemas` has the columns of the table that the
+function returns. (The affine table needs no dataset and is written by training.)
 """
 
 ANALYSES = ("clamping", "activations")

@@ -17,9 +17,9 @@ from onlybn.training.evaluation import evaluate
 def activations(network: Network, images: Images, *, precision: torch.dtype = torch.float32) -> pa.Table:
     """Return a row per ReLU channel: how many of its activations are 0 over all test images and pixels.
 
-    Of a ReLU that is not on feature maps, a channel is one of its activations. The network is in evaluation
-    mode; every ReLU counts, the stem's and those after additions too.
-    `off` is zeros / activations, Pr[activation = 0]; both are exact counts.
+    If a ReLU is not on feature maps, each of its activations is a channel. The network is in evaluation mode.
+    Every ReLU counts, including the stem's and those after additions. `off` is zeros / activations,
+    Pr[activation = 0]; both are exact counts.
     """
     places = network.relu_places()
     if not places:

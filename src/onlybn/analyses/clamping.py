@@ -11,7 +11,7 @@ from onlybn.models.network import Network
 from onlybn.runs.schemas import SCHEMAS
 from onlybn.training.evaluation import evaluate
 
-# The paper's, and three to a decade from 0.001 to 1.
+# The paper's thresholds, and three per decade from 0.001 to 1.
 THRESHOLDS = tuple(sorted({0.01, 0.05, 0.1, *np.logspace(-3, 0, 10).round(6).tolist()}))
 
 
@@ -23,11 +23,11 @@ def clamping(
     precision: torch.dtype = torch.float32,
     thresholds: Sequence[float] = THRESHOLDS,
 ) -> pa.Table:
-    """Return a row per threshold ε, and per whether β is set to 0 along with γ (beyond the paper).
+    """Return a row per threshold ε, once with β kept and once with β set to 0 too (beyond the paper).
 
-    Every γ with |γ| < ε is set to 0; running statistics, and β unless told, are kept. `clamped` counts
-    such channels, shortcuts included. Accuracies are in percent. The network is left as it was. Of one
-    without γ the table is empty.
+    Every γ with |γ| < ε is set to 0, and with `beta_too` its β as well; running statistics are kept.
+    `clamped` counts these channels, including those of shortcuts. Accuracies are in percent. Afterwards the
+    network is unchanged. The table is empty if the network has no γ.
     """
     layers = network.normalisations()
     if not layers:
@@ -47,7 +47,7 @@ def clamping(
         for threshold in sorted(thresholds):
             small = [gamma.abs() < threshold for gamma in gammas]
             clamped = sum(int(chosen.sum()) for chosen in small)
-            if clamped > before:  # the same channels as at the threshold before need no second test
+            if clamped > before:  # the same channels as at the previous threshold need no second test
                 for layer, gamma, beta, chosen in zip(layers, gammas, betas, small, strict=True):
                     layer.weight.copy_(gamma.masked_fill(chosen, 0))
                     layer.bias.copy_(beta.masked_fill(chosen, 0) if beta_too else beta)

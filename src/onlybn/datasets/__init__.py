@@ -1,4 +1,4 @@
-"""Datasets by name. What is known of them is so without torch; preparing and reading imports more."""
+"""Datasets by name. Their facts are known without torch; preparing and reading them imports more."""
 
 import json
 import os
@@ -24,15 +24,15 @@ _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True)
 class Dataset:
-    """What is known of a dataset before it is read.
+    """The facts that are known about a dataset before it is read.
 
-    Images are `size` pixels high and wide as the network sees them. Small images have that size; of
-    photographs, of any size, it is the crop's, and `resize` the shorter side that testing crops from.
-    `examples` counts those of the training and the test split; `flips` says whether a mirrored image
-    still shows its class; `mean` and `std` normalise each channel of pixels in [0, 1] (None: the
-    training split's own are used). `source` is what the files are read from: of small images the
-    `module:function` that reads them, of photographs the folder below `data_dir`. Of a dataset of the
-    user's own only title and source are known until it is prepared; the rest is None.
+    `size` is the height and width, in pixels, of the images that the network gets. Small images have that
+    size; photographs have any size, `size` is that of their crop, and `resize` is the shorter side before
+    testing crops. `examples` counts the images of the training and the test split. `flips` is true if a
+    mirrored image still shows its class. `mean` and `std` normalise each channel of pixels in [0, 1]; if they
+    are None, those of the training split are used. `source` is the `module:function` that reads small images,
+    or the folder of photographs below `data_dir`. For a custom dataset only title and source are known until
+    it is prepared; the rest is None.
     """
 
     title: str
@@ -53,7 +53,7 @@ class Dataset:
 
     @property
     def photographs(self) -> bool:
-        """Whether the images stay in their files, and are decoded and cropped as they are needed."""
+        """Whether the images stay in their files, and are decoded and cropped when they are needed."""
         return self.resize is not None
 
     @property
@@ -64,7 +64,7 @@ class Dataset:
 
 
 def check(name: str) -> None:
-    """Raise ValueError, in one sentence, if no dataset, built-in or the user's own, has that name."""
+    """Raise ValueError, in one sentence, if no dataset, built-in or custom, has that name."""
     if custom.is_custom(name):
         custom.check("dataset", name)
     elif name not in DATASETS:
@@ -72,81 +72,81 @@ def check(name: str) -> None:
 
 
 def known(name: str) -> Dataset:
-    """Return what is known of a dataset before it is prepared."""
+    """Return the facts of a dataset that are known before it is prepared."""
     if custom.is_custom(name):
         return Dataset(name.split(":")[1], None, None, None, None, None, source=name)
     return DATASETS[name]
 
 
 def prepared(name: str, folder: Path) -> Dataset:
-    """Return what is known of a dataset once it is prepared in `folder`; raise UserError if it is not."""
+    """Return the facts of a dataset prepared in `folder`; raise UserError if it is not prepared."""
     if not custom.is_custom(name):
         return DATASETS[name]
     if not (folder / "dataset.json").exists():
-        raise UserError(f"{name} is not prepared yet; snakemake {folder / 'dataset.json'} does it")
+        raise UserError(f"{name} is not prepared yet; run snakemake {folder / 'dataset.json'}")
     found = _read_json(folder, ("classes", "channels", "size", "examples"))
     return replace(known(name), **found | {"examples": tuple(found["examples"][split] for split in SPLITS)})
 
 
 def loader(name: str, folder: Path, data_dir: Path) -> dict[str, str]:
-    """Return which code of the user's own prepares the named dataset into `folder`, and from what."""
-    # Links stay as they are given: on a cluster's nodes they may lead elsewhere.
+    """Return the source of the custom code that prepares the named dataset, with both folders."""
+    # Do not resolve links: on the nodes of a cluster they may lead elsewhere.
     return custom.source(name) | {"data_dir": str(data_dir.absolute()), "prepared_in": str(folder.absolute())}
 
 
 def check_loader(folder: Path, data_dir: Path, *say: Callable[[str], None]) -> None:
-    """Raise UserError if other code, or another `data_dir`, gave the images that lie in `folder`.
+    """Raise UserError if the images in `folder` came from other code or from another `data_dir`.
 
-    Only a dataset of the user's own is known by its name alone; what others read is checked by its content.
-    Code that was edited in its place is none other, and neither is a copy of it, but each `say` is called
-    with a line about it. Nothing of the user's code runs. Preparations of older versions tell no code.
+    Only custom datasets are checked this way; the files of the others are verified by their content. Code
+    that was edited in its place, or copied, is not other code, but each `say` is called with a line about it.
+    The custom code is not run. Datasets prepared by older versions record no code and pass.
     """
     name = custom.from_path(folder.name)
     if not custom.is_custom(name) or not (folder / "dataset.json").exists():
         return
-    told = _read_json(folder, (), optional=("loader",))["loader"]
-    if told is None:
+    then = _read_json(folder, (), optional=("loader",))["loader"]
+    if then is None:
         return
     now = loader(name, folder, data_dir)
-    if not isinstance(told, dict) or not all(told.get(key) and isinstance(told[key], str) for key in now):
+    if not isinstance(then, dict) or not all(then.get(key) and isinstance(then[key], str) for key in now):
         raise UserError(f"{folder} is damaged (dataset.json: loader); delete it to prepare it again")
 
-    def at_one_place(key: str) -> bool:
+    def is_same_path(key: str) -> bool:
         with suppress(OSError, ValueError):
-            if Path(told[key]).samefile(now[key]):
+            if Path(then[key]).samefile(now[key]):
                 return True
-        # A project that was moved as a whole has its code and data where they were, seen from its results.
-        return told[key] == now[key] or (
-            os.path.relpath(told[key], told["prepared_in"]) == os.path.relpath(now[key], now["prepared_in"])
+        # If the whole project was moved, code and data have the same path relative to the results.
+        return then[key] == now[key] or (
+            os.path.relpath(then[key], then["prepared_in"]) == os.path.relpath(now[key], now["prepared_in"])
         )
 
-    otherwise = f"set another results_dir, rename the function, or delete {folder} to prepare it again"
-    same_code, same_place = told["sha256"] == now["sha256"], at_one_place("folder")
+    remedy = f"set another results_dir, rename the function, or delete {folder} to prepare it again"
+    same_code, same_place = then["sha256"] == now["sha256"], is_same_path("folder")
     if not same_code and not same_place:
         raise UserError(
-            f"{folder} holds what {name} in {told['folder']} prepared, and {name} in {now['folder']} is other"
-            f" code; {otherwise}"
+            f"{folder} was prepared by {name} in {then['folder']}, and {name} in {now['folder']} is other"
+            f" code; {remedy}"
         )
-    if not at_one_place("data_dir"):
+    if not is_same_path("data_dir"):
         raise UserError(
-            f"{folder} holds what {name} prepared from data_dir {told['data_dir']}, and data_dir is now"
-            f" {now['data_dir']}; {otherwise}"
+            f"{folder} was prepared by {name} from data_dir {then['data_dir']}, and data_dir is now"
+            f" {now['data_dir']}; {remedy}"
         )
     line = None
     if not same_code:
-        line = f"the file of {name} has changed since it prepared {folder}, which is used as it is; to"
-        line += " prepare it again, delete it"
+        line = f"the file of {name} has changed since it prepared {folder}; the prepared images are used;"
+        line += " to prepare them again, delete that folder"
     elif not same_place:
-        line = f"{folder} was prepared by {name} in {told['folder']}, of which this study has a copy"
+        line = f"{folder} was prepared by {name} in {then['folder']}; this study uses a copy of that code"
     for tell in say if line else ():
         tell(line)
 
 
 def read(folder: Path, device: "torch.device", *, data_dir: Path, workers: int = 0) -> "Images":
-    """Read what the prepare stage wrote into `folder`, for training on `device`.
+    """Read the prepared dataset in `folder`, for training on `device`.
 
-    `data_dir` is where photographs lie, and `workers` the processes that decode them (0: the one that
-    trains). Raises UserError if the prepared files are damaged or were altered.
+    `data_dir` is the folder of photographs, and `workers` the number of processes that decode them (0: the
+    training process does). Raises UserError if the prepared files are damaged or were altered.
     """
     if known(custom.from_path(folder.name)).photographs:
         from onlybn.datasets import photographs
@@ -158,7 +158,7 @@ def read(folder: Path, device: "torch.device", *, data_dir: Path, workers: int =
 
 
 def read_facts(folder: Path) -> dict[str, Any]:
-    """Return what the prepare stage wrote that training needs; raise UserError if that is damaged."""
+    """Return the prepared facts that training needs; raise UserError if they are damaged."""
     return _read_json(folder, ("classes", "mean", "std", "checksum"))
 
 
@@ -217,7 +217,7 @@ DATASETS = {
         mean=_IMAGENET_MEAN,
         std=_IMAGENET_STD,
     ),
-    # 100 training and 40 validation photographs of each of 10 classes, their shorter side 160 pixels.
+    # Each of the 10 classes has 100 training and 40 validation photographs; the shorter side is 160 pixels.
     "imagenette160": Dataset(
         title="Imagenette",
         classes=10,

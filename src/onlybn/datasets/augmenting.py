@@ -1,4 +1,4 @@
-"""Augmentation in one pass on a CPU, compiled; `onlybn.datasets.small` has the same in torch's operators."""
+"""Augmentation on a CPU in one compiled pass; `onlybn.datasets.small` does the same with torch operators."""
 
 import numpy as np
 
@@ -7,10 +7,11 @@ from onlybn.compiling import compiled
 
 @compiled
 def augment(images, chosen, moves, flips, table, batch):
-    """Write the chosen images, moved over black, mirrored and looked up in `table`, into `batch`.
+    """Write the chosen images, shifted, mirrored and normalised by `table`, into `batch`; borders are black.
 
-    Images are uint8 (examples, height, width, channels), `chosen` int64 and `flips` bool (batch,), `moves`
-    int64 (batch, 2), down and right; `table` is float32 (256, channels), `batch` float32 like the images.
+    Images are uint8 (examples, height, width, channels), `chosen` int64 (batch,), `flips` bool (batch,),
+    `moves` int64 (batch, 2), down and right, `table` float32 (256, channels), and `batch` float32 (batch,
+    height, width, channels).
     """
     _, height, width, channels = images.shape
     for n in range(chosen.size):

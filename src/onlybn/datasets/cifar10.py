@@ -13,7 +13,7 @@ from tqdm import tqdm
 from onlybn.errors import UserError
 from onlybn.files import sha256
 
-# The copy that the project's own measurements were made on.
+# The copy that this project's measurements used.
 JPEG_FILES = {
     "train": (
         "train.parquet",
@@ -29,10 +29,10 @@ JPEG_FILES = {
 
 
 def load_batches(data_dir: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Read `cifar-10-batches-py` below `data_dir`, downloaded by torchvision if it is not there.
+    """Read `cifar-10-batches-py` below `data_dir`; torchvision downloads it if it is missing.
 
-    Every file is held against its published MD5 before it is opened, since the batches are pickles.
-    Raises UserError naming the file that is missing or altered.
+    Every file is checked against its published MD5 before it is opened, since the batches are pickles.
+    Raises UserError that names a missing or altered file.
     """
     from torchvision.datasets import CIFAR10
 
@@ -42,8 +42,8 @@ def load_batches(data_dir: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
             CIFAR10(data_dir, download=True)
         except (OSError, RuntimeError) as error:
             raise UserError(
-                f"cifar10: {folder} is not there, and downloading {CIFAR10.url} failed ({error});"
-                " put the unpacked archive there, or set data_dir to the folder that holds it"
+                f"cifar10: {folder} does not exist, and downloading {CIFAR10.url} failed ({error});"
+                " put the unpacked archive there, or set data_dir to the folder that contains it"
             ) from None
     metadata = (CIFAR10.meta["filename"], CIFAR10.meta["md5"])
     for name, published in [*CIFAR10.train_list, *CIFAR10.test_list, metadata]:
@@ -64,11 +64,11 @@ def load_jpeg(
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Read `cifar10/{train,test}.parquet` below `data_dir`, with columns `img` and `label`.
 
-    `img` is a struct of `bytes` and `path`, the bytes a coded image; `label` an integer from 0 to 9.
-    Raises UserError naming the file that is missing, truncated, altered or of another layout.
+    `img` is a struct of `bytes` (an encoded image) and `path`; `label` is an integer from 0 to 9. Raises
+    UserError that names a missing, truncated or altered file, or one with another layout.
     """
     folder = data_dir / "cifar10"
-    # Both are looked at before either is decoded, which takes most of the time.
+    # Check both files before decoding either, since decoding takes most of the time.
     read = {
         split: (folder / name, _read_parquet(folder / name, checksum, rows))
         for split, (name, checksum, rows) in files.items()

@@ -1,4 +1,4 @@
-"""scikit-learn's handwritten digits: 1,797 real 8×8 images that ship inside the package."""
+"""scikit-learn's handwritten digits: 1,797 real 8×8 images that are part of the package."""
 
 from pathlib import Path
 
@@ -8,9 +8,9 @@ from sklearn.model_selection import train_test_split
 
 
 def load(data_dir: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Return the images and labels of a fixed stratified split of 1,437 and 360; needs no `data_dir`.
+    """Return a fixed stratified split into 1,437 training and 360 test images, with labels.
 
-    Pixels from 0 to 16 become bytes from 0 to 240, exactly.
+    `data_dir` is not used. Pixels from 0 to 16 become bytes from 0 to 240, exactly.
     """
     digits = load_digits()
     images = (digits.images * 15).astype(np.uint8)[..., np.newaxis]

@@ -1,7 +1,7 @@
-"""Photographs in an ImageFolder tree: the index that the prepare stage makes of their files.
+"""Photographs in an ImageFolder tree: the index of their files that the prepare stage makes.
 
-Below the dataset's folder, itself below `data_dir`, lie `train/<class>/*` and `val/<class>/*`; ImageNet's
-classes are named by WordNet's identifiers, and labels follow their sorted order.
+The dataset's folder, below `data_dir`, contains `train/<class>/*` and `val/<class>/*`. ImageNet's classes
+have WordNet's identifiers as names; labels follow the sorted names.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from tqdm import tqdm
 from onlybn.datasets import DATASETS, SPLITS
 from onlybn.errors import UserError
 
-# What Pillow raises for what is no image, or not a whole or sensible one.
+# What Pillow raises for a file that is no image, is truncated, or has unreasonable dimensions.
 UNREADABLE = (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 FOLDERS = dict(zip(SPLITS, ("train", "val"), strict=True))
 INDEX = pa.schema(
@@ -30,8 +30,8 @@ def index(name: str, data_dir: Path) -> tuple[dict[str, pa.Table], list[str]]:
     """Return the index of each split of the named dataset, a row per file, and its classes by label.
 
     `path` is relative to the dataset's folder. Every file is read once, for its checksum, and decoded as in
-    training, which costs what one epoch's decoding does: no look at markers alone tells a whole image.
-    Raises UserError naming what is missing, too much, or not a whole image.
+    training, which costs as much as one epoch of decoding: checking the markers alone does not find every
+    damaged image. Raises UserError that names missing or additional files, and damaged images.
     """
     dataset = DATASETS[name]
     folder = data_dir / dataset.source
@@ -40,7 +40,8 @@ def index(name: str, data_dir: Path) -> tuple[dict[str, pa.Table], list[str]]:
     if list(found["test"]) != classes:
         odd = sorted(set(classes) ^ set(found["test"]))
         raise UserError(
-            f"{name}: {folder / 'train'} and {folder / 'val'} hold other classes: {_some(odd)} in one alone"
+            f"{name}: {folder / 'train'} and {folder / 'val'} have different classes:"
+            f" only one has {_some(odd)}"
         )
     if len(classes) != dataset.classes:
         raise UserError(f"{name}: {folder} holds {len(classes)} classes, expected {dataset.classes:,}")
@@ -53,7 +54,7 @@ def index(name: str, data_dir: Path) -> tuple[dict[str, pa.Table], list[str]]:
 
 
 def _files(name: str, folder: Path) -> dict[str, list[Path]]:
-    """Return the images of each class below the folder, all in the order of their names."""
+    """Return the images of each class below the folder; classes and images are sorted by name."""
     from torchvision.datasets import ImageFolder
 
     expected = f"expected {folder}/<class>/*.JPEG; set data_dir to the folder of {folder.parent.name}/"
@@ -90,7 +91,7 @@ def _checked(name: str, folder: Path, by_class: dict[str, list[Path]]) -> pa.Tab
 
 
 def _look(path: Path) -> tuple[int, bytes] | None:
-    """Return a file's size and SHA-256, or None if it is not a whole image."""
+    """Return a file's size and SHA-256, or None if it is no complete image."""
     try:
         content = path.read_bytes()
         decode(content)
@@ -100,7 +101,7 @@ def _look(path: Path) -> tuple[int, bytes] | None:
 
 
 def decode(content: bytes) -> Image.Image:
-    """Return the image of a file's content, in RGB; raise one of `UNREADABLE` if it is not a whole image."""
+    """Decode a file's content to an RGB image; raise one of `UNREADABLE` if it is no complete image."""
     return Image.open(io.BytesIO(content)).convert("RGB")
 
 
@@ -109,7 +110,7 @@ def _some(names: Sequence[str]) -> str:
 
 
 def digest(tables: dict[str, pa.Table]) -> str:
-    """Return the SHA-256 over the paths, labels and checksums of both splits, in that order."""
+    """Return the SHA-256 of the path, label and checksum of every file, training split first."""
     whole = hashlib.sha256()
     for split in SPLITS:
         for path, label, _, checksum in zip(*(c.to_pylist() for c in tables[split].columns), strict=True):

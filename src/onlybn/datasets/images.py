@@ -1,4 +1,4 @@
-"""What training asks of a dataset, however its images are kept."""
+"""The interface of a dataset for training, for every way of storing images."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -13,10 +13,10 @@ from onlybn.distributed import ALONE, Group
 
 @dataclass(frozen=True, kw_only=True)
 class Images(ABC):
-    """A prepared dataset, whose batches arrive on one device.
+    """A prepared dataset that yields batches on one device.
 
-    `examples` counts the training images; `size`, which each kind has in its own way, is how many pixels
-    high and wide the network sees them; `mean` and `std` normalise each channel of pixels in [0, 1].
+    `examples` counts the training images. `size`, which each subclass defines, is the height and width, in
+    pixels, of the images that the network gets. `mean` and `std` normalise each channel of pixels in [0, 1].
     """
 
     device: torch.device
@@ -42,18 +42,18 @@ class Images(ABC):
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield an epoch's augmented batches: normalised images and labels; the last may be partial.
 
-        Order and augmentation depend on (seed, epoch) alone. Of every batch of `batch_size` a process of a
-        group gets its part. The first `skip` batches are left out. `compiled` says that on a CPU a
-        compiled function may compute them, to the same bits, since numba is loaded anyway.
+        Order and augmentation depend only on (seed, epoch). Each process of a group gets its part of every
+        batch of `batch_size`. The first `skip` batches are skipped. If `compiled`, a compiled function may
+        compute them on a CPU, with the same bits, since numba is loaded anyway.
         """
 
     @abstractmethod
     def test_batches(self, batch_size: int, group: Group = ALONE) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield the test split in its order: normalised images and labels; the last batch may be partial."""
+        """Yield the test split in order: normalised images and labels; the last batch may be partial."""
 
     def normalise(self, images: Tensor) -> Tensor:
         """Turn uint8 (batch, height, width, channels) into float32 (batch, channels, height, width)."""
-        # Whole rows at a time: a loop over three channels is ten times as slow.
+        # Work on whole rows: a loop over three channels is ten times slower.
         scale, offset = (factor.repeat(images.shape[2]) for factor in self._scale_and_offset)
         rows = images.flatten(2).float().mul_(scale).add_(offset)
         return rows.view(images.shape).permute(0, 3, 1, 2)

@@ -1,7 +1,7 @@
-"""Photographs: decoded, cropped and mirrored one by one, in processes beside the one that trains.
+"""Photographs: worker processes decode, crop and mirror them one by one.
 
-In training (Appendix B) a crop of random size and shape becomes the network's input; in testing the
-centre, after the shorter side was resized. Both resize bilinearly with antialiasing, as torchvision does.
+In training (Appendix B) the network's input is a crop of random size and shape. In testing the shorter side
+is resized, and the input is the centre. Both resize bilinearly with antialiasing, as torchvision does.
 """
 
 import hashlib
@@ -29,7 +29,7 @@ from onlybn.distributed import ALONE, Group
 from onlybn.errors import UserError
 from onlybn.randomness import generator
 
-# A random crop's share of the photograph's area, and its width over its height.
+# The range of a random crop's area, as a share of the photograph's, and of its width over its height.
 AREA = (0.1, 1.0)
 RATIO = (0.8, 1.25)
 
@@ -49,14 +49,16 @@ class Split:
         return len(self.labels)
 
     def open(self, example: int) -> Image.Image:
-        """Decode an example; raise UserError if its file is gone, or not what it was when prepared."""
+        """Decode an example; raise UserError if its file is missing or has changed since it was prepared."""
         path = self.folder / self.paths[example].as_py()
         try:
             content = path.read_bytes()
         except OSError as error:
-            raise UserError(f"{path} cannot be read ({error.strerror}), but was when prepared") from None
+            raise UserError(
+                f"{path} cannot be read ({error.strerror}), but was readable when prepared"
+            ) from None
         if hashlib.sha256(content).digest() != self.checksums[example].as_py():
-            raise UserError(f"{path} was altered since it was prepared; mend it, or prepare all again")
+            raise UserError(f"{path} was altered since it was prepared; restore it, or prepare all again")
         try:
             return decode(content)
         except UNREADABLE as error:
@@ -65,7 +67,7 @@ class Split:
 
 @dataclass(frozen=True, kw_only=True)
 class Photographs(Images):
-    """Photographs that stay in their files; `workers` processes decode them (0: the one that trains)."""
+    """Photographs that stay in their files; `workers` processes decode them (0: the training process)."""
 
     train: Split
     test: Split
@@ -88,8 +90,8 @@ class Photographs(Images):
         """Yield an epoch's augmented batches: normalised images and labels; the last may be partial.
 
         Order and flips are drawn for the whole epoch from (seed, purpose, epoch), and each crop from
-        (seed, purpose, epoch, place in the order), so that the number of workers changes nothing.
-        `shift` is 0: a random crop moves the image already.
+        (seed, purpose, epoch, place in the order), so the number of workers changes nothing. `shift` is 0,
+        since a random crop already moves the image.
         """
         count = len(self.train)
         views = _TrainingViews(
@@ -103,7 +105,7 @@ class Photographs(Images):
         return self._batches(views, batch_size, group, skip)
 
     def test_batches(self, batch_size: int, group: Group = ALONE) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield the test split in its order: normalised images and labels; the last batch may be partial."""
+        """Yield the test split in order: normalised images and labels; the last batch may be partial."""
         return self._batches(_TestViews(self.test, self.size, self.resize), batch_size, group)
 
     def _batches(
@@ -115,20 +117,20 @@ class Photographs(Images):
             views,
             batch_sampler=[places[part] for part in parts if places[part]],
             num_workers=self.workers,
-            worker_init_fn=_leave_signals_to_the_trainer,
+            worker_init_fn=_leave_signals_to_the_parent,
             pin_memory=self.device.type == "cuda",
         )
         try:
             for images, labels in loader:
                 images, labels = (t.to(self.device, non_blocking=True) for t in (images, labels))
                 yield self.normalise(images), labels
-        except UserError as error:  # a worker's comes with its traceback above the sentence
+        except UserError as error:  # a worker's message has its traceback above the sentence
             raise UserError(str(error).rstrip().rpartition("UserError: ")[2]) from None
 
 
 @dataclass(frozen=True)
 class _TrainingViews:
-    """An epoch's random crops in its order: an image, uint8 (size, size, channels), and a label for each."""
+    """An epoch's random crops in order: for each an image, uint8 (size, size, channels), and a label."""
 
     split: Split
     size: int
@@ -148,7 +150,7 @@ class _TrainingViews:
 
 @dataclass(frozen=True)
 class _TestViews:
-    """The centre crops of a split: an image, uint8 (size, size, channels), and a label for each."""
+    """The centre crops of a split: for each an image, uint8 (size, size, channels), and a label."""
 
     split: Split
     size: int
@@ -159,29 +161,29 @@ class _TestViews:
         return np.array(image), self.split.labels[place]
 
 
-def _leave_signals_to_the_trainer(worker: int) -> None:
-    """Have a worker ignore Ctrl-C and a scheduler's SIGTERM, after which a step is still taken.
+def _leave_signals_to_the_parent(worker: int) -> None:
+    """Make a worker ignore Ctrl-C and a scheduler's SIGTERM: training takes one more step after them.
 
-    It ends with the process that trains, or when that one sends it SIGTERM. Without sigwaitinfo (macOS) it
-    heeds everyone's.
+    The worker ends with the training process, or when that process sends it SIGTERM. Without sigwaitinfo
+    (macOS) SIGTERM from any process ends it.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(signal, "sigwaitinfo"):
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-        Thread(target=_end_when_the_trainer_says_so, daemon=True).start()
+        Thread(target=_exit_on_the_parents_sigterm, daemon=True).start()
 
 
-def _end_when_the_trainer_says_so() -> None:
+def _exit_on_the_parents_sigterm() -> None:
     while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
         pass
     os._exit(0)
 
 
 def random_crop(rng: np.random.Generator, width: int, height: int) -> Box:
-    """Draw a crop (left, upper, right, lower) of random area and shape, as torchvision draws it.
+    """Draw a crop (left, upper, right, lower) of random area and shape, as torchvision does.
 
-    The logarithm of the shape is uniform. After ten draws that do not fit, the crop is the largest centred
-    one whose shape is allowed.
+    The logarithm of the shape is uniform. If ten draws do not fit, the crop is the largest centred one with
+    an allowed shape.
     """
     for _ in range(10):
         area = width * height * rng.uniform(*AREA)
@@ -198,7 +200,7 @@ def random_crop(rng: np.random.Generator, width: int, height: int) -> Box:
 
 
 def centre_crop(image: Image.Image, *, resize: int, size: int) -> Image.Image:
-    """Resize the shorter side, keeping the shape, and take the square of `size` in the middle."""
+    """Resize the shorter side, keeping the shape, and return the central square of `size` pixels."""
     short = min(image.size)
     width, height = (resize if side == short else int(resize * side / short) for side in image.size)
     image = image.resize((width, height), Image.Resampling.BILINEAR)
@@ -207,7 +209,7 @@ def centre_crop(image: Image.Image, *, resize: int, size: int) -> Image.Image:
 
 
 def read(folder: Path, device: torch.device, *, data_dir: Path, workers: int) -> Photographs:
-    """Read the index that the prepare stage wrote into `folder`; raise UserError if it was altered since."""
+    """Read the prepared index in `folder`; raise UserError if it was altered since."""
     dataset = DATASETS[folder.name]
     facts = read_facts(folder)
     try:

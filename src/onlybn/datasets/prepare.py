@@ -1,4 +1,4 @@
-"""The prepare stage: small images become checked uint8 tensors with labels, photographs a checked index."""
+"""The prepare stage: turn small images into checked uint8 tensors, and photographs into a checked index."""
 
 import hashlib
 import os
@@ -21,12 +21,12 @@ Split = tuple[np.ndarray, np.ndarray]
 
 
 def prepare_once(name: str, data_dir: Path, folder: Path, terminal: Terminal) -> None:
-    """Prepare the named dataset into `folder` unless it is there; wait while another process prepares it."""
-    told = f"{folder}: another Snakemake prepares it; this one waits for its end"
-    held = wait_for_lock(folder.with_name(f".{folder.name}.lock"), told, terminal)
+    """Prepare the named dataset into `folder` unless it exists; wait while another process prepares it."""
+    message = f"{folder}: another Snakemake prepares it; this one waits for its end"
+    held = wait_for_lock(folder.with_name(f".{folder.name}.lock"), message, terminal)
     try:
         if all((folder / file).exists() for file in known(name).files):
-            print("prepared meanwhile")
+            print("already prepared by another process")
         else:
             prepare(name, data_dir, folder)
     finally:
@@ -36,7 +36,7 @@ def prepare_once(name: str, data_dir: Path, folder: Path, terminal: Terminal) ->
 def prepare(name: str, data_dir: Path, folder: Path) -> None:
     """Write the files of the named dataset into `folder`: `dataset.json`, and one for each split.
 
-    Raises UserError, naming the file, before anything is written.
+    If the images are not as expected, raises UserError that names the file, before anything is written.
     """
     prepare_kind = _prepare_photographs if known(name).photographs else _prepare_small
     dataset, facts = prepare_kind(name, data_dir, folder)
@@ -51,7 +51,7 @@ def _prepare_small(name: str, data_dir: Path, folder: Path) -> tuple[Dataset, di
     found = {}
     if custom.is_custom(name):
         found["loader"] = loader(name, folder, data_dir)
-        splits = _own_splits(name, custom.call(name, data_dir))
+        splits = _custom_splits(name, custom.call(name, data_dir))
         dataset = _look(name, splits)
         found |= {"channels": dataset.channels, "size": dataset.size}
     else:
@@ -74,11 +74,11 @@ def _prepare_small(name: str, data_dir: Path, folder: Path) -> tuple[Dataset, di
     }
 
 
-def _own_splits(name: str, returned: object) -> dict[str, Split]:
-    """Return what the user's function returned, labels as int64; raise UserError if it is not as it must be.
+def _custom_splits(name: str, returned: object) -> dict[str, Split]:
+    """Return what the custom function returned, with labels as int64; raise UserError if it is malformed.
 
-    That is a mapping of `train` and `test`, each to images, uint8 (examples, size, size, channels), and
-    labels, whole numbers (examples,).
+    It must return a dictionary that maps `train` and `test` each to a tuple of images, uint8 (examples, size,
+    size, channels), and labels, whole numbers (examples,).
     """
     if not isinstance(returned, dict) or set(returned) != set(SPLITS):
         raise UserError(f"{name} did not return a dictionary of train and test")
@@ -105,7 +105,7 @@ def _own_splits(name: str, returned: object) -> dict[str, Split]:
 
 
 def _look(name: str, splits: dict[str, Split]) -> Dataset:
-    """Return the user's dataset with what its training images say, which the test split is then held to."""
+    """Return a custom dataset with the facts of its training images, which the test split must match."""
     images, labels = splits["train"]
     constant = np.flatnonzero(np.ptp(images, axis=(0, 1, 2)) == 0).tolist()
     if constant:
@@ -154,12 +154,12 @@ def _check(
         )
     if labels.shape != (examples,):
         raise UserError(f"{name}: there are {labels.size} {split} labels for {examples} images")
-    there = np.unique(labels)
-    # By their number first: of labels such as identifiers of photographs, a set of all would fill the memory.
-    if len(there) != dataset.classes or there.tolist() != list(range(dataset.classes)):
+    present = np.unique(labels)
+    # Compare the numbers first: if labels are large identifiers, a list of all classes would fill the memory.
+    if len(present) != dataset.classes or present.tolist() != list(range(dataset.classes)):
         raise UserError(
-            f"{name}: the {split} labels run from {there[0]} to {there[-1]} in {len(there)} classes,"
+            f"{name}: the {split} labels run from {present[0]} to {present[-1]} in {len(present)} classes,"
             f" expected every class from 0 to {dataset.classes - 1}"
         )
-    if len(there) < 2:
+    if len(present) < 2:
         raise UserError(f"{name}: all {split} images are of one class, expected at least two classes")

@@ -1,4 +1,4 @@
-"""Small images: all of them on the device that trains, augmented a whole batch at a time."""
+"""Small images: all of them are on the training device and are augmented in whole batches."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from onlybn.distributed import ALONE, Group
 from onlybn.errors import UserError
 from onlybn.randomness import generator
 
-# Batches that are augmented at once, by device: a GPU's small kernels take longer to start than to run.
+# Batches that are augmented together, by device: a GPU's small kernels take longer to start than to run.
 AT_ONCE = {"cpu": 1, "cuda": 16}
 
 
@@ -37,14 +37,14 @@ class Split:
 
 @dataclass(frozen=True, kw_only=True)
 class SmallImages(Images):
-    """Images of one small size, all of them on the device."""
+    """Images of one small size, all on the device."""
 
     train: Split
     test: Split
 
     @property
     def size(self) -> int:
-        """How many pixels high and wide the images are."""
+        """The height and width of the images, in pixels."""
         return self.train.images.shape[1]
 
     def training_batches(
@@ -61,9 +61,9 @@ class SmallImages(Images):
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield an epoch's augmented batches: normalised images and labels; the last may be partial.
 
-        Order, shifts and flips are drawn on the host for the whole epoch from (seed, purpose, epoch).
-        Images move by up to `shift` of their side, rounded to pixels, over black, as a padded random crop
-        does.
+        Order, shifts and flips are drawn on the host for the whole epoch from (seed, purpose, epoch). Images
+        shift by up to `shift` of their side, rounded to pixels, and the border becomes black, as in a padded
+        random crop.
         """
         images, labels = self.train.images, self.train.labels
         count, pixels = len(labels), round(shift * images.shape[1])
@@ -96,18 +96,18 @@ class SmallImages(Images):
 
     @cached_property
     def _table(self) -> np.ndarray:
-        """What each byte becomes in each channel, float32 (256, channels)."""
+        """The normalised value of each byte in each channel, float32 (256, channels)."""
         values = torch.arange(256, dtype=torch.uint8)[None, :, None, None].expand(1, 256, 1, self.channels)
         return self.normalise(values)[0, :, :, 0].T.contiguous().numpy()
 
     def test_batches(self, batch_size: int, group: Group = ALONE) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield the test split in its order: normalised images and labels; the last batch may be partial."""
+        """Yield the test split in order: normalised images and labels; the last batch may be partial."""
         for part in group.parts(len(self.test), batch_size):
             yield self.normalise(self.test.images[part]), self.test.labels[part]
 
 
 def read(folder: Path, device: torch.device) -> SmallImages:
-    """Read what the prepare stage wrote into `folder`; raise UserError if it was altered since."""
+    """Read the prepared images in `folder`; raise UserError if they were altered since."""
     facts = read_facts(folder)
     try:
         tensors = {split: load_file(folder / f"{split}.safetensors") for split in SPLITS}
@@ -127,7 +127,7 @@ def read(folder: Path, device: torch.device) -> SmallImages:
 
 
 def augment(images: Tensor, moves: Tensor, flips: Tensor, pixels: int) -> Tensor:
-    """Move every image by its own (down, right) of `moves`, at most `pixels`, and mirror it where `flips`.
+    """Shift each image by its row (down, right) of `moves`, at most `pixels`, and mirror it where `flips`.
 
     Images are uint8 (batch, height, width, channels); `moves` int64 (batch, 2); `flips` bool (batch,).
     """

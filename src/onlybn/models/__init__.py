@@ -1,4 +1,4 @@
-"""Architectures by name (Table 1), or the user's own; names are understood without torch."""
+"""Architectures by name (Table 1), and custom ones. Names are checked without torch."""
 
 import re
 from collections.abc import Callable
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Architecture:
-    """A network by name, with what the figures place it by.
+    """A network by name, with its position in figures.
 
-    `depth` counts the layers as the paper does (6n + 2 for CIFAR-10's ResNets); `width` is the factor
-    on every layer's channels, 1 but for the WRNs.
+    `depth` counts the layers as the paper does (6n + 2 for CIFAR-10's ResNets); `width` is the factor on the
+    channels of every layer, which is 1 for all but the WRNs.
     """
 
     name: str
@@ -70,7 +70,7 @@ _EXAMPLES = [
 
 
 def architecture(name: str) -> Architecture:
-    """Return the built-in architecture of that name; raise ValueError, in one sentence, if there is none."""
+    """Return the built-in architecture of that name; raise ValueError, in one sentence, if unknown."""
     for pattern, make in _PATTERNS.items():
         if match := re.fullmatch(pattern, name):
             return make(int(match[1]))
@@ -79,7 +79,7 @@ def architecture(name: str) -> Architecture:
 
 
 def check(name: str) -> None:
-    """Raise ValueError, in one sentence, if no architecture, built-in or the user's own, has that name."""
+    """Raise ValueError, in one sentence, if no architecture, built-in or custom, has that name."""
     if custom.is_custom(name):
         custom.check("architecture", name)
     else:
@@ -87,11 +87,11 @@ def check(name: str) -> None:
 
 
 def build(name: str, *, channels: int, classes: int, size: int | None = None) -> "Network":
-    """Build the network of that name for images of `channels` channels, without memory for its weights.
+    """Build the network of that name on torch's meta device, for images with `channels` channels.
 
-    Its tensors are on torch's meta device: enough to count parameters, or to be drawn by
-    `onlybn.networks.variants`. `network.architecture` is what figures place it by. One of the user's own is
-    looked at with images `size` pixels high and wide; raises UserError if it is not one to train.
+    That is enough to count parameters; `onlybn.networks.variants` allocates and draws the tensors.
+    `network.architecture` is its position in figures. A custom network is inspected with images of `size` ×
+    `size` pixels; raises UserError if it cannot be trained.
     """
     import torch
 
@@ -106,7 +106,7 @@ def build(name: str, *, channels: int, classes: int, size: int | None = None) ->
             described = architecture(name)
             network = _build(described, **images)
     for layer in network.normalisations():
-        layer.num_batches_tracked = None  # nothing reads the count of batches, and it costs a kernel each
+        layer.num_batches_tracked = None  # nothing reads this count, and it costs a kernel per layer
     network.architecture = described
     return network
 

@@ -1,4 +1,4 @@
-"""BatchNorm with what follows it: an addition, a ReLU, or neither."""
+"""BatchNorm with the operations that follow it: an addition and a ReLU, both optional."""
 
 from functools import cache
 from types import ModuleType
@@ -12,11 +12,11 @@ from torch.overrides import handle_torch_function, has_torch_function_unary
 def normalise(
     x: Tensor, batchnorm: nn.Module, relu: nn.ReLU | None = None, added: Tensor | None = None
 ) -> Tensor:
-    """Return relu(batchnorm(x) + added), in one operation where there is one that is faster.
+    """Return relu(batchnorm(x) + added), fused into one operation where that is faster.
 
-    All are float (batch, channels, height, width). Another layer may stand in BatchNorm's place.
+    All tensors are float (batch, channels, height, width). `batchnorm` may be another layer.
     """
-    if has_torch_function_unary(x):  # somebody records what a network calls
+    if has_torch_function_unary(x):  # the calls of the network are being recorded
         return handle_torch_function(normalise, (x,), x, batchnorm, relu, added)
     heard = has_hooks(batchnorm) or (relu is not None and has_hooks(relu))
     if not heard and isinstance(batchnorm, nn.BatchNorm2d) and _is_fast(x, added):
@@ -30,22 +30,22 @@ def normalise(
             return kernels.normalise(x, batchnorm, relu is not None, added)
     x = batchnorm(x)
     if heard:
-        x = x.clone()  # what a hook was given stays as it was
+        x = x.clone()  # do not change the tensor that a hook got
     if added is not None:
         x = x.add_(added)
     return x if relu is None else relu(x)
 
 
 class Absent(nn.Module):
-    """What stands where a network has no normalisation: the values as they came."""
+    """The layer of the normalisation `none`: it does not change the values."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return a copy, since what follows may change it in place."""
+        """Return a copy, since the next operation may change it in place."""
         return x.clone()
 
 
 def has_hooks(module: nn.Module) -> bool:
-    """Say whether somebody listens to calls of the module, or of every module, forward or backward."""
+    """Return whether the module has forward or backward hooks, its own or global ones."""
     return bool(
         module._forward_hooks
         or module._forward_pre_hooks
@@ -56,7 +56,7 @@ def has_hooks(module: nn.Module) -> bool:
 
 
 def is_one_thread_in_bfloat16(dtype: torch.dtype, device: torch.device) -> bool:
-    """Say whether compiled kernels serve: their arithmetic is bfloat16's, on one thread of a CPU."""
+    """Return whether the compiled kernels can be used: they compute in bfloat16 on one thread of a CPU."""
     return dtype == torch.bfloat16 and device.type == "cpu" and torch.get_num_threads() == 1
 
 
@@ -68,13 +68,13 @@ def _is_on_gpu(x: Tensor, added: Tensor | None) -> bool:
     return (
         x.device.type == "cuda"
         and x.dtype in (torch.bfloat16, torch.float32)
-        and 0 < x.numel() < 2**31  # what 32 bits count
+        and 0 < x.numel() < 2**31  # indices have 32 bits
         and _are_laid_out_alike(x, added)
     )
 
 
 def _are_laid_out_alike(x: Tensor, added: Tensor | None) -> bool:
-    """Say whether what is added, if anything, is of x's kind and shape, and all is channels-last."""
+    """Return whether `added`, if any, has x's dtype and shape, and all tensors are channels-last."""
     return all(
         tensor.dtype == x.dtype
         and tensor.shape == x.shape
@@ -85,9 +85,9 @@ def _are_laid_out_alike(x: Tensor, added: Tensor | None) -> bool:
 
 @cache
 def gpu_kernels(device: torch.device) -> ModuleType | None:
-    """Return `onlybn.models.triton_kernels`, or None, and say so, where Triton is missing or does not work.
+    """Return `onlybn.models.triton_kernels`, or print why Triton does not work here and return None.
 
-    It needs a C compiler and Python's headers, which not every machine with a GPU has.
+    Triton needs a C compiler and Python's headers, which not every machine with a GPU has.
     """
     try:
         from onlybn.models import triton_kernels
@@ -97,35 +97,35 @@ def gpu_kernels(device: torch.device) -> ModuleType | None:
     except Exception as error:
         reason = str(error).partition("\n")[0]
         print(
-            f"BatchNorm takes torch's own layers, which are slower: Triton fails here ({reason})", flush=True
+            f"BatchNorm uses torch's layers, which are slower, since Triton fails here ({reason})", flush=True
         )
         return None
     return triton_kernels
 
 
 class _Fused(torch.autograd.Function):
-    """Training-mode BatchNorm, addition and ReLU as one operation; to be differentiated once."""
+    """Training-mode BatchNorm, addition and ReLU as one operation; it has no second derivative."""
 
     @staticmethod
     def forward(ctx, x, weight, bias, added, batchnorm, with_relu):
         ctx.passes = Passes(batchnorm, with_relu)
         y = ctx.passes.train(x, added)
-        # Without an addition, x tells where y is above 0.
+        # Without an addition, x determines where y is above 0.
         ctx.save_for_backward(x, None if added is None else y)
         return y
 
     @staticmethod
     def backward(ctx, dy):
-        # torch's once_differentiable raises only where dy itself is differentiated; elsewhere it gives zeros.
+        # torch's once_differentiable raises only if dy itself is differentiated; otherwise it gives zeros.
         if torch.is_grad_enabled():
             raise RuntimeError(
-                "BatchNorm in one operation (bfloat16, one thread of a CPU) has no second derivative;"
+                "fused BatchNorm (bfloat16, one thread of a CPU) has no second derivative;"
                 " compute in float32, or on two threads"
             )
         x, y = ctx.saved_tensors
         dy = dy.contiguous(memory_format=torch.channels_last)
         passes_on, _, _, adds, *_ = ctx.needs_input_grad
-        # What was saved, and the gradient that came, are others' too.
+        # The saved tensors and the incoming gradient are shared, so copy what is overwritten.
         if passes_on:
             x = x.clone()
         if y is not None:
@@ -137,8 +137,8 @@ class _Fused(torch.autograd.Function):
 class Passes:
     """A BatchNorm layer's passes over bfloat16 activations (batch, channels, height, width), channels-last.
 
-    `statistics` are those of the last batch, float64 (2, channels): mean and 1/√(variance + eps). `gradients`
-    are the last ones of γ and β, float (2, channels).
+    `statistics` are the mean and 1/√(variance + eps) of the last batch, float64 (2, channels). `gradients`
+    are the last gradients of γ and β, float (2, channels).
     """
 
     def __init__(self, batchnorm: nn.BatchNorm2d, with_relu: bool):
@@ -164,24 +164,24 @@ class Passes:
         self._back = self.channels, *affine, statistics, d_gamma, d_gamma + 4 * self.channels, with_relu
 
     def train(self, x: Tensor, added: Tensor | None) -> Tensor:
-        """Return relu(batchnorm(x) + added), by the batch's statistics, which the running ones follow."""
+        """Return relu(batchnorm(x) + added) with the batch's statistics; update the running ones."""
         y = torch.empty_like(x)
         pixels = x.numel() // self.channels
         self.kernels.train(x.data_ptr(), y.data_ptr(), _address(added), pixels, *self._train)
         return y
 
     def test(self, x: Tensor, added: Tensor | None) -> Tensor:
-        """Return relu(batchnorm(x) + added), by the running statistics."""
+        """Return relu(batchnorm(x) + added) with the running statistics."""
         y = torch.empty_like(x)
         pixels = x.numel() // self.channels
         self.kernels.test(x.data_ptr(), y.data_ptr(), _address(added), pixels, *self._test)
         return y
 
     def back(self, dy: Tensor, other: Tensor | None, y: Tensor | None, x: Tensor, passes_on: bool) -> None:
-        """Set the gradients of γ and β where that of y is dy, or dy + other.
+        """Set the gradients of γ and β, given the gradient of y, which is dy, or dy + other.
 
-        Writes that of x over x, if it is passed on. y is needed where something was added, or where there
-        is an other: then that of what was added is written over dy.
+        Overwrites x with the gradient of x, if that is passed on. y is required if something was added or if
+        `other` is given; then dy is overwritten with the gradient of what was added.
         """
         pixels = x.numel() // self.channels
         if y is None:
@@ -192,7 +192,7 @@ class Passes:
 
 
 def add_at_even(dx: Tensor, other: Tensor) -> None:
-    """Add other, (batch, channels, height, width), to dx, of twice its height and width, at even places."""
+    """Add other, (batch, channels, height, width), at the even places of dx, which is twice as large."""
     from onlybn.models import kernels
 
     images, channels, height, width = other.shape

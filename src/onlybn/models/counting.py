@@ -1,4 +1,4 @@
-"""The count stage: the parameters of architectures (Table 1), counted on networks without memory."""
+"""The count stage: count the parameters of architectures (Table 1), on torch's meta device."""
 
 from collections.abc import Iterable
 
@@ -9,7 +9,7 @@ from onlybn.models import build
 
 
 def count(architectures: Iterable[str], dataset: str, facts: Dataset) -> pa.Table:
-    """Return a row per architecture: its parameters in all, BatchNorm's, the output's and the shortcuts'."""
+    """Return a row per architecture: all parameters, BatchNorm's, the output layer's and the shortcuts'."""
     return pa.Table.from_pylist(
         [
             {"architecture": name, "dataset": dataset}

@@ -1,4 +1,4 @@
-"""Architectures of the user's own: any module, looked at once while images without content pass through."""
+"""Custom architectures: any module, inspected during one forward pass on the meta device."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -11,15 +11,15 @@ from onlybn import custom
 from onlybn.errors import UserError
 from onlybn.models.network import Network, Place
 
-# What `onlybn.networks.variants` can draw.
+# The layers that `onlybn.networks.variants` can draw.
 DRAWN = (nn.Conv2d, nn.BatchNorm2d, nn.Linear)
 
 
 @dataclass(eq=False)
 class Seen(TorchDispatchMode):
-    """What a forward pass does: its layers in order of call, where each lies, and operations of note.
+    """Records a forward pass: the layers in order of call, their places, and some operations.
 
-    A stage is a size of feature maps, in the order in which they occur; blocks are counted in it.
+    Each size of feature maps is a stage, in order of occurrence; blocks are counted within a stage.
     """
 
     calls: list[nn.Module] = field(default_factory=list)
@@ -34,7 +34,7 @@ class Seen(TorchDispatchMode):
         self._blocks: dict[tuple[type, int], int] = {}
 
     def layer_called(self, layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        """Note the call of a layer (a forward hook)."""
+        """Record the call of a layer (a forward hook)."""
         self.calls.append(layer)
         if isinstance(layer, nn.BatchNorm2d):
             self.batchnorms.setdefault(layer, self._place(nn.BatchNorm2d, output))
@@ -54,7 +54,7 @@ class Seen(TorchDispatchMode):
 
 
 class CustomNetwork(Network):
-    """The user's module as `network`, with what a study asks of every network found by looking on."""
+    """A custom module as `network`, with the interface of `Network` derived from a recorded forward pass."""
 
     def __init__(self, network: nn.Module, seen: Seen):
         super().__init__()
@@ -71,23 +71,23 @@ class CustomNetwork(Network):
         return self.network(images)
 
     def normalisation_places(self) -> dict[nn.Module, Place]:
-        """Return the place of what normalises, or stands in its stead, in the order of the forward pass."""
+        """Return the place of each normalisation (or its replacement), in the order of the forward pass."""
         return dict(self._seen.batchnorms)
 
     def replace(self, name: str, layer: nn.Module) -> None:
-        """Put another layer where the one of that name is, at its place."""
+        """Replace the layer of that name by another, with the same place."""
         before = self.get_submodule(name)
         super().replace(name, layer)
         self._seen.batchnorms = {
-            layer if there is before else there: place for there, place in self._seen.batchnorms.items()
+            layer if one is before else one: place for one, place in self._seen.batchnorms.items()
         }
 
     def relu_places(self) -> dict[nn.ReLU, list[Place]]:
-        """Return the places of each ReLU's calls, in the order in which it is called."""
+        """Return the places of each ReLU's calls, in order."""
         return dict(self._seen.relus)
 
     def shortcut_convolutions(self) -> list[nn.Conv2d]:
-        """Return what the user's module says are convolutions on shortcuts; by default none."""
+        """Return the convolutions on shortcuts if the custom module names them, or else none."""
         return list(getattr(self.network, "shortcut_convolutions", list)())
 
 
@@ -95,10 +95,10 @@ def build(name: str, *, channels: int, classes: int, size: int) -> tuple[Network
     """Build the network of an architecture `module:function`; return it with its family, depth and width.
 
     The function is called with `channels` and `classes`, and returns any module that maps images, float
-    (batch, channels, size, size), to logits, float (batch, classes). Attributes `family`, `depth` and
-    `width` of the module say where figures place it; else they are the name of the user's Python module,
-    the number of convolutions and linear layers that are called, shortcuts left out, and 1. All of it is
-    done on torch's meta device. Raises UserError if the network is not one that a study can train.
+    (batch, channels, size, size), to logits, float (batch, classes). Its attributes `family`, `depth` and
+    `width` give its position in figures; the defaults are the name of the Python module, the number of called
+    convolutions and linear layers without shortcuts, and 1. Everything runs on torch's meta device. Raises
+    UserError if a study cannot train the network.
     """
     network = custom.call(name, channels=channels, classes=classes)
     if not isinstance(network, nn.Module):
@@ -138,10 +138,10 @@ def _faults_of_layers(network: nn.Module) -> Iterator[str]:
                 if not isinstance(layer, DRAWN) or key not in drawn:
                     yield (
                         f"has the {kind} {f'{path}.{key}'.lstrip('.')} of a {type(layer).__name__}, but only"
-                        " those of nn.Conv2d, nn.BatchNorm2d and nn.Linear are drawn from a seed"
+                        " those of nn.Conv2d, nn.BatchNorm2d and nn.Linear can be drawn from a seed"
                     )
                 elif id(tensor) in held:
-                    yield f"shares the {kind} {path}.{key} between layers, each of which is drawn by itself"
+                    yield f"shares the {kind} {path}.{key} between layers, but each layer is drawn separately"
                 held.add(id(tensor))
 
 
@@ -153,10 +153,10 @@ def _running(layer: nn.Module) -> tuple[str, ...]:
 def _faults_of_pass(network: nn.Module, seen: Seen, logits: object, classes: int) -> Iterator[str]:
     if not isinstance(logits, Tensor) or logits.shape[1:] != (classes,) or len(logits) != 2:
         found = tuple(logits.shape) if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
-        yield f"gave {found} for 2 images, expected logits of shape (2, {classes})"
+        yield f"returned {found} for 2 images, expected logits of shape (2, {classes})"
     linears = _linears(seen)
     if not linears or linears[-1].out_features != classes:
-        yield f"does not end in an nn.Linear of {classes} outputs, which is the output layer"
+        yield f"does not end with an nn.Linear of {classes} outputs, which is the output layer"
     called = set(seen.calls)
     unused = [p for p, layer in network.named_modules() if isinstance(layer, DRAWN) and layer not in called]
     if unused:
@@ -169,12 +169,12 @@ def _faults_of_pass(network: nn.Module, seen: Seen, logits: object, classes: int
         )
     if seen.random_operations:
         drawing = ", ".join(sorted(seen.random_operations))
-        yield f"draws random numbers while it trains ({drawing}, as dropout does), which no seed would repeat"
+        yield f"draws random numbers in training ({drawing}, as dropout does), which no seed can reproduce"
 
 
 def _refuse(name: str, faults: Iterator[str]) -> None:
-    if told := "; it ".join(faults):
-        raise UserError(f"the network of {name} {told}")
+    if message := "; it ".join(faults):
+        raise UserError(f"the network of {name} {message}")
 
 
 def _linears(seen: Seen) -> list[nn.Linear]:
@@ -193,6 +193,6 @@ def _placed(name: str, network: nn.Module, seen: Seen, shortcuts: list[nn.Conv2d
     for key in ("depth", "width"):
         if type(placed[key]) is not int or placed[key] < 1:
             raise UserError(
-                f"the network of {name} has a {key} {placed[key]!r}, which is no whole number of at least 1"
+                f"the network of {name} has a {key} {placed[key]!r}, expected a whole number of at least 1"
             )
     return placed

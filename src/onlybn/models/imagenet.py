@@ -16,7 +16,7 @@ POSITIONS = ("first", "second", "third")
 
 
 class ImageNetResNet(ResNet, Network):
-    """torchvision's ResNet; no option that would start a γ at 0 is used, and every γ is drawn anew."""
+    """torchvision's ResNet, without the option that starts γ at 0; every γ is drawn later."""
 
     def __init__(self, *, depth: int, channels: int, classes: int):
         block, layers = BLOCKS[depth]
@@ -30,7 +30,7 @@ class ImageNetResNet(ResNet, Network):
         return self.fc
 
     def normalisation_places(self) -> dict[nn.Module, Place]:
-        """Return the place of what normalises, or stands in its stead, in the order of the forward pass."""
+        """Return the place of each normalisation (or its replacement), in the order of the forward pass."""
         places = {self.bn1: Place(0, 0, "stem")}
         for s, b, block in self._blocks():
             inside = [block.bn1, block.bn2, *([block.bn3] if isinstance(block, Bottleneck) else [])]

@@ -1,11 +1,12 @@
-"""BatchNorm with what follows it, and SGD, on one thread of a CPU: their passes over memory, and no more.
+"""Compiled CPU kernels for one thread: BatchNorm with addition and ReLU, and SGD, in few passes over memory.
 
-torch's own kernels take several times as long where a pixel has fewer channels than a vector register
-(ResNets' first stage), and pass over memory once more for each of ReLU and addition; its operators cost more
-than the arithmetic on small images. So a layer is one call, forward and backward, and so is a step of SGD.
+torch's kernels take several times longer if a pixel has fewer channels than a vector register (the first
+stage of ResNets), and ReLU and addition each need another pass over memory. On small images, the overhead of
+its operators exceeds the arithmetic. So here a layer's forward or backward pass is one call, and so is a step
+of SGD.
 
-Tensors are passed as addresses, 0 for none. Activations are bfloat16, of shape (pixels, channels), and are
-computed with in float32; γ, β and running statistics are float32 (channels,). Sums over pixels are float64.
+Tensors are passed as addresses; 0 means none. Activations are bfloat16, of shape (pixels, channels), and
+computed in float32; γ, β and running statistics are float32 (channels,). Sums over pixels are float64.
 """
 
 import math
@@ -19,19 +20,18 @@ from numba.extending import intrinsic
 from onlybn.compiling import compiled
 
 _I16, _I32, _F32 = ir.IntType(16), ir.IntType(32), ir.FloatType()
-# Sums are float32 within so many pixels, and float64 between.
+# Sums within a block of this many pixels are float32; sums of blocks are float64.
 _BLOCK = 512
-# A row is as many pixels as make about so many values: its loop then runs long enough for its ends not to
-# count.
+# Several pixels make a row of at most this many values, so that the ends of the inner loop cost little.
 _ROW = 128
-# Whether the processor rounds to bfloat16 itself; what is below the smallest normal number is then 0.
+# Whether the processor can round to bfloat16; numbers below the smallest normal number then become 0.
 _NATIVE = bool(llvm.get_host_cpu_features().get("avx512bf16"))
-# What is above this is above 0 in bfloat16 too.
+# Numbers above this are still above 0 after rounding to bfloat16.
 _ABOVE_ZERO = np.nextafter(np.float32(2.0**-126), np.float32(0)) if _NATIVE else np.float32(2.0**-134)
 
 
 class _BFloat(ir.Type):
-    """LLVM's bfloat, which llvmlite has no name for."""
+    """LLVM's bfloat, which llvmlite does not define."""
 
     def _to_string(self) -> str:
         return "bfloat"
@@ -44,7 +44,7 @@ class _BFloat(ir.Type):
 
 @intrinsic
 def _widened(typing, bits):
-    """Take bfloat16's bits as float32."""
+    """Convert the bits of a bfloat16 to float32."""
 
     def generate(context, builder, signature, arguments):
         wide = builder.shl(builder.zext(arguments[0], _I32), _I32(16))
@@ -55,7 +55,7 @@ def _widened(typing, bits):
 
 @intrinsic
 def _rounded(typing, value):
-    """Round float32 to bfloat16's bits, to the nearest, ties to even."""
+    """Round float32 to the bits of a bfloat16, to nearest, ties to even."""
 
     def generate(context, builder, signature, arguments):
         if _NATIVE:
@@ -70,7 +70,7 @@ def _rounded(typing, value):
 
 @intrinsic
 def _fma(typing, a, b, c):
-    """Return a · b + c, rounded once, as torch's `add` with a factor does."""
+    """Return a · b + c, rounded once, as torch's `add` with `alpha` does."""
 
     def generate(context, builder, signature, arguments):
         return builder.fma(*arguments)
@@ -93,18 +93,18 @@ _u16, _f32, _f64 = (_pointer(kind) for kind in (types.uint16, types.float32, typ
 
 
 def addresses(tensors):
-    """Return where tensors are in memory, int64 (tensors,)."""
+    """Return the addresses of tensors, int64 (tensors,)."""
     return np.array([tensor.data_ptr() for tensor in tensors], np.int64)
 
 
 def sizes(tensors):
-    """Return how many values tensors have, int64 (tensors,)."""
+    """Return the numbers of elements of tensors, int64 (tensors,)."""
     return np.array([tensor.numel() for tensor in tensors], np.int64)
 
 
 @compiled
 def _row(pixels, channels):
-    """How many pixels are taken as one row: the largest power of 2 that comes out even."""
+    """Return the number of pixels per row: the largest power of 2 that fits and divides all pixels."""
     row = 1
     while 2 * row * channels <= _ROW and pixels % (2 * row) == 0:
         row *= 2
@@ -115,7 +115,7 @@ def _row(pixels, channels):
 def _apply(x, scale, shift, added, has_added, low, y):
     """Write max(low, x · scale + shift + added) into y."""
     rows, length = x.shape
-    # −0 changes nothing, and with as many operands as above it is compiled to as wide vectors.
+    # Adding −0 changes nothing; with the same operands as above, the loop compiles to equally wide vectors.
     nothing = np.full(length, 0x8000, np.uint16)
     for p in range(rows):
         if has_added:
@@ -130,9 +130,9 @@ def _apply(x, scale, shift, added, has_added, low, y):
 
 @compiled
 def _moments(x, pivot, sums, squares):
-    """Add up x − pivot and its squares over rows into `sums` and `squares`, float64 (row's length,).
+    """Add up x − pivot and its square over rows into `sums` and `squares`, float64 (length of a row,).
 
-    The pivot, some value of each channel, keeps the variance exact where the mean is far from 0.
+    The pivot is some value of each channel; it keeps the variance exact if the mean is far from 0.
     """
     rows, length = x.shape
     some, some_squares = np.zeros(length, np.float32), np.zeros(length, np.float32)
@@ -153,9 +153,9 @@ def _moments(x, pivot, sums, squares):
 def train(
     x, y, added, pixels, channels, gamma, beta, running_mean, running_var, statistics, relu, momentum, eps
 ):
-    """Write relu(batchnorm(x) + added) into y, and follow with the running statistics.
+    """Write relu(batchnorm(x) + added) into y, and update the running statistics.
 
-    `statistics` takes each channel's mean and 1/√(variance + eps), float64 (2, channels).
+    `statistics` gets the mean and 1/√(variance + eps) of each channel, float64 (2, channels).
     """
     row = _row(pixels, channels)
     shape = (pixels // row, channels * row)
@@ -195,7 +195,7 @@ def train(
 
 @compiled
 def test(x, y, added, pixels, channels, gamma, beta, running_mean, running_var, relu, eps):
-    """Write relu(batchnorm(x) + added) into y, by the running statistics."""
+    """Write relu(batchnorm(x) + added) into y, with the running statistics."""
     row = _row(pixels, channels)
     shape = (pixels // row, channels * row)
     gamma, beta = carray(_f32(gamma), channels), carray(_f32(beta), channels)
@@ -219,9 +219,9 @@ def test(x, y, added, pixels, channels, gamma, beta, running_mean, running_var, 
 
 @compiled
 def _factors(sums, products, pixels, gamma, statistics, d_gamma, d_beta):
-    """Set the gradients of γ and β from sums of g and of g · (x − mean) over rows; return dx's factors.
+    """Set the gradients of γ and β from the sums of g and of g · (x − mean) over rows; return dx's factors.
 
-    Those are of g, of x and of neither, float32 (row's length,).
+    They are the factor of g, the factor of x and the constant term, float32 (length of a row,).
     """
     channels, length = gamma.size, sums.size
     d_gamma, d_beta = carray(_f32(d_gamma), channels), carray(_f32(d_beta), channels)
@@ -244,9 +244,9 @@ def _factors(sums, products, pixels, gamma, statistics, d_gamma, d_beta):
 
 @compiled
 def backward(dy, other, y, x, passes_on, pixels, channels, gamma, beta, statistics, d_gamma, d_beta, relu):
-    """The gradients of `train`, where g is dy + other wherever y is above 0 (everywhere without a ReLU).
+    """Compute the gradients of `train`; g is dy + other where y is above 0 (everywhere without a ReLU).
 
-    Writes g over dy: it is the gradient of what was added. Writes x's gradient over x, if it is passed on.
+    Overwrites dy with g, the gradient of what was added, and x with the gradient of x if that is passed on.
     """
     row = _row(pixels, channels)
     shape = (pixels // row, channels * row)
@@ -295,9 +295,9 @@ def backward(dy, other, y, x, passes_on, pixels, channels, gamma, beta, statisti
 
 @compiled
 def backward_alone(dy, x, passes_on, pixels, channels, gamma, beta, statistics, d_gamma, d_beta, relu):
-    """The gradients of `train` without an addition; where y is above 0 is computed again.
+    """Compute the gradients of `train` without an addition; the ReLU's mask is recomputed.
 
-    dy stays. Writes x's gradient over x, if it is passed on.
+    dy is not changed. Overwrites x with the gradient of x if that is passed on.
     """
     row = _row(pixels, channels)
     shape = (pixels // row, channels * row)
@@ -340,7 +340,7 @@ def backward_alone(dy, x, passes_on, pixels, channels, gamma, beta, statistics, 
 
 @compiled
 def add_at_even(dx, other, images, height, width, channels):
-    """Add other to dx, of twice its height and width, at even places."""
+    """Add other at the even places of dx, which is twice as high and wide."""
     dx = carray(_u16(dx), (images, 2 * height, 2 * width, channels))
     other = carray(_u16(other), (images, height, width, channels))
     for n in range(images):
@@ -353,7 +353,7 @@ def add_at_even(dx, other, images, height, width, channels):
 
 @compiled
 def round_to_bfloat16(values, rounded, sizes):
-    """Round float32 tensors, each by its address, into bfloat16 ones."""
+    """Round float32 tensors into bfloat16 tensors; both are given by their addresses."""
     for i in range(sizes.size):
         value, into = carray(_f32(values[i]), sizes[i]), carray(_u16(rounded[i]), sizes[i])
         for j in range(sizes[i]):
@@ -362,9 +362,9 @@ def round_to_bfloat16(values, rounded, sizes):
 
 @compiled
 def sgd(parameters, gradients, are_bfloat16, buffers, sizes, momentum, weight_decay, rate):
-    """Move float32 parameters, each by its address, as torch's operators do, one after the other.
+    """Take a step of SGD, with the results of torch's operators; float32 parameters are given by addresses.
 
-    Gradients are float32, or bfloat16 where it is said so.
+    Gradients are bfloat16 where `are_bfloat16` is true, and otherwise float32.
     """
     momentum, weight_decay = np.float32(momentum), np.float32(weight_decay)
     rate = np.float32(-rate)

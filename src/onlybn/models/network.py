@@ -1,4 +1,4 @@
-"""What every network of the study offers: its layers by type and by their place in the structure."""
+"""The interface of all networks: their layers by type and by place in the structure."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -8,10 +8,10 @@ from torch import Tensor, nn
 
 
 class Place(NamedTuple):
-    """Where a normalisation or a ReLU's call sits: stage and block from 1 (0 for the stem), and which.
+    """The place of a normalisation or a ReLU's call: stage and block from 1 (0 for the stem), and position.
 
-    A normalisation's position is `stem`, `first`, `second`, `third`, `shortcut`, or `inside` in a VGG; a
-    ReLU's is `stem`, `inside` a block, or after an `addition`.
+    The position of a normalisation is `stem`, `first`, `second`, `third`, `shortcut`, or `inside` in a VGG;
+    that of a ReLU is `stem`, `inside` a block, or after an `addition`.
     """
 
     stage: int
@@ -19,7 +19,7 @@ class Place(NamedTuple):
     position: str
 
 
-# The types of layers that normalise: outside the models, layers are asked for as such, never by type.
+# The types of normalisation layers; other modules call `normalisations` instead of using these types.
 NORMALISATIONS = (nn.BatchNorm2d,)
 
 
@@ -30,11 +30,11 @@ class Network(nn.Module, ABC):
 
     @abstractmethod
     def normalisation_places(self) -> dict[nn.Module, Place]:
-        """Return the place of what normalises, or stands in its stead, in the order of the forward pass."""
+        """Return the place of each normalisation (or its replacement), in the order of the forward pass."""
 
     @abstractmethod
     def relu_places(self) -> dict[nn.ReLU, list[Place]]:
-        """Return the places of each ReLU module's calls, in the order in which it is called."""
+        """Return the places of each ReLU module's calls, in order."""
 
     @abstractmethod
     def shortcut_convolutions(self) -> list[nn.Conv2d]:
@@ -51,23 +51,23 @@ class Network(nn.Module, ABC):
         return ((name, layer) for name, layer in self.named_modules() if isinstance(layer, kind))
 
     def named_normalisations(self) -> Iterator[tuple[str, nn.Module]]:
-        """Yield the name and module of every layer that normalises, the shortcuts' included.
+        """Yield the name and module of every normalisation layer, including those on shortcuts.
 
         Each has γ as `weight`, β as `bias`, both float (channels,), and running statistics as buffers.
         """
         return self.named_layers(NORMALISATIONS)
 
     def normalisations(self) -> list[nn.Module]:
-        """Return every layer that normalises, the shortcuts' included."""
+        """Return every normalisation layer, including those on shortcuts."""
         return [layer for _, layer in self.named_normalisations()]
 
     def replace(self, name: str, layer: nn.Module) -> None:
-        """Put another layer where the one of that name is."""
+        """Replace the layer of that name by another."""
         owner, _, key = name.rpartition(".")
         self.get_submodule(owner)._modules[key] = layer
 
     def convolutions(self) -> list[nn.Conv2d]:
-        """Return every convolution, stem and shortcuts included."""
+        """Return every convolution, including the stem and shortcuts."""
         return [layer for _, layer in self.named_layers(nn.Conv2d)]
 
     def parameter_counts(self) -> dict[str, int]:
@@ -82,5 +82,5 @@ class Network(nn.Module, ABC):
 
 
 def _size(layer: nn.Module) -> int:
-    # By name, since of a weight that is partly frozen only a part is a parameter.
+    # Not by `parameters()`: if a weight is partly frozen, only a part of it is a parameter.
     return sum(tensor.numel() for tensor in (layer.weight, layer.bias) if tensor is not None)

@@ -1,4 +1,4 @@
-"""ResNets for CIFAR-10 and their wide siblings (Appendix B; He et al., 2016)."""
+"""ResNets for CIFAR-10, and wide ResNets (Appendix B; He et al., 2016)."""
 
 from torch import Tensor, nn
 
@@ -7,9 +7,9 @@ from onlybn.models.network import Network, Place
 
 
 class BasicBlock(nn.Module):
-    """Two 3×3 convolutions, each before a BatchNorm, added to the shortcut.
+    """Two 3×3 convolutions, each followed by BatchNorm, added to the shortcut.
 
-    The shortcut is the identity, or a 1×1 convolution and BatchNorm where the shape changes.
+    The shortcut is the identity, or a 1×1 convolution and BatchNorm if the shape changes.
     """
 
     def __init__(self, inputs: int, outputs: int, stride: int):
@@ -75,7 +75,7 @@ class CifarResNet(Network):
         return self.output(x.mean(dim=(2, 3)))
 
     def normalisation_places(self) -> dict[nn.Module, Place]:
-        """Return the place of what normalises, or stands in its stead, in the order of the forward pass."""
+        """Return the place of each normalisation (or its replacement), in the order of the forward pass."""
         places = {self.batchnorm: Place(0, 0, "stem")}
         for s, stage in enumerate(self.stages, start=1):
             for b, block in enumerate(stage, start=1):

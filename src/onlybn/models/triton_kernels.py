@@ -1,9 +1,9 @@
-"""BatchNorm with what follows it on a GPU: statistics, then one pass over memory, forward and backward alike.
+"""GPU kernels for BatchNorm with addition and ReLU: statistics, then one pass, both forward and backward.
 
-Activations are read as (pixels, channels), row by row, which is channels-last memory as it is, and computed
-with in float32. Sums over pixels have two stages, a part of the pixels for each program and then the parts in
-their order, so that the same input gives the same bits. Nothing here waits for the device, so that a CUDA
-graph can hold it. Triton's interpreter (TRITON_INTERPRET=1) runs all of it on tensors of a CPU.
+Activations are read as rows (pixels, channels), which is channels-last memory, and computed in float32. Sums
+over pixels have two stages: each program adds up a part of the pixels, and then the parts are added in order,
+so the same input gives the same bits. Nothing here waits for the device, so a CUDA graph can record it.
+Triton's interpreter (TRITON_INTERPRET=1) runs all of this on CPU tensors.
 """
 
 import torch
@@ -12,16 +12,17 @@ import triton.language as tl
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-# Values that a program takes at a time, where it adds up and where it only reads and writes.
+# Values per tile of a program that adds up, and of a program that only reads and writes.
 _SUMMED, _WRITTEN = 2048, 4096
-# How many programs add up, so that a large GPU is busy and what they leave is little to read.
+# The number of programs that add up: enough for a large GPU, and few enough that their sums are quick to
+# read.
 _PROGRAMS = 1024
 
 
 def normalise(x: Tensor, batchnorm: nn.BatchNorm2d, with_relu: bool, added: Tensor | None) -> Tensor:
     """Return relu(batchnorm(x) + added), float32 or bfloat16 (batch, channels, height, width), channels-last.
 
-    In training mode it can be differentiated, and the running statistics follow; otherwise it cannot.
+    In training mode it is differentiable and updates the running statistics; otherwise it does neither.
     """
     if batchnorm.training:
         return _Fused.apply(x, batchnorm.weight, batchnorm.bias, added, batchnorm, with_relu)
@@ -43,7 +44,7 @@ class _Fused(torch.autograd.Function):
     def backward(ctx, dy):
         x, y, weight, bias, mean, variance = ctx.saved_tensors
         by_x, by_added = ctx.needs_input_grad[0], ctx.needs_input_grad[3]
-        if torch.is_grad_enabled():  # somebody wants a second derivative, which torch's own layer has
+        if torch.is_grad_enabled():  # for a second derivative, use torch's own layer
             g = dy if y is None else torch.where(y.detach() <= 0, 0, dy)
             moved = [tensor for tensor in (x, weight, bias) if tensor.requires_grad]
             again = F.batch_norm(x, None, None, weight, bias, training=True, eps=ctx.eps)
@@ -59,7 +60,7 @@ class _Fused(torch.autograd.Function):
         grid, tile = _per_channel(parts, channels)
         _finish_gradients[grid](partial, variance, d_weight, d_bias, channels, parts, ctx.eps, **tile)
         dx = torch.empty_like(x) if by_x else None
-        # Without ReLU what was added gets what the sum gets.
+        # Without a ReLU, the gradient of what was added is dy.
         d_added = None if not by_added else dy if y is None else torch.empty_like(x)
         masked = None if y is None else d_added
         if by_x or masked is not None:
@@ -70,7 +71,7 @@ class _Fused(torch.autograd.Function):
 
 
 def _statistics(x: Tensor, batchnorm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
-    """Return each channel's mean and variance, float32 (channels,); let the running ones follow."""
+    """Return each channel's mean and variance, float32 (channels,); update the running statistics."""
     pixels, channels = _size(x)
     mean, variance = torch.empty_like(batchnorm.running_mean), torch.empty_like(batchnorm.running_mean)
     parts, grid, span, tile = _shared_out(pixels, channels)
@@ -106,29 +107,29 @@ def _size(x: Tensor) -> tuple[int, int]:
 
 
 def _tile(channels: int, values: int) -> dict[str, int]:
-    """Return how many pixels and channels a program takes at a time; rows of 64 channels fill cache lines."""
+    """Return the pixels and channels of a tile; rows of 64 channels fill cache lines."""
     width = min(64, triton.next_power_of_2(channels))
     return {"PIXELS": values // width, "CHANNELS": width}
 
 
 def _tiles(pixels: int, channels: int) -> tuple[tuple[int, int], dict[str, int]]:
-    """Return the grid of programs that read and write a tile each, and the tile."""
+    """Return the grid of programs that each read and write one tile, and the tile."""
     tile = _tile(channels, _WRITTEN)
     return (triton.cdiv(pixels, tile["PIXELS"]), triton.cdiv(channels, tile["CHANNELS"])), tile
 
 
 def _shared_out(pixels: int, channels: int) -> tuple[int, tuple[int, int], int, dict[str, int]]:
-    """Return into how many parts pixels are shared out for sums; the grid, a part's pixels, and its tiles."""
+    """Return the number of parts of the pixels for sums, the grid, the pixels per part, and the tiles."""
     tile = _tile(channels, _SUMMED)
     tiles, across = triton.cdiv(pixels, tile["PIXELS"]), triton.cdiv(channels, tile["CHANNELS"])
-    # A power of 2, since kernels are compiled for each number of tiles: the interpreter needs it fixed.
+    # A power of 2, since kernels are compiled for each number of tiles (the interpreter needs a constant).
     each = triton.next_power_of_2(triton.cdiv(tiles, max(1, min(_PROGRAMS // across, triton.cdiv(tiles, 2)))))
     parts = triton.cdiv(tiles, each)
     return parts, (parts, across), each * tile["PIXELS"], tile | {"TILES": each}
 
 
 def _per_channel(parts: int, channels: int) -> tuple[tuple[int], dict[str, int]]:
-    """Return the grid of programs that each add up all parts of a few channels, and the tile."""
+    """Return the grid of programs that each add up all parts for a few channels, and the tile."""
     rows = triton.next_power_of_2(parts)
     width = max(1, min(_WRITTEN // rows, 64, triton.next_power_of_2(channels)))
     return (triton.cdiv(channels, width),), {"PARTS": rows, "CHANNELS": width}
@@ -144,7 +145,7 @@ def _add_up_moments(
     PIXELS: tl.constexpr,
     CHANNELS: tl.constexpr,
 ):
-    """Write the mean of each part's pixels, and their sum of squared distances from it, one after the other.
+    """Write, for each part of the pixels, the mean and the sum of squared distances from it.
 
     Distances are first taken from the mean of the first tile, which keeps them exact far from 0.
     """
@@ -187,7 +188,7 @@ def _finish_moments(
     PARTS: tl.constexpr,
     CHANNELS: tl.constexpr,
 ):
-    """Write the mean and variance of all parts together; let the running ones follow, unbiased."""
+    """Write the mean and variance over all parts; update the running statistics, with unbiased variance."""
     channel = tl.program_id(0) * CHANNELS + tl.arange(0, CHANNELS)
     real = channel < channels
     part = tl.arange(0, PARTS)
@@ -200,7 +201,7 @@ def _finish_moments(
     apart -= from_pivot[None, :]
     squares = tl.load(at + parts * channels, mask=inside, other=0) + apart * apart * count
     found_mean, found = pivot + from_pivot, tl.sum(squares, axis=0) / pixels
-    found = tl.where(found < 0, 0.0, found)  # by rounding; what is not a number stays
+    found = tl.where(found < 0, 0.0, found)  # rounding may make it negative; NaN stays
     tl.store(mean + channel, found_mean, mask=real)
     tl.store(variance + channel, found, mask=real)
     followed = tl.load(running_mean + channel, mask=real, other=0)
@@ -226,7 +227,7 @@ def _normalise(
     PIXELS: tl.constexpr,
     CHANNELS: tl.constexpr,
 ):
-    """Write (x − mean) · weight / √(variance + eps) + bias + added into y, or 0 where that is less."""
+    """Write (x − mean) · weight / √(variance + eps) + bias + added into y; with RELU at least 0."""
     channel = tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS)
     real = channel < channels
     pixel = tl.program_id(0) * PIXELS + tl.arange(0, PIXELS)
@@ -240,13 +241,13 @@ def _normalise(
     if added is not None:
         value += tl.load(added + at, mask=inside, other=0).to(tl.float32)
     if RELU:
-        value = tl.where(value < 0, 0.0, value)  # what is not a number stays, so that divergence is seen
+        value = tl.where(value < 0, 0.0, value)  # NaN stays, so that divergence is noticed
     tl.store(y + at, value, mask=inside)
 
 
 @triton.jit
 def _masked(dy, y, at, inside):
-    """Load g: dy, but 0 where ReLU gave 0."""
+    """Load g, which is dy, or 0 where the ReLU gave 0."""
     g = tl.load(dy + at, mask=inside, other=0).to(tl.float32)
     if y is not None:
         g = tl.where(tl.load(y + at, mask=inside, other=0) <= 0, 0.0, g)
@@ -266,7 +267,7 @@ def _add_up_gradients(
     PIXELS: tl.constexpr,
     CHANNELS: tl.constexpr,
 ):
-    """Write the sums of g and of g · (x − mean) over each part's pixels, one after the other."""
+    """Write, for each part of the pixels, the sums of g and of g · (x − mean)."""
     channel = tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS)
     real = channel < channels
     start = tl.program_id(0) * TILES * PIXELS
@@ -327,7 +328,7 @@ def _differentiate(
     PIXELS: tl.constexpr,
     CHANNELS: tl.constexpr,
 ):
-    """Write the gradients of x and of what was added; either may be None."""
+    """Write the gradients of x and of what was added; either output may be None."""
     channel = tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS)
     real = channel < channels
     pixel = tl.program_id(0) * PIXELS + tl.arange(0, PIXELS)

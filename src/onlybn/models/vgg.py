@@ -6,7 +6,7 @@ from torch.nn import functional as F
 from onlybn.models.batchnorm import normalise
 from onlybn.models.network import Network, Place
 
-# Convolutions in each of the five stages; a 2×2 max-pool stands between stages.
+# Convolutions in each of the five stages; between stages there is a 2×2 max-pool.
 STAGES = {
     11: (1, 1, 2, 2, 2),
     13: (2, 2, 2, 2, 2),
@@ -33,8 +33,8 @@ class Layer(nn.Module):
 class Vgg(Network):
     """VGG-11, 13, 16 or 19: five stages of 64 to 512 channels, averaged before the linear layer.
 
-    Images are float (batch, channels, height, width). Where an image is too small for all four max-pools
-    (below 16×16), pooling stops at 1×1.
+    Images are float (batch, channels, height, width). If an image is too small for all four max-pools (below
+    16×16), pooling stops at 1×1.
     """
 
     def __init__(self, *, depth: int, channels: int, classes: int):
@@ -57,7 +57,7 @@ class Vgg(Network):
         return self.output(x.mean(dim=(2, 3)))
 
     def normalisation_places(self) -> dict[nn.Module, Place]:
-        """Return the place of what normalises, or stands in its stead, in the order of the forward pass."""
+        """Return the place of each normalisation (or its replacement), in the order of the forward pass."""
         return {layer.batchnorm: place for layer, place in self._layers()}
 
     def relu_places(self) -> dict[nn.ReLU, list[Place]]:

@@ -1,1 +1,1 @@
-"""From an architecture to what trains: its weights drawn, and which of them training moves."""
+"""From an architecture to a network ready to train: weights drawn, and trainable parameters chosen."""

@@ -1,4 +1,4 @@
-"""A run's network as training finds it: built, normalised, drawn, its regime and reparametrisation set."""
+"""A run's network before training: built, normalised, drawn, with regime and reparametrisation applied."""
 
 import torch
 from torch import nn
@@ -12,10 +12,10 @@ from onlybn.study import Run
 def draw(
     run: Run, *, channels: int, classes: int, size: int | None = None
 ) -> tuple[Network, dict[str, nn.Parameter]]:
-    """Return the run's network as training finds it, on the CPU, and the parameters that train, by name.
+    """Return the run's network before training, on the CPU, and its trainable parameters by name.
 
-    Only an architecture of the user's own needs to know of its images' `size` in pixels; raises UserError if
-    it cannot have what an axis puts there.
+    Only a custom architecture needs the `size` of the images in pixels. Raises UserError if a custom
+    architecture does not work with the value of an axis.
     """
     shape = {"channels": channels, "classes": classes, "size": size}
     network = build(run.architecture, run.value(axes.NORMALISATION), **shape)
@@ -25,9 +25,9 @@ def draw(
 
 
 def build(architecture: str, normalisation: str, *, channels: int, classes: int, size: int | None) -> Network:
-    """Build a network without memory, as `onlybn.models.build` does, with another normalisation.
+    """Build a network on the meta device, as `onlybn.models.build` does, with another normalisation.
 
-    Raises UserError if it is one of the user's own that does not run with it.
+    Raises UserError if a custom architecture does not run with it.
     """
     network = models.build(architecture, channels=channels, classes=classes, size=size)
     axes.NORMALISATION.apply(network, normalisation, 0)
@@ -35,10 +35,10 @@ def build(architecture: str, normalisation: str, *, channels: int, classes: int,
         try:
             with torch.no_grad():
                 network(torch.empty(2, channels, size, size, device="meta"))
-        except Exception as error:  # the user's code may raise anything
+        except Exception as error:  # custom code may raise anything
             what = " ".join(str(error).split())
             raise UserError(
-                f"{architecture} cannot have the normalisation {normalisation}, since with it its forward"
-                f" pass fails: {type(error).__name__}: {what}"
+                f"{architecture} does not work with the normalisation {normalisation}; its forward pass"
+                f" fails: {type(error).__name__}: {what}"
             ) from error
     return network

@@ -1,7 +1,7 @@
-"""Normalisations: what stands where an architecture has BatchNorm. Names are understood without torch.
+"""Normalisations: what replaces BatchNorm in an architecture. Names are checked without torch.
 
-A normalisation is a function that changes a network from `onlybn.models.build`, which has no memory yet: the
-models know nothing of it.
+A normalisation is a function that changes a network from `onlybn.models.build`, which is on the meta device;
+the models do not know about normalisations.
 """
 
 from collections.abc import Callable
@@ -17,13 +17,13 @@ NEUTRAL = "batchnorm"
 
 
 def none(network: "Network") -> None:
-    """Normalise nothing; every convolution then has a bias, which BatchNorm's β stood for."""
+    """Do not normalise; every convolution gets a bias in place of BatchNorm's β."""
     from torch import empty, nn
 
     from onlybn.models.batchnorm import Absent
 
     layers = set(network.normalisations())
-    for name, layer in list(network.named_modules(remove_duplicate=False)):  # one may have several names
+    for name, layer in list(network.named_modules(remove_duplicate=False)):  # a layer may have several names
         if layer in layers:
             network.replace(name, Absent())
     for layer in network.convolutions():
@@ -41,15 +41,15 @@ def check(name: str) -> None:
 
 
 def acts(name: str, regime: str) -> bool:
-    """Say whether it differs from BatchNorm; raise ValueError if the regime needs γ and β that it lacks."""
+    """Return whether it is not BatchNorm; raise ValueError if it lacks the γ and β that the regime needs."""
     if name == "none" and regimes.needs_affine(regime):
         raise ValueError(
-            f"the regime {regime} is about γ and β, which the normalisation none does not have; name them in"
-            " experiments of their own"
+            f"the regime {regime} needs γ and β, which the normalisation none does not have; put them in"
+            " different experiments"
         )
     return name != NEUTRAL
 
 
 def apply(network: "Network", name: str, seed: int) -> None:
-    """Put the normalisation where the network has BatchNorm."""
+    """Replace the network's BatchNorm by the normalisation."""
     NORMALISATIONS[name](network)

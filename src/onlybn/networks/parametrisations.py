@@ -1,4 +1,4 @@
-"""Training through a function of a layer's weight (the seam for weights that are computed)."""
+"""Parametrisations: layers whose weight is a function of the trained values."""
 
 import math
 from collections.abc import Iterator
@@ -10,11 +10,11 @@ from torch.nn.utils import parametrize
 
 
 class Psi(nn.Module):
-    """A function of v, element by element, that a weight is: `forward` is Ψ, `right_inverse` is Ψ⁻¹."""
+    """An elementwise function w = Ψ(v) that gives a weight: `forward` is Ψ, `right_inverse` is Ψ⁻¹."""
 
 
 class Linear(Psi):
-    """Ψ(v) = S · v: SGD then moves the weight by S² times the rate (the control for every other Ψ)."""
+    """Ψ(v) = S · v: SGD then moves the weight with S² times the learning rate (a control for other Ψ)."""
 
     def __init__(self, scale: float):
         super().__init__()
@@ -25,15 +25,15 @@ class Linear(Psi):
         return self.scale * v
 
     def right_inverse(self, weight: Tensor) -> Tensor:
-        """Return the v of a weight."""
+        """Return v for a weight."""
         return weight / self.scale
 
 
 class Chosen(nn.Module):
-    """A weight of which only the chosen entries of each output channel train.
+    """A weight in which only the chosen entries of each output channel train.
 
     The frozen weight is float (channels, fan-in) and `index` int64 (channels, K); the trained values are
-    float (channels, K). Neither decay nor momentum can reach a weight that was not chosen.
+    float (channels, K). Weight decay and momentum cannot reach an entry that was not chosen.
     """
 
     def __init__(self, weight: Tensor, index: Tensor):
@@ -46,7 +46,7 @@ class Chosen(nn.Module):
         self.register_buffer("place", place, persistent=False)  # the index in channels-last memory
 
     def forward(self, values: Tensor) -> Tensor:
-        """Return the whole weight, the chosen entries replaced by `values`; on a GPU channels-last."""
+        """Return the whole weight with `values` as the chosen entries; channels-last on a GPU."""
         if values.is_cuda:
             return ChannelsLast.apply(values, self.frozen.view(self.shape), self.place)
         return self.frozen.scatter(1, self.index, values).view(self.shape)
@@ -57,14 +57,15 @@ class Chosen(nn.Module):
 
 
 class ChannelsLast(torch.autograd.Function):
-    """A frozen weight, float (channels, inputs, height, width), in channels-last memory, with values put in.
+    """Writes values into a frozen weight, float (channels, inputs, height, width), in channels-last memory.
 
-    The values are float (channels, K); their places in each channel's memory, int64, all differ.
+    The values are float (channels, K); `place` is int64 (channels, K), their indices in each channel's
+    memory, which are all different.
     """
 
     @staticmethod
     def forward(ctx, values, frozen, place):
-        """Return the weight: a copy and a scatter."""
+        """Return the weight, by a copy and a scatter."""
         ctx.save_for_backward(place)
         weight = frozen.clone(memory_format=torch.channels_last)
         with _in_any_order():
@@ -73,16 +74,16 @@ class ChannelsLast(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, d_weight):
-        """Return the values' gradient: those of their places."""
+        """Return the gradient of the values, gathered from their places."""
         (place,) = ctx.saved_tensors
         return d_weight.permute(0, 2, 3, 1).flatten(1).gather(1, place), None, None
 
 
 @contextmanager
 def _in_any_order() -> Iterator[None]:
-    """Let a scatter write in any order, which changes nothing where all places differ.
+    """Let a scatter write in any order, which changes nothing if all places differ.
 
-    With deterministic algorithms torch sorts the places first, which takes many times as long.
+    With deterministic algorithms torch sorts the places first, which takes many times longer.
     """
     if not torch.are_deterministic_algorithms_enabled():
         yield
@@ -96,6 +97,6 @@ def _in_any_order() -> Iterator[None]:
 
 
 def train_chosen(layer: nn.Conv2d, index: Tensor) -> nn.Parameter:
-    """Let only the entries `index`, int64 (channels, K), of each channel's weights train; return them."""
+    """Make only the entries `index`, int64 (channels, K), of each channel's weight trainable; return them."""
     parametrize.register_parametrization(layer, "weight", Chosen(layer.weight, index))
     return layer.parametrizations["weight"].original

@@ -1,8 +1,7 @@
-"""Regimes: which parameters train. Everything else stays at its draw, bit for bit.
+"""Regimes: which parameters train. All others keep their initial values, bit for bit.
 
-A regime is a function that takes a network (and its seed, which only `random-K` needs) and returns the
-parameters that train. The network may be one without memory, of which costs are counted. Names are
-understood without torch.
+A regime is a function that takes a network and a seed (which only `random-K` needs) and returns the trainable
+parameters. The network may be on the meta device, to count costs. Names are checked without torch.
 """
 
 import re
@@ -30,7 +29,7 @@ def everything(network: "Network", seed: int) -> "Iterable[Parameter]":
 
 
 def no_affine(network: "Network", seed: int) -> "Iterable[Parameter]":
-    """Train every parameter but γ and β, which are fixed at 1 and 0 (Figure 1)."""
+    """Train every parameter except γ and β, which are fixed at 1 and 0 (Figure 1)."""
     affine = {id(parameter) for parameter in batchnorm(network, seed)}
     for layer in network.normalisations():
         layer.weight.data.fill_(1)
@@ -72,7 +71,7 @@ def beta(network: "Network", seed: int) -> "Iterable[Parameter]":
 def random(network: "Network", seed: int, weights: int) -> "Iterable[Parameter]":
     """Train `weights` randomly chosen weights of every output channel of every convolution (Figure 2).
 
-    The seed fixes the choice. Where a channel has fewer weights than that, all of them train.
+    The seed fixes the choice. If a channel has fewer weights, all of them train.
     """
     from torch import empty, from_numpy, int64, nn
 
@@ -86,19 +85,19 @@ def random(network: "Network", seed: int, weights: int) -> "Iterable[Parameter]"
             trained.append(train_chosen(layer, empty(channels, k, dtype=int64, device="meta")))
             continue
         rng = generator(seed, "random", name)
-        # The K lowest of a draw for each weight, so that a larger K adds to the choice of a smaller one.
+        # Draw a number for each weight and take the K lowest, so that a larger K includes the smaller choice.
         chosen = np.argpartition(rng.random((channels, fan_in)), k - 1, axis=1)[:, :k]
         trained.append(train_chosen(layer, from_numpy(np.sort(chosen, axis=1))))
     return trained
 
 
 def custom_regime(network: "Network", seed: int, name: str) -> "Iterable[Parameter]":
-    """Train what the user's own function, called as all of these are, returns of the network."""
+    """Train the parameters that a custom function, with the same arguments, returns."""
     trained = custom.call(name, network, seed)
-    there = {id(parameter) for parameter in network.parameters()}
+    existing = {id(parameter) for parameter in network.parameters()}
     with custom.blaming(name):
         trained = list(trained)
-    if not trained or not all(id(parameter) in there for parameter in trained):
+    if not trained or not all(id(parameter) in existing for parameter in trained):
         raise UserError(f"{name} did not return parameters of the network that it was given")
     return trained
 
@@ -113,14 +112,14 @@ REGIMES: dict[str, Regime] = {
     "gamma": gamma,
     "beta": beta,
 }
-# Those that train no weight, and those that are about γ and β.
+# Regimes that train no weight, and regimes that need γ and β.
 ONLY_AFFINE = ("batchnorm", "gamma", "beta")
 OF_AFFINE = (*ONLY_AFFINE, "no-affine", "batchnorm+output", "batchnorm+output+shortcut")
 _RANDOM = r"random-([1-9]\d{0,4})"
 
 
 def regime(name: str) -> Regime:
-    """Return the regime of that name; raise ValueError, in one sentence, if there is no such built-in one."""
+    """Return the built-in or custom regime of that name; raise ValueError, in one sentence, if unknown."""
     if custom.is_custom(name):
         return partial(custom_regime, name=name)
     if match := re.fullmatch(_RANDOM, name):
@@ -134,7 +133,7 @@ def regime(name: str) -> Regime:
 
 
 def check(name: str) -> None:
-    """Raise ValueError, in one sentence, if no regime, built-in or the user's own, has that name."""
+    """Raise ValueError, in one sentence, if no regime, built-in or custom, has that name."""
     if custom.is_custom(name):
         custom.check("regime", name)
     else:
@@ -142,17 +141,17 @@ def check(name: str) -> None:
 
 
 def trains_weights(name: str) -> bool:
-    """Say whether a regime trains a weight of a convolution or linear layer; one of the user's own may."""
+    """Return whether a regime trains a weight of a convolution or linear layer; a custom one may."""
     return name not in ONLY_AFFINE
 
 
 def needs_affine(name: str) -> bool:
-    """Say whether a regime means nothing in a network without γ and β."""
+    """Return whether a regime is meaningless for a network without γ and β."""
     return name in OF_AFFINE
 
 
 def apply(network: "Network", name: str, seed: int) -> dict[str, "Parameter"]:
-    """Make exactly the regime's parameters trainable; return them by name, in the network's order."""
+    """Make exactly the regime's parameters trainable; return them by name, in the order of the network."""
     trained = {id(parameter) for parameter in regime(name)(network, seed)}
     for parameter in network.parameters():
         parameter.requires_grad_(id(parameter) in trained)

@@ -1,7 +1,7 @@
-"""Reparametrisations: the function Ψ through which a weight w = Ψ(v) trains; named without torch.
+"""Reparametrisations: a weight trains through a function, w = Ψ(v). Names are checked without torch.
 
-Ψ wraps the weight of every convolution and linear layer that the regime trains; never a normalisation's γ
-and β, nor a bias. v begins where Ψ(v) is the weight as drawn.
+Ψ applies to the weight of every convolution and linear layer that the regime trains, but not to γ and β of a
+normalisation, nor to a bias. v starts so that Ψ(v) is the drawn weight.
 """
 
 import re
@@ -16,21 +16,22 @@ if TYPE_CHECKING:
     from onlybn.models.network import Network
 
 NEUTRAL = "none"
-# Of a number there is one spelling, since runs' folders are named by it.
+# Each number has exactly one spelling, since it is part of the name of the run's folder.
 _NUMBER = r"(0\.\d{0,5}[1-9]|[1-9]\d{0,5}(?:\.\d{0,5}[1-9])?)"
-# Name, with a number for each N: the function of `onlybn.networks.parametrisations` that makes Ψ of them.
+# By name, where N stands for a number: the class in `onlybn.networks.parametrisations` that makes Ψ from the
+# numbers.
 REPARAMETRISATIONS = {"linear-N": "Linear"}
 
 
 def _parsed(name: str) -> tuple[str, tuple[float, ...]]:
-    """Return what makes Ψ, and its numbers; raise ValueError, in one sentence, if there is none such."""
+    """Return the class that makes Ψ, and its numbers; raise ValueError, in one sentence, if unknown."""
     for pattern, function in REPARAMETRISATIONS.items():
         if match := re.fullmatch(pattern.replace("N", _NUMBER), name):
             return function, tuple(map(float, match.groups()))
     examples = [pattern.replace("N", "2") for pattern in REPARAMETRISATIONS]
     raise ValueError(
         unknown_message("reparametrisation", name, [NEUTRAL, *examples])
-        + " (other numbers too, written as 2, 1.6 or 0.5)"
+        + " (or other numbers, written as 2, 1.6 or 0.5)"
     )
 
 
@@ -41,12 +42,12 @@ def check(name: str) -> None:
 
 
 def acts(name: str, regime: str) -> bool:
-    """Say whether it changes a run: the regime trains weights, and Ψ is not the identity."""
+    """Return whether it changes a run: the regime trains weights, and Ψ is not the identity."""
     return name not in (NEUTRAL, "linear-1") and regimes.trains_weights(regime)
 
 
 def apply(network: "Network", name: str, seed: int) -> None:
-    """Let every weight that trains do so through Ψ."""
+    """Make every trainable weight train through Ψ."""
     if name == NEUTRAL:
         return
     from torch import no_grad
@@ -61,14 +62,14 @@ def apply(network: "Network", name: str, seed: int) -> None:
             if layer.weight.requires_grad:
                 parametrize.register_parametrization(layer, "weight", psi)
         elif (chosen := layer.parametrizations["weight"]).original.requires_grad:
-            # Of `random-K` the chosen entries alone go through Ψ: the others stay at their draw.
+            # With `random-K` only the chosen entries go through Ψ; the others keep their initial values.
             with no_grad():
                 chosen.original.copy_(psi.right_inverse(chosen.original))
             chosen.insert(0, psi)
 
 
 def settle(network: "Network") -> None:
-    """Make plain weights of those that trained through Ψ: each then holds Ψ(v)."""
+    """Replace each weight that trained through Ψ by a plain weight with the value Ψ(v)."""
     from torch import no_grad
     from torch.nn.utils import parametrize
 

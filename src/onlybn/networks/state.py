@@ -1,4 +1,4 @@
-"""What training moves of a network, and what it leaves at its draw."""
+"""The tensors of a network that training changes, and those that keep their initial values."""
 
 from torch import Tensor
 
@@ -6,13 +6,13 @@ from onlybn.models.network import Network
 
 
 def learned(network: Network) -> dict[str, Tensor]:
-    """Return what training moves: the trainable parameters and the running statistics, by name."""
+    """Return what training changes: the trainable parameters and the running statistics, by name."""
     trained = {name: p.detach() for name, p in network.named_parameters() if p.requires_grad}
     return trained | running_statistics(network)
 
 
 def running_statistics(network: Network) -> dict[str, Tensor]:
-    """Return the running mean and variance of every layer that normalises, by name."""
+    """Return the running mean and variance of every normalisation layer, by name."""
     return {
         f"{name}.{key}": buffer
         for name, layer in network.named_normalisations()
@@ -21,7 +21,7 @@ def running_statistics(network: Network) -> dict[str, Tensor]:
 
 
 def frozen(network: Network) -> dict[str, Tensor]:
-    """Return what training leaves at its draw: every other tensor of floating point, by name."""
+    """Return what training does not change: every other floating-point tensor, by name."""
     moved = learned(network)
     return {
         name: tensor

@@ -1,4 +1,4 @@
-"""Variants: how weights, and γ and β, are drawn (Appendix E). Named `{features}_{batchnorm}`."""
+"""Variants: how weights, and γ and β, are drawn (Appendix E). Names are `{features}_{batchnorm}`."""
 
 import math
 from collections.abc import Callable
@@ -30,17 +30,17 @@ def kaiming_uniform(rng: np.random.Generator, shape: Shape) -> np.ndarray:
 
 
 def orthogonal(rng: np.random.Generator, shape: Shape) -> np.ndarray:
-    """Draw a matrix (outputs × fan-in) with orthonormal rows, or columns where there are fewer of them."""
+    """Draw a matrix (outputs × fan-in) with orthonormal rows, or orthonormal columns if those are fewer."""
     rows, columns = shape[0], _fan_in(shape)
     draw = rng.standard_normal((max(rows, columns), min(rows, columns)))
-    with threadpool_limits(1):  # the sums of a threaded QR depend on the number of threads
+    with threadpool_limits(1):  # with several threads, the result of QR depends on their number
         q, r = np.linalg.qr(draw)
     q *= np.sign(np.diag(r))
     return (q.T if rows < columns else q).reshape(shape)
 
 
 def binary(rng: np.random.Generator, shape: Shape) -> np.ndarray:
-    """Draw the sign of He-normal weights times the layer's empirical standard deviation."""
+    """Draw the signs of He-normal weights, times the standard deviation of that draw."""
     draw = kaiming_normal(rng, shape)
     return np.sign(draw) * draw.std(ddof=1)
 
@@ -52,7 +52,7 @@ FEATURES: dict[str, Callable[[np.random.Generator, Shape], np.ndarray]] = {
     "binary": binary,
 }
 
-# γ drawn uniformly between the first two; β the third.
+# γ is uniform between the first two numbers; β is the third.
 AFFINES: dict[str, tuple[float, float, float]] = {
     "gamma-uniform": (0.0, 1.0, 0.0),
     "gamma-one": (1.0, 1.0, 0.0),
@@ -70,10 +70,10 @@ def check(name: str) -> None:
 
 
 def initialise(network: "Network", variant: str, seed: int) -> None:
-    """Give a network from `onlybn.models.build` memory on the CPU, and draw its parameters.
+    """Allocate a network from `onlybn.models.build` on the CPU, and draw its parameters.
 
-    Each tensor is drawn in float64 from (seed, its kind, its layer's name) and cast once. Biases are
-    uniform between ±1/√fan-in, as PyTorch draws them.
+    Each tensor is drawn in float64 from (seed, kind of tensor, name of the layer) and cast once. Biases are
+    uniform between ±1/√fan-in, as in PyTorch.
     """
     import torch
     from torch import nn
@@ -84,7 +84,7 @@ def initialise(network: "Network", variant: str, seed: int) -> None:
     def fill(tensor: torch.Tensor, values: np.ndarray) -> None:
         tensor.copy_(torch.from_numpy(values))
 
-    # As `to_empty` does, which imports a computer algebra system on its way: a third of a second.
+    # The same as `to_empty`, which would import a computer algebra system and so take a third of a second.
     for layer in network.modules():
         for name, parameter in layer.named_parameters(recurse=False):
             setattr(layer, name, nn.Parameter(torch.empty(parameter.shape)))

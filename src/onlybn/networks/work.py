@@ -1,4 +1,4 @@
-"""What a step of training does, counted on the network's shapes alone."""
+"""The work of a training step, counted from the shapes of the network."""
 
 import math
 from dataclasses import dataclass
@@ -18,10 +18,11 @@ from onlybn.networks.draw import build
 
 @dataclass(frozen=True)
 class Work:
-    """What a step does: floating-point operations and activations for an image, layers and weights for all.
+    """The work of a step: operations and activations per image; layers and parameters in total.
 
-    Operations are 2 for each product of a convolution or linear layer; activations are BatchNorm's outputs,
-    `largest` those of its largest layer. `trained` counts the regime's parameters, `channels` BatchNorm's.
+    Each product of a convolution or linear layer counts as 2 floating-point operations. Activations are the
+    outputs of BatchNorm; `largest` counts those of its largest layer. `trained` counts the regime's
+    parameters, and `channels` counts BatchNorm's channels.
     """
 
     forward: float
@@ -37,16 +38,16 @@ class Work:
 
     @property
     def width(self) -> float:
-        """How wide the network is, in doublings: log2 of the operations forward for each activation."""
+        """The width of the network, in doublings: log2 of the forward operations per activation."""
         return math.log2(self.forward / self.activations)
 
     def operations_per_layer(self, batch: int) -> float:
-        """Return the mean operations of a layer on a batch, forward or backward."""
+        """Return the mean number of operations of a layer's forward or backward pass on a batch."""
         operations = self.forward + self.input_gradients + self.weight_gradients
         return batch * operations / max(1, self.layers)
 
     def per_step(self, batch: int) -> np.ndarray:
-        """Return the work of a batch, with what does not grow with it last."""
+        """Return the work of a batch as a vector; the last three terms do not depend on the batch size."""
         grows = (
             self.forward,
             self.input_gradients,
@@ -59,11 +60,11 @@ class Work:
 
 @cache
 def work(dataset: Dataset, architecture: str, regime: str, values: Values = ()) -> Work:
-    """Return the work of one step on a dataset's images, counted on the network's shapes alone.
+    """Return the work of one step on a dataset's images, counted from the shapes of the network.
 
-    Gradients flow back to the first layer that the regime trains a weight of, and to no weight that stays.
+    Gradients flow back to the first layer that has trainable parameters; frozen weights get no gradient.
     """
-    # Building a deep network takes longer than all else; regimes that only say what trains share one.
+    # Building a deep network takes most of the time; regimes that do not change the network share one.
     normalisation = dict(values).get(NORMALISATION.name, NORMALISATION.default)
     build = _shared if regime in regimes.REGIMES else built
     calls, network = (made(dataset, architecture, normalisation) for made in (_calls, build))
@@ -87,7 +88,7 @@ def work(dataset: Dataset, architecture: str, regime: str, values: Values = ()) 
 
 
 class Call(NamedTuple):
-    """What a layer does for an image: a convolution's or linear layer's operations, else its outputs."""
+    """A layer's work for an image: the operations of a convolution or linear layer, or else its outputs."""
 
     layer: str
     operations: float
@@ -96,7 +97,7 @@ class Call(NamedTuple):
 
 @cache
 def _calls(dataset: Dataset, architecture: str, normalisation: str) -> list[Call]:
-    """Return what an image's way forward takes, layer by layer."""
+    """Return the calls of an image's forward pass, layer by layer."""
     network = built(dataset, architecture, normalisation).eval()
     places = network.normalisation_places()
     calls = []
@@ -116,7 +117,7 @@ def _calls(dataset: Dataset, architecture: str, normalisation: str) -> list[Call
 
 
 def built(dataset: Dataset, architecture: str, normalisation: str) -> Network:
-    """Build a network without memory for a dataset's images."""
+    """Build a network for a dataset's images, on the meta device."""
     shape = {"channels": dataset.channels, "classes": dataset.classes, "size": dataset.size}
     return build(architecture, normalisation, **shape)
 

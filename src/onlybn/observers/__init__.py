@@ -1,8 +1,8 @@
-"""Recordings: what observers write down while a run trains, without changing it.
+"""Recordings: what observers record while a run trains, without changing the run.
 
-A recording is a module of its name, with the columns SCHEMA of its table, a pydantic model `Options`, and
-`Recorder(run, network, steps_per_epoch, options)`, which is an Observer. These modules import no torch before
-something trains, since a study's recordings are checked when it is read.
+A recording is a module of that name, with the columns SCHEMA of its table, a pydantic model `Options`, and
+`Recorder(run, network, steps_per_epoch, options)`, which is an Observer. These modules do not import torch
+until training starts, since recordings are checked when a study is read.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,13 +19,13 @@ OBSERVERS = ("weights",)
 
 
 class Observer(Protocol):
-    """What looks at some steps of a run and returns rows; `onlybn.observers.moment` says what it sees."""
+    """Looks at some steps of a run and returns rows; `onlybn.observers.moment` defines what it sees."""
 
     def wants(self, epoch: int, step: int) -> bool:
-        """Say whether to look at that step of that epoch, both counted from 1; the answer never changes."""
+        """Return whether to look at that step of that epoch, both counted from 1; the answer is constant."""
 
     def look(self, moment: Any) -> Sequence[dict[str, Any]]:
-        """Return rows of the table, of values that JSON keeps; what this does to the network is undone."""
+        """Return rows of the table, with JSON values; any change to the network is undone afterwards."""
 
 
 def module(name: str) -> ModuleType:
@@ -34,9 +34,9 @@ def module(name: str) -> ModuleType:
 
 
 def check(name: str, options: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Return a recording's options as plain JSON values, every default filled in.
+    """Return a recording's options as plain JSON values, with all defaults.
 
-    Raises ValueError, a sentence for each fault, if there is no such recording or option.
+    Raises ValueError, with a sentence for each error, if the recording or an option is unknown or invalid.
     """
     from pydantic import ValidationError
 
@@ -59,7 +59,7 @@ def _sentence(name: str, model: "type[BaseModel]", fault: Mapping[str, Any]) -> 
 
 
 def observe(name: str, run: Any, network: Any, steps_per_epoch: int, options: Mapping[str, Any]) -> Observer:
-    """Return the observer of a recording for a run, its network as drawn, with options as `check` gave them.
+    """Return the observer of a recording for a run and its untrained network; `options` come from `check`.
 
     Raises UserError if the options do not fit the network.
     """

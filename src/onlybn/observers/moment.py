@@ -1,4 +1,4 @@
-"""What an observer sees of a step."""
+"""What an observer sees of a training step."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Moment:
-    """A step of a run, its gradients computed and its move known but not made.
+    """A step of a run, after the gradients are computed and before the parameters move.
 
-    `epoch` and `step`, which is counted within the epoch, begin at 1. `network` has the parameters from
-    before the step; running statistics have seen its batch. `images` (batch, channels, height, width),
-    normalised, and `labels` (batch,) are the batch, of which a process of a group has its part; `loss` is its
-    mean, in nats. `gradients`, the parameters `before`, and those that the step is about to `set` are by the
-    names of the parameters that train.
+    `epoch` and `step` (within the epoch) count from 1. `network` has the parameters from before the step; its
+    running statistics include the batch. The batch, or this process's part of it, is `images`, normalised,
+    (batch, channels, height, width), and `labels` (batch,); `loss` is its mean loss, in nats. `gradients`,
+    the parameters `before`, and the parameters that the step will `set` are by name of the trainable
+    parameters.
     """
 
     run: "Run"

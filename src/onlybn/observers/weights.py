@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from onlybn.study import Run
 
 
-# Columns, and the share of a layer's weights below each.
+# The columns, with the share of a layer's weights below each.
 QUANTILES = [(f"percentile_{percent}", percent / 100) for percent in (0, 1, 5, 25, 50, 75, 95, 99, 100)]
 SCHEMA = pa.schema(
     [
@@ -30,7 +30,7 @@ SCHEMA = pa.schema(
 
 
 class Options(BaseModel):
-    """When weights are looked at, and which."""
+    """When to record weights, and of which layers."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -43,10 +43,10 @@ class Options(BaseModel):
 
 
 class Recorder:
-    """Takes quantiles of the weights of convolutions and linear layers, float64, by linear interpolation.
+    """Records quantiles of the weights of convolutions and linear layers, float64, linearly interpolated.
 
-    A row has the weights as they are once `step` steps of training are taken; those before training have
-    epoch and step 0. A weight that a parametrisation makes is the weight itself.
+    A row has the weights after `step` steps of training; rows from before training have epoch and step 0. For
+    a parametrised layer, the weight itself is recorded.
     """
 
     def __init__(self, run: "Run", network: "Network", steps_per_epoch: int, options: Mapping[str, Any]):
@@ -60,12 +60,12 @@ class Recorder:
                 )
 
     def wants(self, epoch: int, step: int) -> bool:
-        """Say whether to look: at the first step, and at those after which there are rows."""
+        """Return whether to look: at the first step, and at each step after which there are rows."""
         taken = self._taken(epoch, step)
         return taken == 1 or self._is_due(taken)
 
     def look(self, moment: "Moment") -> list[dict[str, Any]]:
-        """Return a row for each layer, and one more each before the first step."""
+        """Return a row for each layer; at the first step also a row for each layer before training."""
         import torch
 
         taken, rows = self._taken(moment.epoch, moment.step), []

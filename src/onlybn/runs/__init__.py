@@ -1,1 +1,1 @@
-"""A run's folder: what training leaves there, what proves it, and the tables collected from it."""
+"""A run's folder: the files that training writes, their verification, and the tables collected from them."""

@@ -1,4 +1,4 @@
-"""The affine table: γ and β of every BatchNorm channel, trained and as drawn (Figures 4 and 5)."""
+"""The affine table: γ and β of every BatchNorm channel, before and after training (Figures 4 and 5)."""
 
 import pyarrow as pa
 import torch
@@ -12,7 +12,7 @@ from onlybn.runs.schemas import SCHEMAS
 def affine(network: Network, initial: dict[str, tuple[Tensor, Tensor]]) -> pa.Table:
     """Return a row per BatchNorm channel, layers in the order of the forward pass.
 
-    `initial` holds γ and β of every BatchNorm layer, by name, as training found them.
+    `initial` has γ and β of every BatchNorm layer before training, by the layer's name.
     """
     schema = SCHEMAS["affine"]
     names = {layer: name for name, layer in network.named_normalisations()}

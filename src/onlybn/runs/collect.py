@@ -1,4 +1,4 @@
-"""The collect stage: the tables of an experiment's runs, stacked, with each run's columns; no arithmetic."""
+"""The collect stage: stack the tables of an experiment's runs and add each run's columns; no arithmetic."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -22,20 +22,21 @@ from onlybn.study import Run
 def collect(
     experiment: str, table: str, runs: Mapping[Path, Run], data: str | None = None
 ) -> Iterator[pa.Table]:
-    """Yield `{table}.parquet` of the runs, by their folders, in order, behind the columns of each run.
+    """Yield `{table}.parquet` of each run, in order, with the columns of the run in front.
 
-    An optional axis has a column where a run of the experiment is not neutral on it. Of the table `runs` that
-    is a row of where the run comes from, as its `run.json` tells, once all its files are seen to be those of
-    the record.
+    `runs` maps folders to runs. An optional axis has a column if a run of the experiment is not neutral on
+    it. The table `runs` has one row for each run, from its `run.json`; all files of the run are verified
+    first.
 
     A run whose table is empty, since it diverged or has no such layers, has one row of missing values, so
-    that it is counted. Each tells, in its metadata, which runs the whole holds. Raises UserError if a folder
-    holds another run, or a damaged one, if the runs were not trained on the same data (of the checksum
-    `data`, if given), or replicates not in one precision and by as many processes, which BatchNorm's
-    statistics depend on.
+    that it is counted. The metadata of each yielded table lists all runs of the collected table.
+
+    Raises UserError if a folder has another run or a damaged one, if the runs were not trained on the same
+    data (with the checksum `data`, if given), or if replicates differ in precision or in the number of
+    processes, on which BatchNorm's statistics depend.
     """
     records = {folder: expect(folder, run, data) for folder, run in runs.items()}
-    told = collected_from((run, records[folder]) for folder, run in runs.items())
+    sources = collected_from((run, records[folder]) for folder, run in runs.items())
     trained_on, computed = {}, {}
     in_steps = any(run.training.steps for run in runs.values())
     schema = columns(table, in_steps=in_steps)
@@ -45,8 +46,8 @@ def collect(
         if len(trained_on) > 1:
             one, other = trained_on.values()
             raise UserError(
-                f"experiment {experiment} mixes runs of different data: {one} and {other} have other dataset"
-                " checksums in run.json; delete the runs of the data you do not want"
+                f"experiment {experiment} mixes runs of different data: the dataset checksums in run.json of"
+                f" {one} and {other} differ; delete the runs of the data that you do not want"
             )
         point = runs[folder].point
         placed = record.get("own") or asdict(architecture(record["architecture"]))
@@ -58,8 +59,8 @@ def collect(
             other, of = computed.setdefault((point, name), (value, folder))
             if other != value:
                 raise UserError(
-                    f"experiment {experiment} mixes replicates of other {name}: {other} in {of}, {value} in"
-                    f" {folder}; delete those you do not want"
+                    f"experiment {experiment} mixes replicates of different {name}: {other} in {of},"
+                    f" {value} in {folder}; delete those you do not want"
                 )
         described = {
             "study": record["study"],
@@ -77,27 +78,27 @@ def collect(
             "training": json.dumps(record["training"], sort_keys=True),
             **{name: network[name] for name in COUNTS},
         }
-        if custom.is_custom(record["dataset"]):  # of others it is known
+        if custom.is_custom(record["dataset"]):  # built-in datasets have a known number
             described["classes"] = record["classes"]
         written = record.get("files", WRITTEN)
-        # The table of runs is read for all of a run, so each study looks at every file once.
+        # All files are checked only for the table of runs, so each study reads every file once.
         check_files(folder, record, None if table == "runs" else {f"{table}.parquet"}.intersection(written))
         rows = _recorded(record, folder) if table == "runs" else _measured(table, schema, folder, record)
         named = {name: _constant(value, rows.num_rows) for name, value in described.items()}
         part = pa.table({**named, **{name: rows[name] for name in rows.column_names}})
-        yield telling(part, runs=told)
+        yield telling(part, runs=sources)
 
 
 def _recorded(record: Mapping[str, Any], folder: Path) -> pa.Table:
-    """Return a row of where a run comes from, as its record tells it."""
+    """Return one row about a run's origin, from its record."""
     computed = record["computed"]
     try:
-        told = {**record, **computed, **record["wall_clock"]} | {
+        row = {**record, **computed, **record["wall_clock"]} | {
             "seeds_together": json.dumps(computed.get("seeds_together")),
             "resumed": len(computed.get("resumed", [])),
             "versions": ", ".join(f"{name} {value}" for name, value in record.get("versions", {}).items()),
         }
-        return pa.Table.from_pylist([told], SCHEMAS["runs"])
+        return pa.Table.from_pylist([row], SCHEMAS["runs"])
     except (pa.ArrowException, AttributeError, TypeError) as error:
         raise UserError(
             f"{folder / 'run.json'} is damaged ({error}); delete {folder} to train the run again"
@@ -106,20 +107,20 @@ def _recorded(record: Mapping[str, Any], folder: Path) -> pa.Table:
 
 def _measured(table: str, schema: pa.Schema, folder: Path, record: Mapping[str, Any]) -> pa.Table:
     path = folder / f"{table}.parquet"
-    again = f"delete {path} to measure" if table in ANALYSES else f"delete {folder} to train"
+    remedy = f"delete {path} to measure" if table in ANALYSES else f"delete {folder} to train"
     try:
         rows = pq.read_table(path)
     except (OSError, pa.ArrowException) as error:
-        raise UserError(f"{path} is missing or damaged ({error}); {again} it again") from None
+        raise UserError(f"{path} is missing or damaged ({error}); {remedy} it again") from None
     if lacking := missing(table, rows.column_names):
-        raise UserError(f"{path} lacks the columns {', '.join(lacking)}; {again} it again")
+        raise UserError(f"{path} lacks the columns {', '.join(lacking)}; {remedy} it again")
     if table in ANALYSES:
         check_measured(path, rows, record)
-    if STEP in schema and STEP.name not in rows.column_names:  # of a run by epochs beside one by steps
+    if STEP in schema and STEP.name not in rows.column_names:  # this run counts epochs, others count steps
         rows = rows.append_column(STEP, pa.nulls(rows.num_rows, STEP.type))
     rows = rows.select(schema.names)
     if other := [field.name for field in schema if rows.schema.field(field.name).type != field.type]:
-        raise UserError(f"{path} holds other types in the columns {', '.join(other)}; {again} it again")
+        raise UserError(f"{path} has other types in the columns {', '.join(other)}; {remedy} it again")
     if rows.num_rows == 0:
         return pa.table([pa.nulls(1, field.type) for field in rows.schema], rows.schema)
     return rows

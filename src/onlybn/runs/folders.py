@@ -1,4 +1,4 @@
-"""Folders of runs: publishing them, keeping aside what is replaced, clearing what jobs left."""
+"""Folders of runs: publishing runs, moving replaced runs aside, removing leftovers of jobs."""
 
 import shutil
 from contextlib import suppress
@@ -12,9 +12,9 @@ from onlybn.runs.records import RECORD, WRITTEN, read_record
 
 
 def keep_aside(folder: Path, aside: Path) -> Path | None:
-    """Move a folder that holds a run below `aside`, by a name of its own; return where it then is.
+    """Move a run's folder below `aside`, under a unique name; return its new path.
 
-    A folder without a record holds no run: it is left, and None returned.
+    A folder without a record has no run: it stays, and None is returned.
     """
     if not (folder / RECORD).exists():
         return None
@@ -30,10 +30,10 @@ def keep_aside(folder: Path, aside: Path) -> Path | None:
 
 
 def publish(source: Path, folder: Path) -> None:
-    """Copy the files that a finished run's record names into a folder without one, `run.json` last.
+    """Copy the files that a finished run's record names into a folder without a record, `run.json` last.
 
-    The copies are files of their own: what is written to one later, as a restored backup is, leaves the
-    other. If this is killed, the folder has no record, and the next try finds the run in `source`.
+    These are copies, not links: writing to one later, as restoring a backup does, does not change the other.
+    If this is killed, the folder has no record, and the next attempt finds the run in `source`.
     """
     for name in (*read_record(source).get("files", WRITTEN), RECORD):
         with written_whole(folder / name) as path:
@@ -41,15 +41,15 @@ def publish(source: Path, folder: Path) -> None:
 
 
 def size_of(folder: Path) -> int:
-    """Return how many bytes the files of a folder have."""
+    """Return the size of all files of a folder, in bytes."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def clear_work(work: Path, runs: Path) -> None:
-    """Take away what waits in `work` of runs that are whole in `runs`, which has the same folders.
+    """Delete the folders in `work` of runs that are complete in `runs`, which has the same layout.
 
-    What a job holds locked is left. A folder is renamed before its files go, its lock with it, so that a job
-    that comes meanwhile makes a folder and a lock of its own.
+    Folders that a job has locked stay. A folder is renamed, with its lock, before its files are deleted, so
+    that a job that starts meanwhile creates a new folder and a new lock.
     """
     for waiting in sorted(work.rglob("seed-*")):
         gone = waiting.with_name(f".{waiting.name}.gone")
@@ -61,12 +61,12 @@ def clear_work(work: Path, runs: Path) -> None:
                     shutil.rmtree(gone)
             above = waiting.parent
             while above != work.parent:
-                above.rmdir()  # which raises OSError where something is left
+                above.rmdir()  # raises OSError if the folder is not empty
                 above = above.parent
 
 
 def _waits(waiting: Path, folder: Path) -> bool:
-    """Say whether a work folder holds a checkpoint, or a run that is not in its own folder yet."""
+    """Return whether a work folder has a checkpoint, or a run that is not in its final folder yet."""
     if any(waiting.glob("*checkpoint*")) or not (folder / RECORD).exists():
         return True
     record = waiting / RECORD

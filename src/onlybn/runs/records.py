@@ -1,7 +1,7 @@
-"""A run's folder proves itself: `run.json`, the digests in it, and the checks of everything that reads a run.
+"""A run's folder proves itself: `run.json`, its digests, and the checks for everything that reads a run.
 
-It imports no torch, since what is not what a study asks for is found when Snakemake starts. A record of an
-earlier version has neither `files` nor `seal`; what it does tell is checked.
+This module does not import torch, since runs that a study did not request are found when Snakemake starts. A
+record of an earlier version has neither `files` nor `seal`; its other content is checked.
 """
 
 import hashlib
@@ -24,17 +24,17 @@ if TYPE_CHECKING:
 
 RECORD = "run.json"
 WRITTEN = ("metrics.parquet", "affine.parquet", "state.safetensors")
-FILES = (*WRITTEN, RECORD)  # in the order in which they are written: a folder with a record is whole
+FILES = (*WRITTEN, RECORD)  # in the order of writing: a folder that has a record is complete
 
-# What every reader of `run.json` relies on.
+# The keys of `run.json` that every reader relies on, with their types.
 KINDS = {
     **dict.fromkeys(("study", "dataset", "architecture", "regime", "variant", "digest"), str),
     **dict.fromkeys(("status", "dataset_checksum", "frozen_digest"), str),
     **dict.fromkeys(("training", "counts", "computed", "wall_clock"), dict),
     **dict.fromkeys(("seed", "channels", "classes"), int),
 }
-# What is told besides of a run with anything of the user's own.
-OWN = ("sources", "size", "family", "depth", "width")
+# The keys of `own` in the record of a run with custom code.
+CUSTOM = ("sources", "size", "family", "depth", "width")
 COUNTS = (
     "parameters",
     "batchnorm_parameters",
@@ -44,11 +44,11 @@ COUNTS = (
 )
 
 
-# what a record says
+# reading and writing records
 
 
 def sealed(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a record with its `seal`, the SHA-256 of all else in it as canonical JSON."""
+    """Return a record with its `seal`, the SHA-256 of the rest of the record as canonical JSON."""
     content = {name: value for name, value in record.items() if name != "seal"}
     return content | {"seal": _digest_of(content)}
 
@@ -58,20 +58,20 @@ def _digest_of(content: object) -> str:
 
 
 def read_record(folder: Path) -> dict[str, Any]:
-    """Return a run's `run.json`; raise UserError if it is missing, damaged, altered or not whole."""
+    """Return a run's `run.json`; raise UserError if it is missing, damaged, altered or incomplete."""
     path = folder / RECORD
-    again = f"delete {folder} to train the run again"
+    remedy = f"delete {folder} to train the run again"
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path} is missing: {folder} holds no finished run") from None
     except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path} is damaged ({error}); {again}") from None
+        raise UserError(f"{path} is damaged ({error}); {remedy}") from None
     if not isinstance(record, dict) or record.get("specification") != SPECIFICATION:
-        raise UserError(f"{path} was not written by this version; {again}")
+        raise UserError(f"{path} was not written by this version; {remedy}")
     if ("files" in record or "seal" in record) and record.get("seal") != sealed(record)["seal"]:
         raise UserError(
-            f"{path} was altered since it was written: its seal is not that of its content; {again}"
+            f"{path} was altered since it was written: its seal does not match its content; {remedy}"
         )
     lacking = [name for name in KINDS if not isinstance(record.get(name), KINDS[name])]
     length = "steps" if "steps" in (record.get("training") or ()) else "epochs"
@@ -80,38 +80,40 @@ def read_record(folder: Path) -> dict[str, Any]:
             f"{name}.{n}" for n in inner if name not in lacking and not isinstance(record[name].get(n), int)
         ]
     if not lacking and any(custom.is_custom(record[name]) for name in ("architecture", "regime", "dataset")):
-        told = record.get("own")
-        lacking += [f"own.{n}" for n in OWN if not isinstance(told, dict) or n not in told]
+        facts = record.get("own")
+        lacking += [f"own.{n}" for n in CUSTOM if not isinstance(facts, dict) or n not in facts]
     if lacking:
-        raise UserError(f"{path} is damaged (it tells no {', '.join(lacking)}); {again}")
+        raise UserError(f"{path} is damaged ({', '.join(lacking)} missing or invalid); {remedy}")
     return record
 
 
 def described(run: Run) -> dict[str, Any]:
-    """Return what `run.json` says of a run before it is trained: its specification, seed and study."""
+    """Return the part of `run.json` that is known before training: specification, seed and study."""
     return {"study": run.study, "seed": run.seed, "digest": run.digest, **run.specification}
 
 
 def run_of(record: Mapping[str, Any]) -> Run:
-    """Return the run that such a record describes."""
+    """Return the run that a record describes."""
     names = ("study", "dataset", *(axis.name for axis in ALWAYS), "seed")
-    told = {name: record[name] for name in names}
-    return Run(**told, values=ordered(dict(record.get("axes", {}))), training=Training(**record["training"]))
+    values = ordered(dict(record.get("axes", {})))
+    return Run(
+        **{name: record[name] for name in names}, values=values, training=Training(**record["training"])
+    )
 
 
 def identity(record: Mapping[str, Any]) -> str:
-    """Return what is the same of two records if their runs and files are: no clock, machine or commit."""
+    """Return a digest that is equal for equal runs and files; it ignores clock, machine and commit."""
     names = ("digest", "seed", "dataset_checksum", "frozen_digest", "status", "files")
     return _digest_of([record.get(name) for name in names])[:16]
 
 
-# whether it is the run that was asked for
+# checking that a folder has the requested run
 
 
 class Found(NamedTuple):
-    """What a run's folder holds: the record of the run that was asked for, or why it is not that run's.
+    """What a run's folder has: the record of the requested run, or the reason why it is not that run's.
 
-    Both are None where there is no record.
+    Both are None if there is no record.
     """
 
     record: dict[str, Any] | None
@@ -121,10 +123,10 @@ class Found(NamedTuple):
 def find(
     folder: Path, run: Run, data: str | None = None, recordings: Mapping[str, Any] | None = None
 ) -> Found:
-    """Say whether the folder's record is of this very run, trained on the data of that checksum.
+    """Return the folder's record if it is of this very run and dataset, or else the reason why it is not.
 
-    `data` is None where it is not known yet. `recordings` are those that it has to have, with their options.
-    The files beside the record are not looked at.
+    `data` is the dataset's checksum, or None if that is not known yet. `recordings` are the required
+    recordings, with their options. The files beside the record are not checked.
     """
     if not (folder / RECORD).exists():
         return Found(None, None)
@@ -132,11 +134,15 @@ def find(
         record = read_record(folder)
     except UserError as error:
         return Found(None, str(error))
-    asked = {"axes": {}} | described(run)
+    requested = {"axes": {}} | described(run)
     record = {"axes": {}} | record
-    there = {name: record.get(name) for name in asked if name not in ("study", "training", "digest")}
-    differ = [f"{name} {there[name]}, not {asked[name]}" for name in there if there[name] != asked[name]]
-    trainings = record["training"], asked["training"]
+    present = {name: record.get(name) for name in requested if name not in ("study", "training", "digest")}
+    differ = [
+        f"{name} {present[name]}, not {requested[name]}"
+        for name in present
+        if present[name] != requested[name]
+    ]
+    trainings = record["training"], requested["training"]
     differ += [
         f"{name} {trainings[0].get(name)}, not {trainings[1].get(name)}"
         for name in dict.fromkeys([*trainings[1], *trainings[0]])
@@ -144,22 +150,22 @@ def find(
     ]
     if not differ and record["digest"] != run.digest:
         differ = [f"digest {record['digest']}, not {run.digest}"]
-    for told in record.get("own", {}).get("sources", []):
-        if custom.since(told) == "other":
-            differ.append(f"{told['module']} of {told['folder']}, which is other code")
+    for source in record.get("own", {}).get("sources", []):
+        if custom.since(source) == "other":
+            differ.append(f"{source['module']} of {source['folder']}, which is other code")
     if data is not None and record["dataset_checksum"] != data:
-        differ.append("other images of the dataset's name")
+        differ.append("other images under the same dataset name")
     lacking = [name for name, options in (recordings or {}).items() if _recorded(record, name) != options]
     if not differ and lacking:
-        wanted = "with the options that the study asks for"
-        return Found(None, f"{folder} lacks the recording {', '.join(lacking)}, {wanted}")
+        names = ", ".join(lacking)
+        return Found(None, f"{folder} lacks the recording {names} with the options that the study requests")
     if differ:
         return Found(None, f"{folder} holds another run than {run}: {', '.join(differ)}")
     return Found(record, None)
 
 
 def _recorded(record: Mapping[str, Any], name: str) -> dict[str, Any] | None:
-    """Return the options of a run's recording; one that came later has its default. None: not recorded so."""
+    """Return the options of a run's recording, with defaults for newer ones; None if it was not recorded."""
     options = record.get("recordings", {}).get(name)
     try:
         return None if options is None else observers.check(name, options)
@@ -170,32 +176,32 @@ def _recorded(record: Mapping[str, Any], name: str) -> dict[str, Any] | None:
 def expect(
     folder: Path, run: Run, data: str | None = None, recordings: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """Return the record of this very run; raise UserError if the folder holds none, or another's."""
+    """Return the record of this very run; raise UserError if the folder has none, or that of another run."""
     record, fault = find(folder, run, data, recordings)
     if fault:
         raise UserError(fault)
-    return record or read_record(folder)  # which says that it is missing
+    return record or read_record(folder)  # which raises that it is missing
 
 
 def check_files(folder: Path, record: Mapping[str, Any], names: Iterable[str] | None = None) -> None:
-    """Raise UserError unless these files of a run's folder, or all, are those that training wrote."""
+    """Raise UserError unless these files of a run's folder (by default all) are those that training wrote."""
     for name in record.get("files", WRITTEN) if names is None else names:
         path = folder / name
-        again = f"delete {folder} to train the run again"
+        remedy = f"delete {folder} to train the run again"
         try:
             found = sha256(path)
         except OSError as error:
-            raise UserError(f"{path} is damaged ({error.strerror}); {again}") from None
+            raise UserError(f"{path} is damaged ({error.strerror}); {remedy}") from None
         if "files" in record and found != record["files"].get(name):
             raise UserError(
-                f"{path} is not the file that {folder / RECORD} records: its SHA-256 differs; {again}"
+                f"{path} is not the file that {folder / RECORD} records: its SHA-256 differs; {remedy}"
             )
 
 
 def is_finished(
     folder: Path, run: Run, data: str | None = None, recordings: Mapping[str, Any] | None = None
 ) -> bool:
-    """Say whether the folder holds this very run, finished or diverged, its files as they were written."""
+    """Return whether the folder has this very run, finished or diverged, with unchanged files."""
     record, _ = find(folder, run, data, recordings)
     try:
         if record:
@@ -205,11 +211,11 @@ def is_finished(
     return record is not None
 
 
-# tables, which tell what they are made from
+# tables that record their sources in their metadata
 
 
 def write_measured(path: Path, table: pa.Table, record: Mapping[str, Any]) -> None:
-    """Write an analysis' table with what proves it: its run, the state that was measured, and its content."""
+    """Write an analysis' table with its proof: the run, the measured state, and the content's digest."""
     write_table(path, telling(table, **_measured(record), content=content(table)))
 
 
@@ -218,22 +224,22 @@ def _measured(record: Mapping[str, Any]) -> dict[str, Any]:
     return {"digest": record["digest"], "seed": record["seed"], "state": state}
 
 
-def is_measured(told: Mapping[str, Any], record: Mapping[str, Any]) -> bool:
-    """Say whether an analysis' table, by what it tells, was measured on the run of that record as it now is.
+def is_measured(metadata: Mapping[str, Any], record: Mapping[str, Any]) -> bool:
+    """Return whether an analysis' table, by its metadata, was measured on the run of that record.
 
-    One of an earlier version tells nothing; it is taken for the run's own where the record is as old.
+    A table of an earlier version has no metadata; it is accepted if the record is as old.
     """
-    return told.items() >= _measured(record).items() if told else "files" not in record
+    return metadata.items() >= _measured(record).items() if metadata else "files" not in record
 
 
 def check_measured(path: Path, table: pa.Table, record: Mapping[str, Any]) -> None:
-    """Raise UserError unless an analysis' table was measured on that run, and holds what was measured."""
-    told, again = told_in(table.schema), f"delete {path} to measure it again"
-    if not is_measured(told, record):
-        raise UserError(f"{path} was measured on another run than the one beside it; {again}")
-    if told and told.get("content") != content(table):
+    """Raise UserError unless an analysis' table was measured on that run and is unchanged since."""
+    metadata, remedy = told_in(table.schema), f"delete {path} to measure it again"
+    if not is_measured(metadata, record):
+        raise UserError(f"{path} was measured on another run than the one beside it; {remedy}")
+    if metadata and metadata.get("content") != content(table):
         raise UserError(
-            f"{path} was altered since it was measured: its digest is not that of its values; {again}"
+            f"{path} was altered since it was measured: its digest does not match its values; {remedy}"
         )
 
 
@@ -254,53 +260,53 @@ def has_analysis(analysis: str, run: Run, folder: Path, data: str) -> bool:
 
 
 def collected_from(runs: Iterable[tuple[Run, Mapping[str, Any] | None]]) -> list[list[Any]]:
-    """Return what a collected table tells of its runs, in order: specification, seed, and what was found.
+    """Return what a collected table records of each run: digest, seed, and the identity of its record.
 
-    The last is None of a run whose record is not there.
+    The identity is None for a run that has no record.
     """
     return [[run.digest, run.seed, record and identity(record)] for run, record in runs]
 
 
-def is_collected(told: Mapping[str, Any], runs: list[list[Any]]) -> bool:
-    """Say whether a collected table tells that it holds these runs, as they now are, and no others.
+def is_collected(metadata: Mapping[str, Any], runs: list[list[Any]]) -> bool:
+    """Return whether a collected table has exactly these runs, as they now are, by its metadata.
 
-    One of an earlier version tells nothing, and is taken as it is; so are runs that are not there.
+    A table of an earlier version has no metadata and is accepted. A run that has no record is not compared.
     """
-    if not told:
+    if not metadata:
         return True
-    then = told.get("runs")
+    then = metadata.get("runs")
     if not isinstance(then, list) or [run[:2] for run in then] != [run[:2] for run in runs]:
         return False
     return all(now[2] in (None, run[2]) for run, now in zip(then, runs, strict=True))
 
 
 def drawn_from(tables: Iterable[Path]) -> str:
-    """Return the digest of what a figure or table is made from, by what the collected tables tell."""
+    """Return the digest of a figure's or table's sources: the metadata of the collected tables."""
     return _digest_of([[path.parent.name, path.stem, told_at(path)] for path in tables])
 
 
 def write_drawn(path: Path, numbers: "pd.DataFrame", tables: Iterable[Path]) -> None:
-    """Write the numbers of a figure or table, which tell what collected tables they are made from."""
+    """Write the numbers of a figure or table, with the digest of the collected tables that they come from."""
     kept = pa.Table.from_pandas(numbers, preserve_index=False)
     write_table(path, telling(kept, tables=drawn_from(tables)))
 
 
-def telling(table: pa.Table, **told: Any) -> pa.Table:
-    """Return a table that tells, in its metadata, these things too."""
-    return table.replace_schema_metadata({**(table.schema.metadata or {}), b"onlybn": json.dumps(told)})
+def telling(table: pa.Table, **metadata: Any) -> pa.Table:
+    """Return a table with our entry in its metadata set to these keys and values."""
+    return table.replace_schema_metadata({**(table.schema.metadata or {}), b"onlybn": json.dumps(metadata)})
 
 
 def told_in(schema: pa.Schema) -> dict[str, Any]:
-    """Return what a table tells in its metadata; nothing where an earlier version wrote it."""
+    """Return our entry in a table's metadata; it is empty if an earlier version wrote the table."""
     try:
-        told = json.loads((schema.metadata or {}).get(b"onlybn", b"{}"))
+        metadata = json.loads((schema.metadata or {}).get(b"onlybn", b"{}"))
     except (ValueError, RecursionError):
-        told = None
-    return told if isinstance(told, dict) else {"damaged": True}
+        metadata = None
+    return metadata if isinstance(metadata, dict) else {"damaged": True}
 
 
 def told_at(path: Path) -> dict[str, Any]:
-    """Return what a Parquet file tells in its metadata."""
+    """Return our entry in a Parquet file's metadata."""
     try:
         return told_in(pq.read_schema(path))
     except (OSError, pa.ArrowException):
@@ -308,7 +314,7 @@ def told_at(path: Path) -> dict[str, Any]:
 
 
 def content(table: pa.Table) -> str:
-    """Return the SHA-256 over a table's names, types and values, however the file keeps them."""
+    """Return the SHA-256 of a table's names, types and values, which does not depend on the encoding."""
     found = hashlib.sha256()
     for name in table.column_names:
         column = table[name].combine_chunks()

@@ -1,8 +1,8 @@
-"""What a finished run leaves in its folder, written whole, and its network given back.
+"""Writing a finished run's folder, and loading its network.
 
-`metrics.parquet`, `affine.parquet`, a Parquet file for each recording, `state.safetensors` (what training
-moved, no more) and `run.json`, which is written last, with the SHA-256 of the others, and so marks a run as
-finished.
+The files are `metrics.parquet`, `affine.parquet`, a Parquet file for each recording, `state.safetensors`
+(only what training changed) and `run.json`. `run.json` has the SHA-256 of the others and is written last, so
+it marks a run as finished.
 """
 
 import json
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 def save(folder: Path, run: Run, outcome: "Outcome", images: "Images", settings: Mapping[str, Any]) -> None:
     """Write a trained run's folder, `run.json` last.
 
-    `settings` says how it was computed (device, precision as asked and as resolved, threads, seeds together).
+    `settings` says how it was computed: device, requested and resolved precision, threads, seeds together.
     The rate counts the images of all seeds that trained side by side, since they share the clock.
     """
     from safetensors.torch import save_file
@@ -46,7 +46,7 @@ def save(folder: Path, run: Run, outcome: "Outcome", images: "Images", settings:
 
     network = outcome.network.cpu()
     reparametrise.settle(network)
-    (folder / RECORD).unlink(missing_ok=True)  # of another run: these files would not be its own
+    (folder / RECORD).unlink(missing_ok=True)  # an old record would not match the new files
     metrics = columns("metrics", in_steps=run.training.unit == "step")
     write_table(folder / "metrics.parquet", pa.Table.from_pylist(outcome.rows, metrics))
     for name, rows in outcome.recorded.items():
@@ -58,7 +58,7 @@ def save(folder: Path, run: Run, outcome: "Outcome", images: "Images", settings:
         save_file(
             {name: tensor.contiguous() for name, tensor in learned(network).items()},
             path,
-            # One entry only: safetensors writes several in an order that changes from process to process.
+            # A single entry: safetensors writes several in an order that differs between processes.
             metadata={
                 "onlybn": json.dumps({"digest": run.digest, "seed": run.seed, "frozen_sums": prints["sums"]})
             },
@@ -68,7 +68,7 @@ def save(folder: Path, run: Run, outcome: "Outcome", images: "Images", settings:
     together = len(settings.get("seeds_together", [run.seed]))
     record = {
         **described(run),
-        **_own_facts(run, network, images.size),
+        **_custom_facts(run, network, images.size),
         "status": "finished" if outcome.diverged is None else "diverged",
         "diverged_epoch": outcome.diverged,
         "channels": images.channels,
@@ -96,8 +96,8 @@ def save(folder: Path, run: Run, outcome: "Outcome", images: "Images", settings:
     write_json(folder / RECORD, sealed(record))
 
 
-def _own_facts(run: Run, network: "Network", size: int) -> dict[str, Any]:
-    """Return what has to be told of a run with anything of the user's own: where that is from, and what."""
+def _custom_facts(run: Run, network: "Network", size: int) -> dict[str, Any]:
+    """Return what the record of a run with custom code has in addition: its sources and its architecture."""
     names = [name for name in (run.architecture, run.regime) if custom.is_custom(name)]
     if not names and not custom.is_custom(run.dataset):
         return {}
@@ -107,15 +107,15 @@ def _own_facts(run: Run, network: "Network", size: int) -> dict[str, Any]:
 
 
 def load(folder: str | Path, *, trust: bool = False) -> "Network":
-    """Give back a finished run's trained network, on the CPU and in evaluation mode.
+    """Return a finished run's trained network, on the CPU and in evaluation mode.
 
-    Only with `trust` is a custom architecture or regime imported, and so run, from where `run.json` says;
-    without it such a run raises UserError. A changed file warns.
+    A custom architecture or regime is imported, and so run, from the folder in `run.json`, but only with
+    `trust`; without it such a run raises UserError. If its file has changed, this warns.
 
-    Frozen weights are drawn again from the seed. If they are not the ones trained with, bit for bit, this
-    warns when every tensor's sum agrees to 1e-5 (another processor or library may round a draw
-    differently) and otherwise raises UserError; so it does for a folder that holds no whole run, or the
-    state of another.
+    Frozen weights are drawn again from the seed. If they differ in any bit from those of training, this warns
+    if the sum of every tensor agrees to 1e-5 (another processor or library may round a draw differently), and
+    otherwise raises UserError. It also raises UserError for a folder without a complete run, or with the
+    state of another run.
     """
     from onlybn.networks.state import frozen, learned
 
@@ -136,7 +136,7 @@ def load(folder: str | Path, *, trust: bool = False) -> "Network":
         raise UserError(f"{path} is not the state of the run that {folder / 'run.json'} describes")
     if record["status"] == "finished" and not all(tensor.isfinite().all() for tensor in state.values()):
         raise UserError(
-            f"{path} holds values that are not finite, of a run that is said to have finished;"
+            f"{path} has values that are not finite, but the run is recorded as finished;"
             f" delete {folder} to train the run again"
         )
     drawn = fingerprint(frozen(network))
@@ -159,7 +159,7 @@ def load(folder: str | Path, *, trust: bool = False) -> "Network":
 
 
 def _recorded_run(folder: Path, record: Mapping[str, Any]) -> Run:
-    """Return the run that a record describes, if it is the one whose digest it has."""
+    """Return the run that a record describes; raise UserError if its digest does not match."""
     from onlybn.datasets import known
 
     path = folder / "run.json"
@@ -173,32 +173,32 @@ def _recorded_run(folder: Path, record: Mapping[str, Any]) -> Run:
         reason = str(error).splitlines()[0]
         raise UserError(f"{path} is damaged ({reason}); delete {folder} to train the run again") from None
     if not right:
-        raise UserError(f"{path} was altered: its specification is not that of its digest")
+        raise UserError(f"{path} was altered: its specification does not match its digest")
     return run
 
 
 def _find_code_again(
     folder: Path, record: Mapping[str, Any], names: Sequence[str], trust: bool
 ) -> Iterator[str]:
-    """Let this process import the custom code that a record names; yield its modules that have changed."""
+    """Let this process import the custom code that a record names; yield the modules that have changed."""
     path = folder / "run.json"
     if not trust:
         raise UserError(
             f"{path} names code that is not part of this package ({', '.join(map(repr, names))}), and loading"
-            " runs it; onlybn.load(folder, trust=True) does so, for a run whose author you trust"
+            " runs that code; use onlybn.load(folder, trust=True) if you trust the author of the run"
         )
     sources, size = record["own"]["sources"], record["own"]["size"]
     right = isinstance(sources, list) and type(size) is int and size > 0
     if not right or not all(
-        isinstance(told, dict) and all(isinstance(told.get(key), str) for key in custom.SOURCE)
-        for told in sources
+        isinstance(source, dict) and all(isinstance(source.get(key), str) for key in custom.SOURCE)
+        for source in sources
     ):
         raise UserError(f"{path} is damaged (own); delete {folder} to train the run again")
     yield from custom.find_again(sources)
 
 
 def _drawn(folder: Path, record: Mapping[str, Any], run: Run, size: int | None) -> "Network":
-    """Return the network of a recorded run as training found it."""
+    """Return the network of a recorded run as it was before training."""
     from onlybn.networks.draw import draw
 
     try:
@@ -207,14 +207,14 @@ def _drawn(folder: Path, record: Mapping[str, Any], run: Run, size: int | None) 
         network, _ = draw(run, channels=record["channels"], classes=record["classes"], size=size)
         reparametrise.settle(network)
         return network
-    # What torch and NumPy raise for numbers that no tensor, or no memory, has room for.
-    except (ValueError, TypeError, RuntimeError, MemoryError) as error:
+    # What torch, NumPy and the draws raise for numbers too large for a tensor or for memory, or for 0.
+    except (ValueError, TypeError, RuntimeError, ArithmeticError, MemoryError) as error:
         reason = " ".join(str(error).split())
-        raise UserError(f"{folder / 'run.json'} describes no network to draw here ({reason})") from error
+        raise UserError(f"{folder / 'run.json'}: its network cannot be built here ({reason})") from error
 
 
 def _read_state(folder: Path) -> tuple[dict[str, "torch.Tensor"], dict[str, Any]]:
-    """Return the tensors of a run's state, and what it tells of the run that it is of."""
+    """Return the tensors of a run's state, and its metadata: the run's digest and seed, and the sums."""
     from safetensors import SafetensorError
 
     path = folder / "state.safetensors"

@@ -1,4 +1,4 @@
-"""The columns of a run's tables, and of its record, which collected tables have behind those of the run."""
+"""The columns of a run's tables, and of its record; in collected tables the run's own columns come first."""
 
 from collections.abc import Iterable
 
@@ -86,17 +86,17 @@ SCHEMAS = {
 
 SCHEMAS |= {name: observers.module(name).SCHEMA for name in observers.OBSERVERS}
 
-# What metrics have besides, behind their epoch, where a run's length is in steps.
+# An additional column of metrics, after the epoch, for runs whose length is in steps.
 STEP = pa.field("step", pa.int64())
 
 
 def columns(kind: str, *, in_steps: bool) -> pa.Schema:
-    """Return the columns of a table of runs whose length is in steps, or in epochs."""
+    """Return the columns of a table, for runs whose length is in steps or in epochs."""
     return SCHEMAS[kind].insert(1, STEP) if kind == "metrics" and in_steps else SCHEMAS[kind]
 
 
-# What figures and tables read of those with a row per channel, ten million in a large study, besides the
-# run's columns; of the other kinds they read all.
+# The columns that figures and tables read, besides the run's, from tables with a row per channel (ten million
+# rows in a large study). From other tables they read all columns.
 DRAWN = {
     "affine": ("layer", "position", "gamma", "beta"),
     "activations": ("relu", "position", "off"),
@@ -104,5 +104,5 @@ DRAWN = {
 
 
 def missing(kind: str, columns: Iterable[str]) -> list[str]:
-    """Return the columns that a table of this kind should have and does not."""
+    """Return the required columns of this kind of table that are missing in `columns`."""
     return [name for name in SCHEMAS[kind].names if name not in columns]

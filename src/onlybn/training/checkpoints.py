@@ -1,4 +1,4 @@
-"""Where an unfinished run stands, kept on disk: a killed job resumes from there, to the very same end."""
+"""Checkpoints of unfinished runs: a killed job resumes from them, with byte-identical results."""
 
 import json
 import time
@@ -21,14 +21,14 @@ from onlybn.study import Run
 from onlybn.tensors import digest, read_tensors
 from onlybn.training.journal import Journal, Row
 
-# What share of the time keeping checkpoints may take.
+# The share of the time that writing checkpoints may take.
 SHARE = 0.02
-# What keeping the first one is taken to cost, in seconds, and in seconds a byte.
+# The assumed cost of the first checkpoint, in seconds, and in seconds per byte.
 FIRST_COST, FIRST_COST_PER_BYTE = 0.01, 1e-8
 
 
 class Resumable(Protocol):
-    """What is kept, and resumed."""
+    """The part of a live run that checkpoints use."""
 
     run: Run
     images: Images
@@ -43,23 +43,23 @@ class Resumable(Protocol):
     def tensors(
         self, gather: Callable[[Tensor], Tensor], between_tests: bool | None = None
     ) -> dict[str, Tensor]:
-        """Return what a checkpoint holds, by default that of how far it is."""
+        """Return the tensors of a checkpoint, by default those of the current progress."""
 
     def record(self) -> dict[str, Any]:
-        """Return what a checkpoint tells beside its tensors and rows; `taken` and `tested` among it."""
+        """Return the facts of a checkpoint, besides tensors and rows; `taken` and `tested` are among them."""
 
     def restore(self, tensors: Mapping[str, Tensor], record: Mapping[str, Any], rows: list[Row]) -> None:
-        """Go back to a checkpoint."""
+        """Restore a checkpoint."""
 
 
 class Checkpoints:
-    """Keeps a checkpoint of each run, when that costs at most a share of the time, and every so many steps.
+    """Writes a checkpoint of each run, at most for a share of the time, and also every `every` steps.
 
-    One is also kept at the end of training, and when `stop` is set: at the next step, and then
-    KeyboardInterrupt is raised. `paths` are by seed; a seed without one keeps none. `computed` is what the
-    bits of a run depend on beside its specification: a checkpoint of anything else is ignored. Rows lie
-    beside a checkpoint, in a journal to which they are appended. With `by_thread`, for a GPU, which would
-    otherwise wait, a thread writes while training goes on; what it raises is raised at the next step.
+    A checkpoint is also written at the end of training, and at the next step after `stop` is set, which then
+    raises KeyboardInterrupt. `paths` are by seed; a seed without a path has no checkpoints. `computed` is
+    what a run's bits depend on besides its specification; a checkpoint with another `computed` is ignored.
+    Rows are appended to a journal beside the checkpoint. With `by_thread`, for a GPU, a thread writes while
+    training continues; what the thread raises is raised at the next step.
     """
 
     def __init__(
@@ -81,15 +81,15 @@ class Checkpoints:
         self.started, self.unwritten = self.kept_at, []
 
     def step_ended(self, live: Sequence[Resumable]) -> None:
-        """Stop if the work is to stop; keep checkpoints if it is time."""
+        """Stop if requested; write checkpoints if it is time."""
         self.pause(live)
-        # Processes of a group do not see one clock: they agree at tests alone.
+        # The processes of a group have no common clock; they agree only at tests.
         by_steps = self.every and live[0].taken % self.every == 0
         if by_steps or (live[0].group.size == 1 and self._is_time(live)):
             self._keep(live)
 
     def tested(self, live: Sequence[Resumable]) -> None:
-        """Stop if the work is to stop; keep checkpoints if it is time, or a run is over."""
+        """Stop if requested; write checkpoints if it is time or a run has ended."""
         self.pause(live)
         group = live[0].group
         due = torch.tensor(int(group.leads and self._is_time(live)), device=live[0].images.device)
@@ -97,25 +97,25 @@ class Checkpoints:
             self._keep(live)
 
     def pause(self, live: Sequence[Resumable]) -> None:
-        """If the work is to stop, keep checkpoints and raise KeyboardInterrupt."""
+        """If a stop is requested, write checkpoints and raise KeyboardInterrupt."""
         if self.stop is not None and self.stop.asked:
             self._keep(live)
             self.wait()
             names = ", ".join(str(run.run) for run in live)
-            print(f"{names}: stopped; the next start goes on from here", flush=True)
+            print(f"{names}: stopped; the next start resumes from here", flush=True)
             raise KeyboardInterrupt
 
     def wait(self) -> None:
-        """Wait until the disk holds what was kept; raise what its writing raised."""
+        """Wait until all checkpoints are written; raise what the writing raised."""
         unwritten, self.unwritten = self.unwritten, []
         if unwritten:
             self.kept_at = max(write.result() for write in unwritten)
             self.cost = self.kept_at - self.started
 
     def restore(self, live: Resumable) -> None:
-        """Put a run where its checkpoint left it; say why if there is one that cannot be used.
+        """Resume a run from its checkpoint; print the reason if the checkpoint cannot be used.
 
-        The processes of a group all resume, or all start again.
+        The processes of a group all resume, or all restart.
         """
         path = self.paths.get(live.run.seed)
         if path is None:
@@ -135,17 +135,17 @@ class Checkpoints:
             live.restore(tensors, facts, rows)
             reached = live.resumed[-1]
             within = f" and {reached['steps']} steps" * bool(reached["steps"])
-            message = f"going on after epoch {reached['epoch']}{within}"
+            message = f"resuming after epoch {reached['epoch']}{within}"
             if live.run.training.unit == "step":
-                message = f"going on after step {live.taken:,}"
+                message = f"resuming after step {live.taken:,}"
         else:
             self.journals[live.run.seed] = Journal(self.journals[live.run.seed].path)
-            message = f"starting again, since its checkpoint {reason or 'cannot be read by all processes'}"
+            message = f"restarting: its checkpoint {reason or 'cannot be read by all processes'}"
         if live.group.leads and reason != "is missing":
             print(f"{live.run}: {message}", flush=True)
 
     def discard(self, seed: int) -> None:
-        """Take away what was kept of a run."""
+        """Delete a run's checkpoint and journal."""
         self.paths[seed].unlink(missing_ok=True)
         self.journals[seed].path.unlink(missing_ok=True)
 
@@ -159,11 +159,11 @@ class Checkpoints:
         return (time.perf_counter() - self.kept_at) * self.share >= self.cost
 
     def _keep(self, live: Sequence[Resumable]) -> None:
-        self.wait()  # so that no more than one state of each run waits in memory
+        self.wait()  # so that at most one state of each run is in memory
         self.started = time.perf_counter()
         for run in live:
             if run.run.seed in self.paths:
-                tensors = run.tensors(run.group.gather)  # which all processes take part in
+                tensors = run.tensors(run.group.gather)  # all processes take part
                 if run.group.leads:
                     self._write(run, copied(tensors) if self.thread else partial(_on_host, tensors))
         if not self.unwritten:
@@ -187,15 +187,15 @@ class Checkpoints:
             if name in facts and facts[name] != expected:
                 return f"is of another {name.replace('_', ' ')} ({facts[name]}, here {expected})"
         if facts["content"] != digest(tensors):
-            return "is damaged (its content is not that of its digest)"
+            return "is damaged (its content does not match its digest)"
         if not {*here, *live.record(), "journal"} <= facts.keys():
-            return "is not one of this version"
+            return "was not written by this version"
         size, between_tests = live.group.size, facts["taken"] > facts["tested"]
         expected = live.tensors(lambda tensor: tensor.expand(size, *tensor.shape), between_tests)
-        return None if _kinds(tensors) == _kinds(expected) else "is not one of this version"
+        return None if _kinds(tensors) == _kinds(expected) else "was not written by this version"
 
     def _facts(self, live: Resumable) -> dict[str, Any]:
-        """Return what must be the same for a checkpoint to be used."""
+        """Return the facts that must match for a checkpoint to be used."""
         return {
             "specification": live.run.digest,
             "seed": live.run.seed,
@@ -213,13 +213,13 @@ def _write(
     facts: Mapping[str, Any],
     tensors: Callable[[], dict[str, Tensor]],
 ) -> float:
-    """Write rows and then the checkpoint that tells of them; return the time by the clock."""
+    """Write the rows and then the checkpoint that refers to them; return the time when it is done."""
     path.parent.mkdir(parents=True, exist_ok=True)
     journal.append(rows)
     held = tensors()
-    facts = dict(facts) | {"journal": journal.told(), "content": digest(held)}
-    with written_whole(path) as beside:
-        save_file(held, beside, metadata={"onlybn": json.dumps(facts)})
+    facts = dict(facts) | {"journal": journal.position(), "content": digest(held)}
+    with written_whole(path) as temporary:
+        save_file(held, temporary, metadata={"onlybn": json.dumps(facts)})
     return time.perf_counter()
 
 
@@ -229,11 +229,11 @@ def _on_host(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def copied(tensors: Mapping[str, Tensor]) -> Callable[[], dict[str, Tensor]]:
-    """Begin to copy tensors to the host, all in one piece; return what waits for that and returns them.
+    """Start to copy tensors to the host, all in one piece; return a function that waits and returns them.
 
-    They are as they were at the call, contiguous; the device goes on meanwhile.
+    They have their values at the time of the call, and are contiguous; the device continues meanwhile.
     """
-    # The wider first, so that each begins at a multiple of its own items' size.
+    # Wider dtypes come first, so that each tensor starts at a multiple of its item size.
     kinds = {
         name: (tensor.shape, tensor.dtype, tensor.nbytes)
         for name, tensor in sorted(tensors.items(), key=lambda named: -named[1].itemsize)
@@ -247,7 +247,7 @@ def copied(tensors: Mapping[str, Tensor]) -> Callable[[], dict[str, Tensor]]:
 
     def arrived() -> dict[str, Tensor]:
         if event:
-            with torch.cuda.device(device):  # a thread begins on the first GPU, and would take memory there
+            with torch.cuda.device(device):  # a thread starts on the first GPU, and would take memory there
                 event.synchronize()
         parts = host.split([size for _, _, size in kinds.values()])
         named = zip(kinds.items(), parts, strict=True)

@@ -1,4 +1,4 @@
-"""Loss and accuracy of a network, summed on its device."""
+"""Loss and accuracy of a network, accumulated on its device."""
 
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -11,10 +11,10 @@ from onlybn.datasets.images import Images
 from onlybn.distributed import ALONE, Group
 from onlybn.models.network import Network
 
-# Images to a batch in testing, by device; the size changes nothing but speed.
+# Images per test batch, by device; this only changes the speed.
 TEST_BATCH = {"cpu": 128, "cuda": 1_000}
 
-# cuDNN's default for float32 convolutions is TF32, which rounds their inputs to 10 bits: not what is asked.
+# By default cuDNN computes float32 convolutions in TF32, which rounds their inputs to 10 bits.
 torch.backends.cudnn.allow_tf32 = False
 
 
@@ -28,9 +28,9 @@ def evaluate(
     before_batch: Callable[[], None] = lambda: None,
     forward: Callable[[Tensor], Tensor] | None = None,
 ) -> dict[str, float]:
-    """Test on the test images, with BatchNorm's running statistics; return what `Measures` does of them.
+    """Test on the test images, with BatchNorm's running statistics; return `Measures.averages`.
 
-    `forward` maps images to logits as the network does, if that is done otherwise than by calling it.
+    `forward` maps images to logits in place of the network; by default the network itself is called.
     """
     network.eval()
     measures = Measures(images.device)
@@ -38,7 +38,7 @@ def evaluate(
     with nn.utils.parametrize.cached():
         for batch, labels in images.test_batches(TEST_BATCH[images.device.type], group):
             before_batch()
-            if len(labels):  # of a small last batch not every process of a group has a part
+            if len(labels):  # a process of a group may have no part of a small last batch
                 with arithmetic:
                     logits = (forward or network)(batch)
                 measures.add(F.cross_entropy(logits.float(), labels), logits, labels)
@@ -46,28 +46,28 @@ def evaluate(
 
 
 def arithmetic_in(precision: torch.dtype, device: torch.device) -> torch.autocast:
-    """Return the context in which networks on the device compute their activations in that precision."""
+    """Return the context in which networks on this device compute activations in this precision."""
     return torch.autocast(device.type, precision, enabled=precision != torch.float32)
 
 
 class Measures:
-    """Sums examples, loss and hits on the device, so that the host waits once, at the end."""
+    """Adds up examples, loss and hits on the device, so that the host waits only once, at the end."""
 
     def __init__(self, device: torch.device):
         self.sums = torch.zeros(4, dtype=torch.float64, device=device)
 
     def clear(self) -> None:
-        """Forget what was added."""
+        """Reset the sums."""
         self.sums.zero_()
 
     def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
         """Add a batch: its mean loss, logits (batch, classes) and labels (batch,)."""
         examples = len(labels)
-        # How many classes come before the label's, ties in the order of classes: none is a hit for top-1,
-        # up to 4 for top-5. Written so that a logit that is not a number never makes a hit.
-        own = logits.gather(1, labels[:, None])
+        # Count the classes ranked before the label, ties in the order of classes: 0 is a hit for top-1, up to
+        # 4 for top-5. Written so that a logit that is not a number never gives a hit.
+        correct = logits.gather(1, labels[:, None])
         classes = torch.arange(logits.shape[1], device=labels.device)
-        after = (logits < own) | ((logits == own) & (classes >= labels[:, None]))
+        after = (logits < correct) | ((logits == correct) & (classes >= labels[:, None]))
         better = len(classes) - after.sum(dim=1)
         self.sums[0] += examples
         self.sums[1] += loss.double() * examples

@@ -1,4 +1,4 @@
-"""How a network maps images to logits while it trains: by its modules, or faster where nobody looks on."""
+"""How a network maps images to logits in training: by its modules, or faster if nothing observes them."""
 
 import torch
 from torch import Tensor, nn
@@ -11,10 +11,10 @@ from onlybn.training.evaluation import arithmetic_in
 
 
 class Forward:
-    """Maps images, float (batch, channels, height, width), to logits (batch, classes), in that precision.
+    """Maps images, float (batch, channels, height, width), to logits (batch, classes), in a precision.
 
-    In bfloat16 on one thread of a CPU the network is a static graph, if it is one of this package's; by its
-    modules it computes the same bits. `model` is the network, or what shares its gradients between processes.
+    In bfloat16 on one thread of a CPU, a built-in network runs as a static graph, with the same bits as its
+    modules compute. `model` is the network, or a wrapper that shares its gradients between processes.
     """
 
     def __init__(self, model: nn.Module, network: Network, precision: torch.dtype, shape: tuple[int, ...]):
@@ -22,16 +22,16 @@ class Forward:
         self.model, self.network, self.precision = model, network, precision
         self.arithmetic = arithmetic_in(precision, device)
         self.static, self.is_heard = None, False
-        alone = model is network
-        own = isinstance(network, CustomNetwork)
-        if alone and not own and is_one_thread_in_bfloat16(precision, device):
+        is_single = model is network
+        is_custom = isinstance(network, CustomNetwork)
+        if is_single and not is_custom and is_one_thread_in_bfloat16(precision, device):
             from onlybn.training.static_graph import static_graph
 
             self.static = static_graph(network, torch.zeros(shape))
-        self.rounded = {} if self.static or not alone else self._frozen_weights()
+        self.rounded = {} if self.static or not is_single else self._frozen_weights()
 
     def __call__(self, images: Tensor, *, by_modules: bool = False) -> Tensor:
-        """Return the logits; by the network's modules, where somebody looks at what they compute."""
+        """Return the logits; with `by_modules`, or if a module has hooks, by the network's modules."""
         with self.arithmetic:
             if self.static and not (by_modules or self.is_heard):
                 return self.static(images)
@@ -40,11 +40,11 @@ class Forward:
             return self.model(images)
 
     def listen(self) -> None:
-        """Note whether hooks listen to a module: if so, all is computed by modules."""
+        """Check whether a module has hooks; if so, everything is computed by modules."""
         self.is_heard = any(has_hooks(module) for module in self.network.modules())
 
     def _frozen_weights(self) -> dict[str, Tensor]:
-        """Return what autocast would round in every step, rounded once: frozen weights, by name."""
+        """Return frozen weights by name, rounded once, which autocast would round in every step."""
         if self.precision == torch.float32:
             return {}
         return {

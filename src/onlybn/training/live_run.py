@@ -1,4 +1,4 @@
-"""One run while it trains."""
+"""The state of one run while it trains."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -28,11 +28,10 @@ from onlybn.training.optimisers import SGD
 
 
 class LiveRun:
-    """One run while it trains: its network on the device, what was measured, and how far it is.
+    """The state of one run while it trains: the network on the device, the measurements, and the progress.
 
-    `taken` counts the steps taken, `tested` those taken when it was last tested. `rows` are those of the
-    metrics, `recorded` those of each recording; `journal` holds all of them with their table's name, in the
-    order in which they came.
+    `taken` counts the steps so far, and `tested` the steps at the last test. `rows` are the rows of the
+    metrics, `recorded` the rows of each recording, and `journal` all of them as (table, row), in order.
     """
 
     def __init__(
@@ -81,17 +80,17 @@ class LiveRun:
 
     @property
     def is_over(self) -> bool:
-        """Whether there is nothing left to train."""
+        """Whether training has ended."""
         return self.diverged is not None or self.tested == self.steps
 
     @property
     def progress(self) -> tuple[int, int]:
-        """How far it is, to compare replicates by: steps taken, and steps tested."""
+        """The progress, to compare replicates: steps taken, and steps tested."""
         return self.taken, self.tested
 
     @property
     def next_test(self) -> int:
-        """The step after which it is next tested."""
+        """The step after which the next test comes."""
         return self.run.training.next_test(self.tested, self.steps_per_epoch)
 
     @property
@@ -101,11 +100,11 @@ class LiveRun:
 
     @cached_property
     def frozen_digest(self) -> str:
-        """The digest of the weights that training leaves at their draw."""
+        """The digest of the frozen weights."""
         return digest(frozen(self.network))
 
     def next_batch(self) -> tuple[Tensor, Tensor]:
-        """Return the next step's batch, of which a process of a group has its part."""
+        """Return the next step's batch, or this process's part of it."""
         if self._batches is None:
             epoch, skip = divmod(self.taken, self.steps_per_epoch)
             training = self.run.training
@@ -122,7 +121,7 @@ class LiveRun:
         return next(self._batches)
 
     def step(self, images: Tensor, labels: Tensor, whole: int, rate: float | Tensor) -> None:
-        """Train on a batch, or on this process's part of one that has `whole` examples."""
+        """Train on a batch, or on this process's part of a batch of `whole` examples."""
         wanting = list(self._wanting())
         loss = self.gradients(images, labels, whole, by_modules=bool(wanting))
         if wanting:
@@ -132,7 +131,7 @@ class LiveRun:
         self.optimiser.forget_gradients()
 
     def gradients(self, images: Tensor, labels: Tensor, whole: int, *, by_modules: bool = False) -> Tensor:
-        """Leave the gradients of a batch's mean loss with the parameters; return the loss."""
+        """Set the parameters' gradients of a batch's mean loss; return the loss."""
         logits = self.forward(images, by_modules=by_modules)
         loss = F.cross_entropy(logits.float(), labels)
         self.group.weigh(loss, len(labels), whole).backward()
@@ -140,23 +139,23 @@ class LiveRun:
         return loss.detach()
 
     def move(self, rate: float | Tensor) -> None:
-        """Move the parameters by their gradients, which stay."""
+        """Move the parameters by their gradients, which are kept."""
         self.optimiser.step(rate)
 
     def step_ended(self) -> None:
         """Count a step."""
         self.taken += 1
         if self.taken % self.steps_per_epoch == 0:
-            self._batches = None  # and with it the processes that decode photographs
+            self._batches = None  # this also ends the processes that decode photographs
 
     def moved(self) -> list[Tensor]:
         """Return every tensor that a step changes."""
         return [*learned(self.network).values(), *self.optimiser.buffers, self.measures.sums]
 
     def test(self, rate: float, testing: Callable[[], None] = lambda: None) -> None:
-        """Test the network and note it; if a loss is not finite, go back to the test before.
+        """Test the network and record the result; if a loss is not finite, restore the last test's state.
 
-        `testing` is called before each batch, `rate` is the last step's.
+        `testing` is called before each batch; `rate` is that of the last step.
         """
         trained_on = self.measures.averages(self.group)
         self.group.average(running_statistics(self.network).values())
@@ -175,8 +174,8 @@ class LiveRun:
             self.diverged = epoch
         with torch.no_grad():
             for name, tensor in now.items():
-                here, there = (tensor, self.before[name]) if self.diverged else (self.before[name], tensor)
-                here.copy_(there)
+                target, source = (tensor, self.before[name]) if self.diverged else (self.before[name], tensor)
+                target.copy_(source)
 
     def _wanting(self) -> Iterator[tuple[str, observers.Observer]]:
         epoch, step = divmod(self.taken, self.steps_per_epoch)
@@ -185,15 +184,16 @@ class LiveRun:
     def _move_watched(
         self, rate: float | Tensor, wanting: list[tuple[str, observers.Observer]], **seen: Tensor
     ) -> None:
-        """Move the parameters while observers look at the network as it is before.
+        """Move the parameters, and let observers look at the network as it was before the move.
 
-        The move is put back to the same bits; nothing that an observer does to a tensor of the network stays.
+        Afterwards the parameters have exactly the moved bits; nothing that an observer changes in the network
+        stays.
         """
         before = {name: parameter.detach().clone() for name, parameter in self.trained.items()}
         self.move(rate)
         after = {name: parameter.detach().clone() for name, parameter in self.trained.items()}
         gradients = {name: parameter.grad for name, parameter in self.trained.items()}
-        self.optimiser.forget_gradients()  # an observer's own backward passes would add to them
+        self.optimiser.forget_gradients()  # an observer's backward passes would add to them
         _copy(before, self.trained)
         epoch, step = divmod(self.taken, self.steps_per_epoch)
         moment = Moment(
@@ -220,10 +220,11 @@ class LiveRun:
     def tensors(
         self, gather: Callable[[Tensor], Tensor], between_tests: bool | None = None
     ) -> dict[str, Tensor]:
-        """Return what a checkpoint holds, on the device; by default that of how far it is.
+        """Return the tensors of a checkpoint, on the device; by default those of the current progress.
 
-        `gather` makes one tensor (processes, …) of what differs between a group's processes. Between two
-        tests there are the sums so far too, and the state at the last test, which a divergence goes back to.
+        `gather` stacks what differs between a group's processes into one tensor (processes, …). Between two
+        tests, the checkpoint also has the sums so far and the state at the last test, which a divergence
+        restores.
         """
         each = running_statistics(self.network)
         held = {
@@ -237,7 +238,7 @@ class LiveRun:
         return held
 
     def record(self) -> dict[str, Any]:
-        """Return what a checkpoint tells beside its tensors and rows."""
+        """Return the facts of a checkpoint, besides its tensors and rows."""
         return {
             **{name: getattr(self, name) for name in ("taken", "tested", "diverged", "resumed")},
             "seconds": time.perf_counter() - self.started,
@@ -248,7 +249,7 @@ class LiveRun:
     def restore(
         self, tensors: Mapping[str, Tensor], record: Mapping[str, Any], rows: list[tuple[str, dict]]
     ) -> None:
-        """Go back to a checkpoint, with the rows that were noted until then, each with its table."""
+        """Restore a checkpoint, with the rows until then, each with the name of its table."""
         for name in ("taken", "tested", "diverged", "seconds"):
             setattr(self, name, record[name])
         self.begun = self.taken
@@ -279,11 +280,11 @@ def _copy(values: Mapping[str, Tensor], into: Mapping[str, Tensor]) -> None:
 
 @contextmanager
 def _kept(network: Network) -> Iterator[None]:
-    """Put every parameter and buffer of a network back on leaving, and training mode."""
-    there = {**dict(network.named_parameters()), **dict(network.named_buffers())}
-    values = {name: tensor.detach().clone() for name, tensor in there.items()}
+    """On leaving, restore every parameter and buffer of a network, and training mode."""
+    tensors = {**dict(network.named_parameters()), **dict(network.named_buffers())}
+    values = {name: tensor.detach().clone() for name, tensor in tensors.items()}
     yield
-    _copy(values, there)
+    _copy(values, tensors)
     for parameter in network.parameters():
         parameter.grad = None
     network.train()

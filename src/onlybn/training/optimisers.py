@@ -1,6 +1,6 @@
-"""SGD with momentum and weight decay, as torch.optim.SGD computes it.
+"""SGD with momentum and weight decay, with the results of torch.optim.SGD.
 
-torch.optim imports torch's compiler on first use, which takes a second; a digits run trains for three.
+torch.optim imports torch's compiler on first use. That takes a second, and a run on digits takes three.
 """
 
 from collections.abc import Iterable
@@ -11,9 +11,9 @@ from torch import nn
 
 
 class SGD:
-    """Moves parameters by momentum over their gradients, weight decay added to every one of them.
+    """SGD with momentum, and with weight decay on every parameter.
 
-    With `in_one_pass`, which needs float32 on a CPU, memory is read and written once, to the same bits.
+    With `in_one_pass`, which needs float32 on a CPU, memory is read and written once, with the same bits.
     """
 
     def __init__(
@@ -32,10 +32,10 @@ class SGD:
 
     @torch.no_grad()
     def step(self, learning_rate: float | torch.Tensor) -> None:
-        """Move every parameter by its gradient, which stays as it is.
+        """Move every parameter by its gradient, which is not changed.
 
-        A rate that is a tensor, float32 of no dimension, stays on its device. With one, and on a GPU, a step
-        is one pass over memory instead of several.
+        The rate may be a tensor, float32 without dimensions, which stays on its device. With such a rate, or
+        on a GPU, a step is one pass over memory instead of several.
         """
         gradients = [parameter.grad for parameter in self.parameters]
         if self.in_one_pass and not isinstance(learning_rate, torch.Tensor):
@@ -46,27 +46,27 @@ class SGD:
             torch._fused_sgd_(
                 self.parameters,
                 gradients,
-                self.buffers if self.momentum else [],  # the kernel takes none without momentum
+                self.buffers if self.momentum else [],  # without momentum the kernel accepts no buffers
                 weight_decay=self.weight_decay,
                 momentum=self.momentum,
                 lr=learning_rate,
                 dampening=0,
                 nesterov=False,
                 maximize=False,
-                is_first_step=False,  # the buffers begin at 0, which is the same
+                is_first_step=False,  # equivalent, since the buffers start at 0
             )
             return
         decayed = torch._foreach_add(gradients, self.parameters, alpha=self.weight_decay)
         torch._foreach_mul_(self.buffers, self.momentum)
         torch._foreach_add_(self.buffers, decayed)
-        del decayed  # before another such list may be made
+        del decayed  # free this list before another is made
         torch._foreach_add_(self.parameters, self.buffers, alpha=-learning_rate)
 
     def _step_in_one_pass(self, gradients: list[torch.Tensor], learning_rate: float) -> None:
         from onlybn.models import kernels
         from onlybn.models.kernels import addresses, sizes
 
-        # Laid out as the parameters are, a kernel need not know of their shapes.
+        # With the layout of the parameters, a kernel need not know the shapes.
         gradients = [
             gradient
             if gradient.stride() == parameter.stride()
@@ -85,6 +85,6 @@ class SGD:
         )
 
     def forget_gradients(self) -> None:
-        """Give the gradients' memory back."""
+        """Free the memory of the gradients."""
         for parameter in self.parameters:
             parameter.grad = None

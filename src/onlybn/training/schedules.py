@@ -8,8 +8,8 @@ from onlybn.study import Training
 def learning_rates(training: Training, steps_per_epoch: int) -> np.ndarray:
     """Return the learning rate of every step, float64 (steps,).
 
-    Milestones and warm-up are in epochs, fractions allowed, or in steps, as the length of training is. During
-    warm-up the rate grows linearly to its full value; at each milestone it is divided.
+    Milestones and warm-up have the unit of the length of training: epochs (fractions are allowed) or steps.
+    During warm-up the rate grows linearly to its full value; at each milestone it is divided.
     """
     unit = steps_per_epoch if training.unit == "epoch" else 1
     steps = training.length * unit

@@ -1,6 +1,6 @@
-"""How replicates share a GPU: how many fit its memory, and whether their steps run at once or in turn.
+"""How replicates share a GPU: how many fit its memory, and whether their steps run concurrently or in turn.
 
-The numbers are models, from bytes and operations: none was measured on a GPU yet.
+The numbers are estimates from bytes and operations; they were not measured on a GPU yet.
 """
 
 from dataclasses import replace
@@ -13,29 +13,30 @@ from onlybn.networks.work import Work, work
 from onlybn.study import Run
 from onlybn.training.evaluation import TEST_BATCH
 
-# Operations of a layer, for a batch, with which one network fills a GPU: 50 microseconds at half an H100's
-# rate in bfloat16, ten times what starting a kernel takes. WRN-14-8 is above it, WRN-14-4 below.
+# The operations of a layer on a batch from which one network fills a GPU: 50 microseconds at half of an
+# H100's rate in bfloat16, ten times the launch time of a kernel. WRN-14-8 is above this, WRN-14-4 below.
 FILLS = 2e10
-# How many tensors as large as all activations a step holds, and as large as the largest layer's a test.
+# Memory of a step, in units of all activations, and of a test, in units of the largest layer's activations.
 KEPT, KEPT_IN_TESTS = 3, 4
-# What share of the free memory is planned with: libraries' workspaces and holes take some too.
+# The share of free memory to plan with; workspaces of libraries and fragmentation take the rest.
 SHARE = 0.85
 
 
 def fills_a_gpu(run: Run, images: Images) -> bool:
-    """Say whether a GPU has nothing left for a second replicate while it computes a layer of one.
+    """Return whether one replicate's layers occupy a whole GPU.
 
-    Their steps then run in turn, which takes one step's memory where side by side each takes its own.
+    Steps of several replicates then run in turn, so that only one step needs memory at a time.
     """
     return _work(run, images).operations_per_layer(run.training.batch_size) > FILLS
 
 
 def memory(run: Run, images: Images, precision: torch.dtype, replicates: int) -> int:
-    """Return the bytes of a GPU's memory that so many replicates take together, less the images."""
+    """Return the GPU memory, in bytes, that so many replicates take together, without the images."""
     done, size = _work(run, images), precision.itemsize
-    # Weights; momentum, the state at the last test, and while steps are recorded copies of what they move.
+    # Weights; momentum; the state at the last test; and, while steps are recorded, copies of what they
+    # change.
     held = 4 * (done.parameters + 4 * done.trained)
-    # Activations, weights in the activations' precision, gradients and what the optimiser makes of them.
+    # Activations, weights in the activations' precision, gradients, and the optimiser's temporary tensors.
     batch = run.training.batch_size
     step = size * (KEPT * batch * done.activations + done.parameters) + 4 * 3 * done.trained
     test = size * KEPT_IN_TESTS * TEST_BATCH["cuda"] * done.largest
@@ -44,7 +45,7 @@ def memory(run: Run, images: Images, precision: torch.dtype, replicates: int) ->
 
 
 def that_fit(run: Run, images: Images, precision: torch.dtype, replicates: int, free: int) -> int:
-    """Return how many of the replicates fit so many free bytes together; one is always tried."""
+    """Return how many of the replicates fit together into `free` bytes; it is at least one."""
     fitting = (n for n in range(replicates, 1, -1) if memory(run, images, precision, n) <= SHARE * free)
     return next(fitting, 1)
 

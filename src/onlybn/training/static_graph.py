@@ -1,11 +1,11 @@
 """A network's passes as fixed lists of operations, in bfloat16 on one thread of a CPU.
 
-On small images a step costs what autograd, autocast and their operators cost the host, not the arithmetic;
-on larger ones the passes over memory between convolutions count. So a network that consists of
-convolutions, `normalise`, max-pools and an averaged linear layer is recorded once, and from then on its
-operations are called directly, forward and backward. Frozen weights are rounded and packed once, gradients
-that meet are added within BatchNorm's pass, and activations are overwritten once nobody reads them again.
-The results are autograd's, bit for bit.
+On small images, most of a step's time is the overhead of autograd, autocast and their operators, not the
+arithmetic; on larger images the passes over memory between convolutions matter. So a network that consists of
+convolutions, `normalise`, max-pools and an averaged linear layer is recorded once, and then its operations
+are called directly, forward and backward. Frozen weights are rounded and packed once; gradients that meet are
+added within BatchNorm's pass; activations are overwritten after their last use. The results are the same as
+those of autograd, bit for bit.
 """
 
 from collections import Counter
@@ -23,21 +23,21 @@ from onlybn.models import batchnorm, kernels
 from onlybn.models.network import Network
 
 _BF16, _LAST = torch.bfloat16, torch.channels_last
-# Weights above this size are as fast unpacked, and twice a wide network's would be in memory.
+# Larger weights are as fast without packing, and packing would double the memory of a wide network's weights.
 _PACKED = 100_000
 
 
 def static_graph(network: Network, images: Tensor) -> "StaticGraph | None":
-    """Return what computes a network's logits as it does, or None if it has something else in it.
+    """Return the network as a static graph, or None if it has operations that static graphs do not support.
 
-    Its images are of the shape of `images`, float (batch, channels, height, width); another batch may be
-    smaller. The network is called with the first of them, in evaluation mode.
+    `images` gives the shape of a batch, float (batch, channels, height, width); later batches may be smaller.
+    The network is called with the first image, in evaluation mode.
     """
     if not torch.backends.mkldnn.is_available():
         return None
     was_training = network.training
     with torch.no_grad(), parametrize.cached():
-        # Weights that are computed are so here, before calls are noted.
+        # Parametrised weights are computed here, before calls are recorded.
         layers = {id(layer.weight): layer for layer in [*network.convolutions(), network.output]}
         image = images[:1]
         with _Recorder() as recorder:
@@ -50,8 +50,8 @@ def static_graph(network: Network, images: Tensor) -> "StaticGraph | None":
 class StaticGraph:
     """A network as a list of operations, up to the average of its last activations.
 
-    Called as the network is, within its arithmetic. A backward pass of what comes of the logits then *sets*
-    the gradients of its trained parameters, once for each call, before the next.
+    It is called like the network, within the same autocast context. A backward pass from the logits then
+    *sets* the gradients of the trained parameters. Each call allows one backward pass, before the next call.
     """
 
     def __init__(self, network: Network, operations: "Sequence[_Operation]"):
@@ -74,7 +74,7 @@ class StaticGraph:
 
     @torch.no_grad()
     def _forward(self, images: Tensor, saved: list | None) -> Tensor:
-        """Return the last activations; append to `saved` what each operation needs to go back."""
+        """Return the last activations; append to `saved` what each operation needs in the backward pass."""
         training = self.network.training
         kernels.round_to_bfloat16(*self.weights)
         values: list[Tensor | None] = [None] * self.slots
@@ -89,7 +89,7 @@ class StaticGraph:
 
     @torch.no_grad()
     def _backward(self, saved: list, gradient: Tensor) -> None:
-        """Set the gradients of what is trained, given that of the last activations."""
+        """Set the gradients of the trained parameters, given the gradient of the last activations."""
         gradients = _Gradients(self.slots)
         gradients.full[-1].append(gradient.contiguous(memory_format=_LAST))
         for operation in reversed(self.operations):
@@ -99,14 +99,14 @@ class StaticGraph:
 
 
 class _Gradients:
-    """Gradients on their way back: of each value those that meet there, which may be overwritten."""
+    """The gradients of the backward pass: for each value a list to be added; they may be overwritten."""
 
     def __init__(self, slots: int):
         self.full: list[list[Tensor]] = [[] for _ in range(slots)]
         self.even: list[list[Tensor]] = [[] for _ in range(slots)]
 
     def take(self, slot: int) -> tuple[Tensor, Tensor | None]:
-        """Return a value's gradient as one tensor, or as two to be added; no more is kept of it."""
+        """Return and remove a value's gradient, as one tensor or as two to be added."""
         gradient, *others = self.full[slot]
         for even in self.even[slot]:
             batchnorm.add_at_even(gradient, even)
@@ -116,43 +116,44 @@ class _Gradients:
         return gradient, others[-1] if others else None
 
     def whole(self, slot: int) -> Tensor:
-        """Return a value's gradient as one tensor."""
+        """Return and remove a value's gradient, as one tensor."""
         gradient, other = self.take(slot)
         return gradient if other is None else gradient.add_(other)
 
 
 class _Operation:
-    """One function of a network: it reads the slots `source` and `added` of its values, and sets `target`."""
+    """One function of a network: it reads the slots `source` and `added`, and sets the slot `target`."""
 
     def __init__(self, source: int, target: int, added: int | None = None):
         self.source, self.target, self.added = source, target, added
-        # Which slots nobody reads after it; whether its value, its source, and what it adds get a gradient.
+        # `last_to_read`: slots with no later reader. The flags: whether the value, the source and the added
+        # value get a gradient.
         self.last_to_read: list[int] = []
         self.is_differentiated = self.passes_on = self.adds_on = False
 
     @property
     def reads(self) -> list[int]:
-        """The slots of the values that it reads."""
+        """The slots that it reads."""
         return [self.source] if self.added is None else [self.source, self.added]
 
     @property
     def is_trained(self) -> bool:
-        """Whether it has parameters that train."""
+        """Whether it has trainable parameters."""
         return False
 
     def forward(self, values: list[Tensor | None], training: bool) -> Any:
-        """Set its value; return what `backward` needs."""
+        """Set the target's value; return what `backward` needs."""
         raise NotImplementedError
 
     def backward(self, kept: Any, gradients: _Gradients) -> None:
-        """Take the gradient of its value, and add those of what it read."""
+        """Take the gradient of the target, and add the gradients of what it read."""
         raise NotImplementedError
 
 
 class _Convolution(_Operation):
-    """A convolution, whose way back is one too where its weight is frozen and its stride 1.
+    """A convolution; if its weight is frozen and its stride is 1, its backward pass is a convolution too.
 
-    `shape` is that of what it reads, `reached` that of its value.
+    `shape` is the shape of the input, `reached` the shape of the output.
     """
 
     def __init__(
@@ -168,25 +169,26 @@ class _Convolution(_Operation):
         )
         self.trains_bias = layer.bias is not None and layer.bias.requires_grad
         self.bias = None if layer.bias is None else layer.bias.detach().to(_BF16)
-        # A weight that trains is rounded in every pass, together with the others unless it is computed.
+        # A trainable weight is rounded in every pass, together with the others unless it is parametrised.
         self.is_computed = self.trains_weight and (
             parametrize.is_parametrized(layer) or not layer.weight.is_contiguous(memory_format=_LAST)
         )
         if self.trains_weight and not self.is_computed:
-            layer.weight.grad_dtype = None  # it may come as short as it is computed
+            layer.weight.grad_dtype = None  # the gradient may stay in bfloat16
         self.weight = layer.weight.detach().to(_BF16, memory_format=_LAST)
         self.turned: Tensor | None = None
         self.is_at_even = False
 
     @property
     def is_trained(self) -> bool:
-        """Whether it has parameters that train."""
+        """Whether it has trainable parameters."""
         return self.trains_weight or self.trains_bias
 
     def pack(self, meets: bool) -> None:
-        """Lay out a frozen weight as convolutions read it, and turned round for the way back.
+        """Pack a frozen weight for the forward convolution, and a transposed one for the backward pass.
 
-        With stride 2 that can be at even places alone, if the gradient `meets` another one there.
+        With stride 2, the backward convolution is possible only at even places, and only if the gradient
+        `meets` another one there.
         """
         if self.is_trained or self.weight.numel() > _PACKED:
             return
@@ -258,12 +260,12 @@ class _Normalisation(_Operation):
         self.passes = batchnorm.Passes(layer, with_relu)
         pairs = zip((layer.weight, layer.bias), self.passes.gradients, strict=True)
         self.gradients = [(parameter, gradient) for parameter, gradient in pairs if parameter.requires_grad]
-        # Whether where its value is above 0 is read from the value, not computed again.
+        # Whether the backward pass reads the ReLU's mask from the kept output instead of recomputing it.
         self.keeps_value = added is not None
 
     @property
     def is_trained(self) -> bool:
-        """Whether it has parameters that train."""
+        """Whether it has trainable parameters."""
         return bool(self.gradients)
 
     def forward(self, values: list[Tensor | None], training: bool) -> Any:
@@ -310,7 +312,7 @@ def _convolve(
 def _operations(
     network: Network, calls: list, layers: dict[int, nn.Module], images: Tensor
 ) -> list[_Operation] | None:
-    """Make operations of recorded calls; return None if there is one that is not known."""
+    """Turn recorded calls into operations; return None if one of them is not supported."""
     *calls, (mean, (last, *_), keywords, averaged), (linear, (features, *_), _, _) = calls
     if mean is not Tensor.mean or keywords != {"dim": (2, 3)} or linear is not F.linear:
         return None
@@ -340,9 +342,9 @@ def _operations(
     readers = Counter(slot for operation in operations for slot in operation.reads)
     _link(operations, readers, len(shapes))
     ends = slots[id(last)] == len(operations) and features is averaged
-    # Gradients are written over what convolutions give, so that nobody else may read it.
-    alone = all(readers[o.target] == 1 for o in operations if isinstance(o, _Convolution))
-    return operations if ends and alone else None
+    # Gradients overwrite the outputs of convolutions, so each output may have only one reader.
+    have_one_reader = all(readers[o.target] == 1 for o in operations if isinstance(o, _Convolution))
+    return operations if ends and have_one_reader else None
 
 
 def _is_plain(layer: nn.Conv2d) -> bool:
@@ -355,7 +357,7 @@ def _is_plain(layer: nn.Conv2d) -> bool:
 
 
 def _link(operations: list[_Operation], readers: Counter, slots: int) -> None:
-    """Settle what depends on how many read a value, and where gradients go."""
+    """Set the attributes that depend on the number of readers of a value, and on where gradients flow."""
     seen: set[int] = set()
     for operation in reversed(operations):
         operation.last_to_read = [slot for slot in operation.reads if slot not in seen]
@@ -373,7 +375,7 @@ def _link(operations: list[_Operation], readers: Counter, slots: int) -> None:
 
 
 class _Recorder(TorchFunctionMode):
-    """Notes the functions of tensors that are called, `normalise` as one of them, and what they return."""
+    """Records calls of tensor functions, with `normalise` as one of them, and their results."""
 
     def __init__(self):
         super().__init__()

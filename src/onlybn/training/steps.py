@@ -12,20 +12,20 @@ Branch = Callable[[], None]
 
 
 class Trained(Protocol):
-    """What a step needs of a replicate."""
+    """The part of a replicate that steps use."""
 
     def step(self, images: Tensor, labels: Tensor, whole: int, rate: float | Tensor) -> None:
-        """Train on a batch, or on a part of one that has `whole` examples.
+        """Train on a batch, or on a part of a batch that has `whole` examples.
 
         Does not wait for the device, unless an observer looks at this step.
         """
 
     def moved(self) -> list[Tensor]:
-        """Return every tensor that a step changes; all keep their place in memory."""
+        """Return every tensor that a step changes; their addresses stay the same."""
 
 
 class EagerSteps:
-    """Steps of one replicate after the other, operation by operation."""
+    """Steps of replicates one after the other, operation by operation."""
 
     def __init__(self, replicates: Sequence[Trained]):
         self.replicates = replicates
@@ -39,9 +39,9 @@ class EagerSteps:
 
 
 class CudaRecorder:
-    """Records branches as a CUDA graph, on a stream for each or all on one; its graphs share their memory.
+    """Records branches as a CUDA graph, each on its own stream or all on one; its graphs share memory.
 
-    On one stream each branch takes the memory that the one before gave back.
+    On one stream, each branch reuses the memory of the previous one.
     """
 
     def __init__(self, *, at_once: bool = True):
@@ -50,10 +50,10 @@ class CudaRecorder:
         self.pool = None
 
     def __call__(self, branches: Sequence[Branch]) -> Branch:
-        """Record what the branches do; return what replays it.
+        """Record the branches; return a function that replays them.
 
-        They are run three times before, outside the graph, so that libraries choose their algorithms and
-        allocate what they keep.
+        Before, the branches run three times outside the graph, so that libraries choose their algorithms and
+        allocate their workspaces.
         """
         if not self.streams:
             some = [torch.cuda.Stream() for _ in (branches if self.at_once else branches[:1])]
@@ -72,7 +72,7 @@ class CudaRecorder:
             run()
         torch.cuda.synchronize()
         graph = torch.cuda.CUDAGraph()
-        # Other threads, such as those that pin memory for photographs, go on using CUDA meanwhile.
+        # Other threads, such as those that pin memory for photographs, may use CUDA meanwhile.
         with torch.cuda.graph(graph, pool=self.pool, capture_error_mode="thread_local"):
             run()
         self.pool = graph.pool()
@@ -80,11 +80,11 @@ class CudaRecorder:
 
 
 class GraphSteps:
-    """Steps of all replicates as one recorded graph for each size of batch.
+    """Steps of all replicates as one recorded graph for each batch size.
 
-    A graph costs the host one call, where thousands of small kernels cost it one each, and the branches of
-    small networks run side by side. It differs from `EagerSteps` in the rounding of the rate alone; a step
-    that is asked for eagerly takes the rate rounded in the same way.
+    A graph costs the host one call instead of one for each of thousands of small kernels, and the branches of
+    small networks run concurrently. It differs from `EagerSteps` only in the rounding of the rate; an eager
+    step of this class rounds the rate in the same way.
     """
 
     def __init__(
@@ -108,18 +108,18 @@ class GraphSteps:
         if whole not in self.recorded:
             self.recorded[whole] = self._record(batches, whole)
         inputs, replay = self.recorded[whole]
-        for (images, labels), (own_images, own_labels) in zip(batches, inputs, strict=True):
-            own_images.copy_(images)
-            own_labels.copy_(labels)
+        for (images, labels), (recorded_images, recorded_labels) in zip(batches, inputs, strict=True):
+            recorded_images.copy_(images)
+            recorded_labels.copy_(labels)
         replay()
 
     def _record(self, batches: Sequence[Batch], whole: int) -> tuple[list[Batch], Branch]:
         inputs = [(images.clone(), labels.clone()) for images, labels in batches]
         branches = [
-            partial(replicate.step, *own, whole, self.rate)
-            for replicate, own in zip(self.replicates, inputs, strict=True)
+            partial(replicate.step, *batch, whole, self.rate)
+            for replicate, batch in zip(self.replicates, inputs, strict=True)
         ]
-        # Recording steps for real; what that moved is put back.
+        # Recording really takes steps, so restore what they changed.
         moved = [tensor for replicate in self.replicates for tensor in replicate.moved()]
         before = [tensor.clone() for tensor in moved]
         replay = self.record(branches)

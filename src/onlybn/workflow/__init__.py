@@ -1,1 +1,1 @@
-"""What the rules ask: paths and targets, demands and costs, plan and status."""
+"""Functions for the rules and the command line: paths and targets, demands and costs, plan and status."""

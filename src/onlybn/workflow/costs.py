@@ -1,6 +1,6 @@
-"""What a run costs: step times measured on a device, and what they say of networks that were not measured.
+"""The cost of a run: step times measured on a device, and estimates for networks that were not measured.
 
-The table `costs.parquet` beside this module holds times measured by `benchmarks/scaling.py`, a row per
+The table `costs.parquet` beside this module has the times measured by `benchmarks/scaling.py`, a row per
 device, precision, dataset, architecture and regime.
 """
 
@@ -16,13 +16,13 @@ from onlybn.datasets import DATASETS, Dataset
 from onlybn.errors import UserError
 from onlybn.networks.work import Work, built, work
 
-# Of a process that trains (benchmarks/memory.py): interpreter, libraries and compiled kernels; and how many
-# float32 tensors as large as all activations it holds at most, with the way back and without.
+# Memory of a training process (benchmarks/memory.py): interpreter, libraries and compiled kernels in MB; and
+# its peak in units of all activations in float32, with a backward pass and without.
 PROCESS_MB, KEPT, KEPT_FORWARD = 700, 4.0, 1.5
 
 
 def memory(dataset: Dataset, architecture: str, regime: str, batch: int, values: Values = ()) -> int:
-    """Return the megabytes that a run takes of a CPU's memory at most, less the dataset."""
+    """Return the peak memory of a run on a CPU, in MB, without the dataset."""
     from onlybn.training.evaluation import TEST_BATCH
 
     done = work(dataset, architecture, regime, values)
@@ -35,67 +35,68 @@ def memory(dataset: Dataset, architecture: str, regime: str, batch: int, values:
 
 @cache
 def memory_of_weights(dataset: Dataset, architecture: str) -> int:
-    """Return the megabytes of a network's weights, twice: so they are held while they are drawn."""
+    """Return twice the size of a network's weights, in MB, which drawing them needs."""
     parameters = built(dataset, architecture, NORMALISATION.default).parameter_counts()["parameters"]
     return round(2 * 4 * parameters / 2**20)
 
 
 def memory_of_checkpoint(dataset: Dataset, architecture: str, regime: str, values: Values = ()) -> int:
-    """Return the megabytes of a checkpoint that a thread writes: weights, momentum, the state at a test.
+    """Return the memory of a checkpoint written by a thread, in MB: weights, momentum, the last test's state.
 
-    torch rounds page-locked memory up to a power of two.
+    The factor of two is there because torch rounds page-locked memory up to a power of two.
     """
     return round(2 * 3 * 4 * work(dataset, architecture, regime, values).trained / 2**20)
 
 
 def measured() -> pd.DataFrame:
-    """Return the measured times.
+    """Return the measured times, in milliseconds.
 
-    In milliseconds: a `step` of `batch` images by `replicates` together, and a `test` of one image.
+    `step` is a step of `batch` images by `replicates` together, and `test` the test of one image.
     """
     if not COSTS.is_file():
-        raise UserError("plan: no step times were measured; python benchmarks/scaling.py measures them")
+        raise UserError("plan: no step times were measured; run python benchmarks/scaling.py")
     return pd.read_parquet(COSTS)
 
 
-def measured_precision(table: pd.DataFrame, device: str, asked: str) -> str:
-    """Return what a study's precision is on a device: `auto` is bfloat16 if that was measured there."""
-    if asked != "auto":
-        return asked
-    there = set(table.loc[table["device"] == device, "precision"])
-    return "bfloat16" if "bfloat16" in there else "float32"
+def measured_precision(table: pd.DataFrame, device: str, requested: str) -> str:
+    """Return a study's precision on a device: `auto` is bfloat16 if that was measured there."""
+    if requested != "auto":
+        return requested
+    present = set(table.loc[table["device"] == device, "precision"])
+    return "bfloat16" if "bfloat16" in present else "float32"
 
 
 def is_processor(device: str) -> bool:
-    """Say whether a device's name is a processor's, which ends with its vector instructions in brackets."""
+    """Return whether a device is a processor: its name ends with vector instructions in brackets."""
     return "(" in device
 
 
 def nearest_measured(table: pd.DataFrame, device: str, precision: str) -> str:
-    """Return a processor itself, or if it was not measured in that precision, one that was.
+    """Return a processor, or a similar one if it was not measured in that precision.
 
-    The latter with the same vector instructions, if there is one; of several the slowest. Where none was,
-    and for a GPU, the device itself: `Times` then tells what is missing.
+    The similar one has the same vector instructions, if one was measured; of several it is the slowest. A
+    GPU, or a processor without a similar one, is returned itself: `Times` then reports what is missing.
     """
-    there = table[(table["precision"] == precision) & table["device"].map(is_processor)]
-    if not is_processor(device) or there.empty or device in set(there["device"]):
+    candidates = table[(table["precision"] == precision) & table["device"].map(is_processor)]
+    if not is_processor(device) or candidates.empty or device in set(candidates["device"]):
         return device
-    alike = there[there["device"].str.endswith(device[device.rindex("(") :])]
-    there = alike if len(alike) else there
-    return there.groupby("device")["step"].median().idxmax()
+    alike = candidates[candidates["device"].str.endswith(device[device.rindex("(") :])]
+    candidates = alike if len(alike) else candidates
+    return candidates.groupby("device")["step"].median().idxmax()
 
 
-# How many doublings of its width a network may be away from those measured, before a GPU's plan says so.
+# How far, in doublings, a network's width may be from the measured ones before a GPU's plan mentions it:
+# between measured widths, and beyond them.
 NEAR, BEYOND = 1.1, 0.5
 
 
 class Times:
-    """Step times of one replicate on one device in one precision: measured, or else fitted to what was.
+    """Step times of one replicate on one device in one precision: measured, or else estimated by a fit.
 
     The fit is a sum of non-negative costs, one for each kind of `Work`, by least squares of the relative
-    error; a GPU's, which computes a wide network at twenty times the rate of a narrow one, is corrected by
-    width. Where as many replicates together as `together` were measured, each has its share of their step.
-    Raises UserError, naming the devices there are, if nothing was measured.
+    error. A GPU computes a wide network at twenty times the rate of a narrow one, so its fit is corrected by
+    width. If steps of `together` replicates were measured, each replicate has its share of such a step.
+    Raises UserError, with the measured devices, if nothing was measured for this device.
     """
 
     def __init__(self, table: pd.DataFrame, device: str, precision: str, together: int = 1):
@@ -104,9 +105,9 @@ class Times:
         here = here[alike].assign(step=lambda rows: rows["step"] / rows["replicates"])
         if here.empty:
             known = sorted(set(zip(table["device"], table["precision"], strict=True)))
-            there = "; ".join(f"{name} ({kind})" for name, kind in known)
+            names = "; ".join(f"{name} ({kind})" for name, kind in known)
             raise UserError(
-                f"plan: no step times of '{device}' in {precision}; measured are: {there}; measure this one"
+                f"plan: no step times of '{device}' in {precision}; measured are: {names}; measure this one"
                 " with python benchmarks/scaling.py"
             )
         rows = here[["dataset", "architecture", "regime", "batch", "step"]].itertuples(index=False)
@@ -121,26 +122,27 @@ class Times:
     def step(
         self, dataset: Dataset, architecture: str, regime: str, batch: int, values: Values = ()
     ) -> float:
-        """Return the milliseconds of a step; only networks that are neutral on every axis were measured."""
+        """Return the milliseconds of a step; only networks neutral on every axis were measured."""
         alike = "random-2" if regime.startswith("random-") else regime
         known = None if values else self.known.get((dataset, architecture, alike, batch))
         return known or self.steps(work(dataset, architecture, regime, values), alike, batch)
 
     def test(self, dataset: Dataset, architecture: str, values: Values = ()) -> float:
-        """Return the milliseconds of testing one image."""
+        """Return the milliseconds to test one image."""
         known = None if values else self.known_tests.get((dataset, architecture))
         return known or self.tests(work(dataset, architecture, "output", values), "output", 1)
 
     def is_guess(self, dataset: Dataset, architecture: str) -> bool:
-        """Say whether nothing near a network's width was measured, on a device whose rate grows with it."""
+        """Return whether no similar width was measured, on a device whose rate depends on the width."""
         return self.by_width and self.steps.is_far(work(dataset, architecture, "output").width)
 
 
 class _Fit:
-    """Milliseconds by work, fitted to measured ones of (work, regime, batch).
+    """Milliseconds by work, fitted to measured rows (work, regime, batch, time).
 
-    `by_width` corrects them by what was measured over the sum of costs, of the same regime if there is any:
-    interpolated between widths, and beyond them that of the last one, in logarithms.
+    With `by_width`, the sum of costs is corrected by the ratio of measured to fitted time, for the same
+    regime if it was measured. The logarithm of the ratio is interpolated between widths, and constant beyond
+    them.
     """
 
     def __init__(self, rows: list[tuple[Work, str, int, float]], *, by_width: bool):
@@ -166,7 +168,7 @@ class _Fit:
         return float(done.per_step(batch) @ self.costs * np.exp(np.interp(done.width, left.index, left)))
 
     def is_far(self, width: float) -> bool:
-        """Say whether a width is beyond those measured, or more than a doubling from the nearest."""
+        """Return whether a width is beyond the measured ones, or more than a doubling from the nearest."""
         known = self.left.index
         beyond = max(known.min() - width, width - known.max())
         return beyond > BEYOND or np.abs(known - width).min() > NEAR

@@ -1,7 +1,7 @@
-"""What a job asks a cluster for: memory and time, from its network and the measured times of a device.
+"""The memory and time that a job requests from a cluster, from its network and a device's measured times.
 
-Both grow with the attempt: Snakemake tries again what ran out of either. Nothing heavy is imported before a
-function is called, which only the Snakemake that submits jobs does.
+Both grow with the attempt, since Snakemake retries a job that ran out of either. Heavy modules are imported
+only inside functions, which only the Snakemake that submits jobs calls.
 """
 
 import math
@@ -17,20 +17,20 @@ from onlybn.study import Run, Study
 if TYPE_CHECKING:
     from onlybn.workflow.costs import Times
 
-# A job's two Snakemakes, which Slurm counts too; a process that decodes photographs.
+# Memory of a job's two Snakemakes, which Slurm also counts, and of a process that decodes photographs.
 SNAKEMAKES_MB, WORKER_MB = 500, 500
-# What CUDA's libraries take of the host, generously: it was not measured.
+# Host memory of CUDA's libraries: a generous guess, not measured.
 CUDA_MB = 4_000
-# A process of which nothing is known, since the user's own images are not prepared yet.
+# Memory of a process if nothing is known, since custom images are not prepared yet.
 UNKNOWN_MB = 6_000
-# How many times the estimate is asked for; minutes beside it, in which a node may first read torch.
+# Factors on the estimates; and additional minutes, since a node may have to load torch first.
 MEMORY_MARGIN, TIME_MARGIN, STARTING_MINUTES = 1.3, 2.0, 10
-# No job that fails for another reason asks for more than this many times as much memory.
+# The largest factor on memory, so that a job that fails for another reason does not request ever more.
 MOST_GROWTH = 3
 
 
 def training_memory(study: Study, run: Run, runs: int, attempt: int) -> int:
-    """Return the megabytes of memory for a job that trains a block of so many runs, this one and others."""
+    """Return the megabytes of memory for a job that trains a block of `runs` runs, this one among them."""
     return _memory(study, run, run.training.batch_size, runs, attempt)
 
 
@@ -53,7 +53,7 @@ def training_minutes(study: Study, run: Run, runs: int, analyses: Iterable[str],
 
 
 def analysis_minutes(study: Study, run: Run, analysis: str, attempt: int) -> int:
-    """Return the minutes for a job that analyses a run; `longest_job` if nothing tells them."""
+    """Return the minutes for a job that analyses a run; `longest_job` if they cannot be estimated."""
 
     def seconds(times: "Times") -> float:
         from onlybn.workflow.plan import PASSES, testing_seconds
@@ -72,14 +72,14 @@ def _memory(study: Study, run: Run, batch: int, runs: int, attempt: int) -> int:
         if study.device == "cpu":
             process = memory(dataset, run.architecture, run.regime, batch, run.structure)
         else:
-            # Activations are on the GPU; of each run the host holds the weights, while it draws them, and
-            # later a checkpoint.
+            # Activations are on the GPU; the host has each run's weights while it draws them, and later a
+            # checkpoint.
             held = memory_of_checkpoint(dataset, run.architecture, run.regime, run.structure)
             process = CUDA_MB + runs * max(memory_of_weights(dataset, run.architecture), held)
         process += study.workers * WORKER_MB * dataset.photographs
         if not dataset.photographs:
             process += sum(dataset.examples) * dataset.size**2 * dataset.channels // 2**20
-    except UserError:  # of something of the user's own: images not prepared yet, or what the job will tell
+    except UserError:  # custom images are not prepared yet, or custom code fails, which the job will report
         process = UNKNOWN_MB
     whole = SNAKEMAKES_MB + MEMORY_MARGIN * study.processes_per_run * process
     return math.ceil(whole / 100) * 100 * min(attempt, MOST_GROWTH)
@@ -90,16 +90,16 @@ def _minutes(study: Study, run: Run, seconds: Callable[["Times"], float], attemp
     if times is None:
         return study.longest_job
     try:
-        asked = math.ceil(TIME_MARGIN * seconds(times) / 60) + STARTING_MINUTES
-    except UserError:  # of something of the user's own, which the job will tell
+        minutes = math.ceil(TIME_MARGIN * seconds(times) / 60) + STARTING_MINUTES
+    except UserError:  # custom code fails, which the job will report
         return study.longest_job
-    return min(asked * attempt, study.longest_job)
+    return min(minutes * attempt, study.longest_job)
 
 
 def _times(study: Study, run: Run) -> "Times | None":
-    """Return the times of the device that the study is planned on; None where they would not tell.
+    """Return the times of the device that the study is planned on; None if they do not apply.
 
-    Nothing was measured of processes that share a run, nor of decoding photographs.
+    Processes that share a run were not measured, nor was the decoding of photographs.
     """
     photographs = known(run.dataset).photographs
     if study.planned_on is None or study.processes_per_run > 1 or photographs:
@@ -108,8 +108,8 @@ def _times(study: Study, run: Run) -> "Times | None":
 
 
 @cache
-def _times_of(device: str, asked: str, together: int) -> "Times":
+def _times_of(device: str, precision: str, together: int) -> "Times":
     from onlybn.workflow.costs import Times, measured, measured_precision
 
     table = measured()
-    return Times(table, device, measured_precision(table, device, asked), together)
+    return Times(table, device, measured_precision(table, device, precision), together)

@@ -1,7 +1,7 @@
-"""What is there of a study and is not what it asks for, told by the files alone.
+"""Find the files of a study that are not what the study requests, from the files alone.
 
-Snakemake knows of a change only what it remembers and what the times of files show; both are lost when
-results are copied, touched or shared. Reading a study's 1,390 records takes a fraction of a second.
+Snakemake detects changes from its own records and from the times of files; both are lost when results are
+copied, touched or shared. Reading the 1,390 records of a study takes a fraction of a second.
 """
 
 import sys
@@ -16,7 +16,7 @@ from onlybn.workflow.paths import COLLECTED, Workflow
 
 
 def find_runs(workflow: Workflow) -> list[tuple[Run, Found]]:
-    """Return every run of the study once, and what its folder holds."""
+    """Return every run of the study once, with what its folder has."""
     data = {name: workflow.dataset_checksum(name) for name in workflow.study.datasets}
     study = workflow.study
     return [
@@ -26,10 +26,10 @@ def find_runs(workflow: Workflow) -> list[tuple[Run, Found]]:
 
 
 class Forced:
-    """Has Snakemake make again what is outdated, as `--forcerun` does, whatever it remembers.
+    """Makes Snakemake regenerate outdated files, as `--forcerun` does.
 
-    Its methods are input functions: the graph of jobs is there when they are called, and not yet when the
-    rules are read. The jobs of a cluster read the rules again, and force nothing.
+    Its methods are input functions, since the graph of jobs exists when they are called, and not yet when the
+    rules are read. The jobs of a cluster also read the rules, but force nothing.
     """
 
     def __init__(self, workflow: Workflow, snakemake: Any):
@@ -37,21 +37,21 @@ class Forced:
         self._forced: tuple[object, set[str]] = (None, set())
 
     def training(self, wildcards: Any) -> list[str]:
-        """Return what a training job reads, of whose times nothing depends."""
+        """Return the inputs of a training job; their times are ignored."""
         self._outdated()
         return self.images(wildcards)
 
     def images(self, wildcards: Any) -> list[str]:
-        """Return the images of a run, of whose times nothing depends."""
+        """Return the images of a run; their times are ignored."""
         return _ancient(self.workflow.images_of(wildcards))
 
     def analysis(self, wildcards: Any) -> list[str]:
-        """Return what an analysis reads of a run, of whose times nothing depends unless it is outdated."""
+        """Return the inputs of an analysis; their times are ignored unless one of them is outdated."""
         files = [pattern.format(**dict(wildcards.items())) for pattern in self.workflow.analysed_run]
         return files if self._outdated().intersection(files) else _ancient(files)
 
     def _outdated(self) -> set[str]:
-        """Return the outdated files, which the graph of jobs knows of from now on."""
+        """Return the outdated files, after adding them to the graph of jobs."""
         graph = self.snakemake.dag
         if self._forced[0] is not graph:
             self._forced = graph, outdated(self.workflow) if self.snakemake.is_main_process else set()
@@ -66,16 +66,16 @@ def _ancient(files: list[str]) -> list[str]:
 
 
 def outdated(workflow: Workflow) -> set[str]:
-    """Return the files that were made from another study, run or data than they are now asked for.
+    """Return the files that were made from another study, run or dataset than the study now requests.
 
-    Says in a line of standard error of how many runs this is so, and what becomes of them.
+    Prints one line to standard error: the number of such runs, and what happens to them.
     """
     found = find_runs(workflow)
     others = [(run, fault) for run, (_, fault) in found if fault]
     if others:
         print(
-            f"{len(others):,} of {len(found):,} runs of {workflow.study.name} are there but are not what it"
-            " asks for. They are trained again where a target needs them, and what is there is kept in"
+            f"{len(others):,} of {len(found):,} runs of {workflow.study.name} exist but are not what the"
+            " study requests. They are trained again if a target needs them, and the old ones are moved to"
             f" {workflow.runs}/replaced. The first: {others[0][1]}",
             file=sys.stderr,
         )
@@ -86,16 +86,16 @@ def outdated(workflow: Workflow) -> set[str]:
                 files.add(path)
     now = {str(run): record for run, (record, _) in found}
     for name in workflow.study.experiments:
-        there = [path for path in map(Path, workflow.collected([name], COLLECTED)) if path.exists()]
-        runs = [(run, now[str(run)]) for run in workflow.study.runs(name)] if there else []
-        told = records.collected_from(runs)
-        files |= {path for path in there if not records.is_collected(told_at(path), told)}
+        present = [path for path in map(Path, workflow.collected([name], COLLECTED)) if path.exists()]
+        runs = [(run, now[str(run)]) for run in workflow.study.runs(name)] if present else []
+        sources = records.collected_from(runs)
+        files |= {path for path in present if not records.is_collected(told_at(path), sources)}
     counts = Path(workflow.parameter_counts)
     counted = {"dataset": workflow.study.definition.dataset, "counted": workflow.counted}
     if counts.exists() and told_at(counts) not in ({}, counted):
         files.add(counts)
     for path, tables in workflow.numbers_drawn.items():
-        told = told_at(path).get("tables") if path.exists() else None
-        if told and all(table.exists() for table in tables) and told != records.drawn_from(tables):
+        recorded = told_at(path).get("tables") if path.exists() else None
+        if recorded and all(table.exists() for table in tables) and recorded != records.drawn_from(tables):
             files.add(path)
     return set(map(str, files))

@@ -1,4 +1,4 @@
-"""What a study will cost on a device, before anything is trained: runs, steps, hours, storage."""
+"""The expected cost of a study on a device: runs, steps, hours, storage."""
 
 from pathlib import Path
 
@@ -12,16 +12,16 @@ from onlybn.networks.work import work
 from onlybn.study import Run, Study
 from onlybn.workflow.costs import Times
 
-# Seconds that a job takes before and after its work, and bytes of a run's tables (benchmarks/startup.py
-# and storage.py): whatever it trains, for every epoch, for every BatchNorm channel.
+# Overhead of a job in seconds (benchmarks/startup.py), and bytes of a run's tables (benchmarks/storage.py):
+# per run, per epoch, and per BatchNorm channel.
 JOB_SECONDS = 2.3
 RUN_BYTES, EPOCH_BYTES, CHANNEL_BYTES = 12_000, 60, 35
-# How often an analysis tests: clamping for each threshold, with β and without, and once unclamped.
+# The number of tests of an analysis: clamping tests each threshold, with β and without, and once unclamped.
 PASSES = {"clamping": 2 * len(THRESHOLDS) + 1, "activations": 1}
 
 
 def images(study: Study, name: str) -> Dataset:
-    """Return what is known of a study's images; raise UserError if that takes preparing them first."""
+    """Return the facts of a study's images; raise UserError if they must be prepared first."""
     return prepared(name, Path(study.results_dir) / "datasets" / custom.to_path(name))
 
 
@@ -31,35 +31,35 @@ def steps(study: Study, run: Run) -> int:
 
 
 def tests(study: Study, run: Run) -> int:
-    """Return how often a run is tested while it trains."""
+    """Return the number of tests of a run in training."""
     return run.training.tests(images(study, run.dataset).examples[0])
 
 
 def training_seconds(study: Study, times: Times, run: Run) -> float:
-    """Return the seconds that a run's steps take."""
+    """Return the seconds for a run's steps."""
     dataset, batch = images(study, run.dataset), run.training.batch_size
     return steps(study, run) * times.step(dataset, run.architecture, run.regime, batch, run.structure) / 1e3
 
 
 def testing_seconds(study: Study, times: Times, run: Run, passes: int) -> float:
-    """Return the seconds that so many passes over the test images take."""
+    """Return the seconds for `passes` passes over the test images."""
     dataset = images(study, run.dataset)
     return passes * dataset.examples[1] * times.test(dataset, run.architecture, run.structure) / 1e3
 
 
 def guessed(study: Study, times: Times) -> list[str]:
-    """Return the architectures of a study of whose width the device's times tell nothing."""
+    """Return the architectures of a study for whose width the device's times are a guess."""
     networks = {run.architecture: run.dataset for run in study.each_run()}
     return [name for name, dataset in networks.items() if times.is_guess(images(study, dataset), name)]
 
 
 def plan(study: Study, times: Times, *, main: bool = False) -> pd.DataFrame:
-    """Return a row per point of a study but for its variant: what runs, each once, and analyses cost.
+    """Return the cost of a study's runs, each counted once, and analyses: a row per point without variant.
 
-    With `main`, only what the target `main` needs. Empty where nothing is drawn.
+    With `main`, only what the target `main` needs. The table is empty if nothing is drawn.
 
-    Columns: architecture, regime, axes (the values that are not neutral, as words), runs, steps (of all of
-    them), step_ms, training_hours, testing_hours (while training, and in analyses), starting_hours of jobs,
+    Columns: architecture, regime, axes (the values that are not neutral, as words), runs, steps (of all
+    runs), step_ms, training_hours, testing_hours (in training and in analyses), starting_hours (of jobs),
     megabytes.
     """
     kinds: dict[tuple[str, str, str], set[str]] = {}
@@ -115,9 +115,9 @@ HOURS = ["training_hours", "testing_hours", "starting_hours"]
 
 
 def markdown(table: pd.DataFrame, at_once: int) -> str:
-    """Return a table by architecture, and a sentence with the whole."""
+    """Return a table by architecture, and a sentence with the total."""
     if table.empty:
-        return "Nothing is drawn of this study, so nothing is trained for it."
+        return "This study draws nothing, so it trains nothing."
     table = table.assign(hours=table[HOURS].sum(axis=1))
     table["architecture"] = (table["architecture"] + " " + table["axes"]).str.strip()
     shown = table.groupby("architecture", sort=False).agg(
@@ -136,7 +136,7 @@ def markdown(table: pd.DataFrame, at_once: int) -> str:
 
 
 def sentence(table: pd.DataFrame, at_once: int) -> str:
-    """Return what all rows of a plan come to."""
+    """Return a sentence with the total of a plan's rows."""
     seconds = 3_600 * table[HOURS].sum(axis=None)
     side_by_side = f", {duration(seconds / at_once)} with {at_once} at once" if at_once > 1 else ""
     return (
