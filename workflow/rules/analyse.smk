@@ -1,5 +1,6 @@
-# A job per run and analysis, not per block of seeds: a block's inputs change with its size, and Snakemake
-# would measure finished runs again. Of a run that changed, the analysis itself tells that it is outdated.
+# A job per run and analysis, not per block of seeds: the inputs of a block change with its size, and
+# Snakemake would measure finished runs again. If a run changes, the record in the analysis shows that it is
+# outdated.
 rule analyse:
     input:
         run=FORCED.analysis,
