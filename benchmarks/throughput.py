@@ -5,9 +5,9 @@
 On the CPU the textbook loop uses two threads, and the engine two processes of one thread each, so both use
 two cores. `--threads 1` gives each one thread. `--precision float32` compares at the textbook's precision.
 `--before` adds the engine of another checkout; `--dataset digits` compares with that one only. Rounds
-alternate between them. A round that is more than a tenth off the median is measured again, at most three rounds of a
-point. The table gives medians, and the lowest and highest ratio of a round. Images are random bytes of the
-dataset's shape, which cost as much as real ones.
+alternate between them. A round that is more than a tenth off the median is measured again, at most three
+rounds of a point. The table gives medians, and the lowest and highest ratio of a round. Images are random
+bytes of the dataset's shape, which cost as much as real ones.
 """
 
 import argparse
