@@ -57,7 +57,8 @@ class Project:
     def make(self, *settings: str) -> subprocess.CompletedProcess:
         """Run `make install`."""
         usual = {"PIP_INDEX_URL": self.usual.as_uri(), "PIP_CONFIG_FILE": os.devnull, "PIP_NO_INPUT": "1"}
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("PIP_")}
+        others = ("PIP_", "MAKE", "MFLAGS", "TORCH_INDEX")  # as the tests' own make may have set them
+        environment = {name: value for name, value in os.environ.items() if not name.startswith(others)}
         command = ["make", "install", f"PYTHON={sys.executable}", *settings]
         return subprocess.run(
             command, cwd=self.folder, env=environment | usual, capture_output=True, text=True, timeout=300
