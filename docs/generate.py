@@ -62,35 +62,6 @@ def claims() -> str:
     return tabulate(rows, ["claim", "published", *CIFAR10.values()], tablefmt="pipe")
 
 
-def parity() -> str:
-    """Return how many parameters `batchnorm` and `random-2` train in each layer of ResNet-14."""
-    from onlybn.models import build
-    from onlybn.networks import regimes
-
-    network = build("resnet-14", channels=3, classes=10)
-    convolutions, batchnorms = network.convolutions(), network.normalisations()
-    places = network.normalisation_places()
-    fan_ins = [layer.weight[0].numel() for layer in convolutions]  # before some of them are chosen
-    chosen = [p.numel() for p in regimes.apply(network, "random-2", 0).values()]
-    layers = pd.DataFrame(
-        {
-            "channels": [norm.num_features for norm in batchnorms],
-            "weights of a channel": fan_ins,
-            "γ and β": [norm.weight.numel() + norm.bias.numel() for norm in batchnorms],
-            "chosen weights": chosen,
-        }
-    )
-    place = [f"{places[norm].stage}, {places[norm].position}" for norm in batchnorms]
-    counted = layers.assign(**{"stage, position": place}).value_counts(sort=False).reset_index(name="layers")
-    counted = counted.sort_values("stage, position")[["stage, position", "layers", *layers]]
-    total = {"stage, position": "all"} | {
-        name: (counted[name] * (1 if name == "layers" else counted["layers"])).sum()
-        for name in ("layers", "γ and β", "chosen weights")
-    }
-    rows = [*counted.to_dict("records"), total]
-    return tabulate(rows, "keys", tablefmt="pipe", intfmt=",")
-
-
 def benchmark(name: str) -> pd.DataFrame:
     """Return a committed benchmark's table."""
     return pd.read_parquet(ROOT / "results" / "reference" / "benchmarks" / f"{name}.parquet")
@@ -123,19 +94,48 @@ def storage() -> str:
     return shown.to_markdown(index=False, floatfmt=formats, intfmt=formats)
 
 
+def parity() -> str:
+    """Return how many parameters `batchnorm` and `random-2` train in each layer of ResNet-14."""
+    from onlybn.models import build
+    from onlybn.networks import regimes
+
+    network = build("resnet-14", channels=3, classes=10)
+    convolutions, batchnorms = network.convolutions(), network.normalisations()
+    places = network.normalisation_places()
+    fan_ins = [layer.weight[0].numel() for layer in convolutions]  # before some of them are chosen
+    chosen = [p.numel() for p in regimes.apply(network, "random-2", 0).values()]
+    layers = pd.DataFrame(
+        {
+            "channels": [norm.num_features for norm in batchnorms],
+            "weights of a channel": fan_ins,
+            "γ and β": [norm.weight.numel() + norm.bias.numel() for norm in batchnorms],
+            "chosen weights": chosen,
+        }
+    )
+    place = [f"{places[norm].stage}, {places[norm].position}" for norm in batchnorms]
+    counted = layers.assign(**{"stage, position": place}).value_counts(sort=False).reset_index(name="layers")
+    counted = counted.sort_values("stage, position")[["stage, position", "layers", *layers]]
+    total = {"stage, position": "all"} | {
+        name: (counted[name] * (1 if name == "layers" else counted["layers"])).sum()
+        for name in ("layers", "γ and β", "chosen weights")
+    }
+    rows = [*counted.to_dict("records"), total]
+    return tabulate(rows, "keys", tablefmt="pipe", intfmt=",")
+
+
 TABLES = {
     "the parameters of random-2, layer by layer": parity,
     "the claims on CIFAR-10": claims,
+    "the keys of a study": lambda: keys(Definition),
+    "the keys of training": lambda: keys(Training),
+    "the keys of an experiment": lambda: keys(Experiment),
+    "the keys of config.yaml": settings,
     "the throughput of training": throughput,
     "the start of a job": lambda: benchmark("startup")[["stage", "seconds"]].to_markdown(
         index=False, floatfmt=".2f"
     ),
     "the memory of training": memory,
     "the storage of a run": storage,
-    "the keys of a study": lambda: keys(Definition),
-    "the keys of training": lambda: keys(Training),
-    "the keys of an experiment": lambda: keys(Experiment),
-    "the keys of config.yaml": settings,
 }
 
 
