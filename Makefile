@@ -29,7 +29,7 @@ endif
 	@PYTHONPATH=src $(BIN)/python -m onlybn.environment .venv --install \
 		$(if $(filter-out undefined,$(origin TORCH_INDEX)),--torch-index '$(TORCH_INDEX)')
 
-reproduce: install ## train, measure and draw the default study (CORES=2: on two cores)
+reproduce: install ## train, measure and draw the default study (CORES=2 to use two cores)
 	$(BIN)/snakemake main --cores $(CORES) --quiet rules host reason
 	@echo "Figures: results/digits/figures    Tables: results/digits/tables"
 
@@ -40,7 +40,7 @@ report: install ## run a study and write one HTML file: CONFIG="study=cifar10-sh
 plan: install ## print what a study would cost on this machine: CONFIG="study=cifar10 …"
 	@$(BIN)/python -m onlybn plan $(CONFIG)
 
-status: install ## print which runs of a study are finished: CONFIG="study=cifar10 …"
+status: install ## say which runs of the default study are done, or CONFIG="study=cifar10 …"
 	@$(BIN)/python -m onlybn status $(CONFIG)
 
 test: install ## check format and style, run the tests and a tiny real workflow
