@@ -2,8 +2,8 @@
 
     python benchmarks/collect.py [--runs 313] [--out results/benchmarks]
 
-Makes folders of runs of ResNet-866 with random γ and β, without training. A process of its own collects
-them, another draws the figure; the table gives the largest resident set of each.
+Writes folders of runs of ResNet-866 with random γ and β, without training. One process collects them, another
+draws the figure; the table gives the largest resident memory of each.
 """
 
 import argparse
@@ -41,7 +41,7 @@ from onlybn.papers import paper
 draw(paper("only-batchnorm"), "figure-4", "benchmark", [Path("affine.parquet")], Path("figure-4"))
 """,
 }
-# The system's own count, since getrusage's begins with that of the process that started this one.
+# From the system: getrusage starts with the memory of the process that started this one.
 PEAK = r"""
 import re
 print(int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) // 1024)

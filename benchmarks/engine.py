@@ -1,4 +1,4 @@
-"""The engine's own loop, timed on random images of a dataset's shape, which cost what real ones do."""
+"""Time the training loop on random images of a dataset's shape, which cost as much as real ones."""
 
 import time
 from statistics import median
@@ -46,8 +46,7 @@ ROUNDS = 3
 def milliseconds(runs: list[Run], device: str, steps: int) -> dict[str, float]:
     """Return the milliseconds of a step of all replicates together, and of testing one image.
 
-    Each is the median of three rounds, which wait for the device at their end; two steps and a test come
-    before.
+    Each is the median of three rounds after two steps and a test; every round ends by waiting for the device.
     """
     keep_freed_memory()
     torch.backends.cudnn.benchmark = True

@@ -1,11 +1,11 @@
-"""What to try first on a GPU: how fast is the card, is training right there, and how fast is that?
+"""What to run first on a GPU: how fast is the card, does it train correctly, and how fast?
 
     python benchmarks/gpu.py ceilings|right|times|runs [--out FOLDER] [--device cuda] …
 
 `ceilings` measures the card, `right` compares recorded steps with steps one by one, `times` writes rows of
-`costs.parquet`, and `runs` trains whole runs of a study where Snakemake then finds them. Needs no Snakemake.
-Each part goes on after a fault, tells it in a line and leaves its traceback in `faults.txt`; started again it
-does what is not done yet.
+`costs.parquet`, and `runs` trains whole runs of a study into the folders where Snakemake finds them. Needs no
+Snakemake. Each part continues after an error, reports it in a line and writes its traceback to `faults.txt`.
+Started again, it resumes.
 """
 
 import argparse
@@ -45,7 +45,7 @@ CASES = [
     ("wrn-14-4", "all", "bfloat16", True),
     ("resnet-110", "batchnorm", "bfloat16", True),
 ]
-# The most wanted first: dataset, batch, steps, replicates, architectures, regimes.
+# The most important first: dataset, batch, steps, replicates, architectures, regimes.
 TIMES = [
     ("cifar10", 128, 50, (1, 5), ("resnet-14", "resnet-110", "wrn-14-4"), ("batchnorm", "all")),
     ("cifar10", 128, 5, (1, 5), ("resnet-866",), ("batchnorm", "all")),
@@ -62,7 +62,7 @@ LONGEST = 120
 
 
 def ceilings(asked: argparse.Namespace) -> None:
-    """Print what the card is, and how fast its memory and its matrix products are."""
+    """Print the card's name, and the speed of its memory and its matrix products."""
     import torch
 
     card, cudnn = torch.cuda.get_device_name(), torch.backends.cudnn.version()
@@ -85,7 +85,7 @@ def ceilings(asked: argparse.Namespace) -> None:
 
 
 def right(asked: argparse.Namespace) -> None:
-    """Compare every case in a process of its own, two at a time, since a fault can end CUDA's context."""
+    """Compare every case in a separate process, two at a time, because an error can end CUDA's context."""
     done = asked.out / "right.jsonl"
     told = [json.loads(line)["case"] for line in done.read_text().splitlines()] if done.exists() else []
 
@@ -103,7 +103,7 @@ def right(asked: argparse.Namespace) -> None:
 
 
 def one_case(asked: argparse.Namespace) -> None:
-    """Compare one case, print what came out, and note it as done."""
+    """Compare one case, print the result, and mark it as done."""
     from onlybn.runs.block import _set_up
 
     *given, deterministic = json.loads(asked.case)
@@ -209,7 +209,7 @@ def times(asked: argparse.Namespace) -> None:
 
 
 def runs(asked: argparse.Namespace) -> None:
-    """Train whole runs, each block of seeds in a process, which holds the GPU till it ends."""
+    """Train whole runs; each block of seeds is a process that holds the GPU until it ends."""
     from onlybn.datasets.prepare import prepare
 
     workflow = opened(asked)
@@ -225,7 +225,7 @@ def runs(asked: argparse.Namespace) -> None:
                     if status := job.wait():
                         print(f"FAULT {block}: exit status {status}", flush=True)
                 except KeyboardInterrupt:
-                    job.terminate()  # keeps a checkpoint
+                    job.terminate()  # it writes a checkpoint
                     raise
 
 
@@ -255,7 +255,7 @@ def one_block(asked: argparse.Namespace) -> None:
         workers=0,
         checkpoint_every=study.checkpoint_every,
         recordings=[study.recordings(run) for run in some],
-        terminal=Terminal(os.open(os.devnull, os.O_WRONLY)),  # the log says all of it
+        terminal=Terminal(os.open(os.devnull, os.O_WRONLY)),  # the log has everything
     )
 
 
@@ -274,7 +274,7 @@ def opened(asked: argparse.Namespace) -> "Workflow":
 
 
 def command(asked: argparse.Namespace, part: str, one: str, *more: str) -> list[str]:
-    """Return what does one case or block of a part in another process."""
+    """Return the command that does one case or block of a part in another process."""
     given = [part, *more, "--case", one, "--out", str(asked.out), "--device", asked.device]
     return [sys.executable, __file__, *given]
 
@@ -289,13 +289,13 @@ def run_of(dataset: str, architecture: str, regime: str, batch: int, precision: 
 
 
 def wanted(asked: argparse.Namespace, architecture: str, regime: str) -> bool:
-    """Say whether a point is among those that the command line names, if it names any."""
+    """Return whether the command line selects a point; without a selection it selects all."""
     given = ((asked.architectures, architecture), (asked.regimes, regime))
     return all(not names or name in names.split(",") for names, name in given)
 
 
 def tell_fault(asked: argparse.Namespace, of: str) -> None:
-    """Tell the exception at hand in a line, and keep its traceback."""
+    """Report the current exception in a line, and save its traceback."""
     with (asked.out / "faults.txt").open("a") as file:
         print(of, traceback.format_exc(), sep="\n", file=file)
     print(f"FAULT {of}: {' '.join(str(sys.exception()).split())[:300]}", flush=True)
@@ -318,12 +318,14 @@ def main() -> int:
     parser.add_argument("config", nargs="*", metavar="KEY=VALUE", help=f"of `runs`; {' '.join(STUDY)}")
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "benchmarks" / "gpu")
     parser.add_argument("--device", default="cuda")
-    parser.add_argument("--architectures", help="only these, of those that the part has")
-    parser.add_argument("--regimes", help="only these")
-    parser.add_argument("--minutes", type=float, default=8, help="of `times`: no point begins later")
-    parser.add_argument("--most", type=int, default=5, help="of `times`: the most replicates together")
-    parser.add_argument("--steps", type=int, help="of `times`: how many in a round")
-    parser.add_argument("--case", help="of `case` and `block`: which one, as JSON")
+    parser.add_argument("--architectures", help="only these of the part's architectures")
+    parser.add_argument("--regimes", help="only these of the part's regimes")
+    parser.add_argument("--minutes", type=float, default=8, help="`times`: start no point later than this")
+    parser.add_argument(
+        "--most", type=int, default=5, help="`times`: the largest number of replicates together"
+    )
+    parser.add_argument("--steps", type=int, help="`times`: steps in a round")
+    parser.add_argument("--case", help="`case` and `block`: which one, as JSON")
     asked = parser.parse_args()
     asked.out.mkdir(parents=True, exist_ok=True)
     signal.signal(signal.SIGTERM, signal.default_int_handler)

@@ -1,9 +1,9 @@
-"""The peak memory of training against what is kept for the way back: what a cluster's jobs ask for.
+"""The peak memory of training, and what the workflow foresees for it: what cluster jobs request.
 
     python benchmarks/memory.py [--out results/benchmarks]
 
-Every point trains a few steps on random images, on the CPU, in a process of its own, whose largest resident
-set the table gives, beside what `onlybn.workflow.costs.memory` says of it.
+Every point trains a few steps on random images on the CPU, in a separate process. The table gives its largest
+resident memory beside the result of `onlybn.workflow.costs.memory`.
 """
 
 import argparse
@@ -41,7 +41,7 @@ training = Training(
     epochs=1, batch_size=batch, learning_rate=0.1, precision=precision, shift=0, flip=False
 )
 engine.milliseconds([Run("benchmark", dataset, training, architecture, regime, DEFAULT, 0)], "cpu", 1)
-# The system's own count, since getrusage's begins with that of the process that started this one.
+# From the system: getrusage starts with the memory of the process that started this one.
 print(int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) // 1024)
 """
 

@@ -1,4 +1,4 @@
-"""How fast the runs of collected studies went beside the plan: epochs per hour, testing included."""
+"""Compare the speed of finished runs with the plan: epochs per hour, tests included."""
 
 import argparse
 import json
@@ -15,10 +15,10 @@ ROOT = Path(__file__).parents[1]
 
 
 def compare(asked: str, results: Path) -> list[dict]:
-    """Return a row per network and regime of a study whose tables lie in `results`: medians over its runs.
+    """Return a row per network and regime of a study with tables in `results`: medians over its runs.
 
-    Epochs are those of all seeds side by side: a run's clock is theirs too.
-    `asked` is the study's name, and what was given after Snakemake's `--config` besides: NAME KEY=VALUE ….
+    Epochs count all seeds side by side, because they share the clock. `asked` is the study's name and the
+    other settings of Snakemake's `--config`: NAME KEY=VALUE ….
     """
     name, *given = asked.split()
     config = configuration_with([f"study={name}", *given], ROOT) | {"results_dir": str(results)}

@@ -1,11 +1,11 @@
-"""Time per step against depth, width and regime, and of several replicates together: what `make plan` knows.
+"""Time per step by depth, width and regime, also of several replicates together: the data of `make plan`.
 
     python benchmarks/scaling.py [--device cuda] [--precision auto] [--datasets cifar10,digits]
         [--architectures wrn-14-8,…] [--steps 4]
 
-On the CPU as many processes as there are cores measure at once, one thread each, as jobs run; the table
-gives their means. Times go into `costs.parquet` in
-`src/onlybn/workflow`, in place of the same device's earlier ones.
+On the CPU, one process per core measures at once, with one thread each, like the jobs of the workflow; the
+table gives their means. The times replace the earlier ones of this device in
+`src/onlybn/workflow/costs.parquet`.
 """
 
 import argparse
@@ -35,9 +35,9 @@ COSTS = Path(__file__).parents[1] / "src" / "onlybn" / "workflow" / "costs.parqu
 def measure(
     device: str, precision: str, datasets: list[str], steps: int, given: list[str] | None = None
 ) -> list[dict]:
-    """Measure the grid's lines of those datasets in this process; return a row for each point.
+    """Measure the grid's lines of these datasets in this process; return a row for each point.
 
-    `given` architectures stand in place of the grid's.
+    `given` architectures replace the grid's.
     """
     import engine
     import torch
@@ -78,12 +78,12 @@ def measure(
 
 
 def main() -> None:
-    """Measure, report, and keep the times for `make plan`."""
+    """Measure, report, and save the times for `make plan`."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--datasets", default=",".join(line[0] for line in GRID))
-    parser.add_argument("--architectures", type=lambda names: names.split(","), help="in place of the grid's")
+    parser.add_argument("--architectures", type=lambda names: names.split(","), help="instead of the grid's")
     parser.add_argument("--steps", type=int, default=4)
     parser.add_argument("--out", type=Path, default=Path("results/benchmarks"))
     parser.add_argument("--measure", action="store_true", help=argparse.SUPPRESS)

@@ -1,4 +1,4 @@
-"""How much longer a start takes that reads every record of a study, and nothing of them is outdated.
+"""How long a start takes to read every record of a finished study.
 
     python benchmarks/start_check.py [--study cifar10] [--out results/benchmarks]
 
@@ -31,7 +31,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def make(workflow: Workflow) -> int:
-    """Write the folders of all runs, without training, and what is collected of them; return their number."""
+    """Write the folders and collected tables of all runs, without training; return their number."""
     numbers = dict.fromkeys(records.COUNTS, 1)
     for run, _ in find_runs(workflow):
         folder = workflow.places(run)[0]

@@ -55,7 +55,7 @@ def main() -> None:
     times: dict[str, list[float]] = {name: [] for name in STAGES}
     with TemporaryDirectory() as folder:
         _run(PREPARE.format(folder=folder))
-        for _ in range(asked.rounds + 1):  # the first warms the disk's cache
+        for _ in range(asked.rounds + 1):  # the first one fills the disk's cache
             for name, code in STAGES.items():
                 started = time.perf_counter()
                 _run(code.format(folder=folder))

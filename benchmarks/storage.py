@@ -1,8 +1,8 @@
-"""What a finished run keeps, and what it takes to give its network back.
+"""The size of a finished run, and the time to load its network.
 
     python benchmarks/storage.py
 
-Runs are drawn and saved with a record of 160 epochs and random values, not trained.
+The runs are not trained: they are drawn and saved with random values and a record of 160 epochs.
 """
 
 import argparse

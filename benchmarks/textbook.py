@@ -1,4 +1,4 @@
-"""The loop to compare with, as a textbook writes it: PIL transforms, DataLoader, float32, NCHW, eager."""
+"""The textbook loop to compare with: PIL transforms, DataLoader, float32, NCHW, eager."""
 
 import time
 from statistics import median
@@ -16,7 +16,7 @@ from onlybn.study import Run
 
 
 class Pictures(Dataset):
-    """uint8 images (examples, height, width, channels) given one by one as PIL images, like torchvision's."""
+    """uint8 images (examples, height, width, channels) as single PIL images, like torchvision's datasets."""
 
     def __init__(self, images: np.ndarray, labels: np.ndarray, transform: v2.Transform):
         self.images, self.labels, self.transform = images, labels, transform
@@ -29,7 +29,7 @@ class Pictures(Dataset):
 
 
 def milliseconds(run: Run, device: str, steps: int) -> float:
-    """Train for that many steps after two that are not timed; return the median time of one."""
+    """Train for some steps after two untimed ones; return the median time of a step."""
     transform = v2.Compose(
         [
             v2.RandomCrop(32, padding=4),
@@ -39,7 +39,7 @@ def milliseconds(run: Run, device: str, steps: int) -> float:
             v2.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
         ]
     )
-    torch.backends.cudnn.allow_tf32 = True  # torch's own default, which the engine's modules turn off
+    torch.backends.cudnn.allow_tf32 = True  # torch's default, which this project's modules turn off
     training = run.training
     split = random_images("cifar10", training.batch_size * (steps + 2), 1, torch.device("cpu")).train
     pictures = Pictures(split.images.numpy(), split.labels.numpy(), transform)

@@ -2,12 +2,12 @@
 
     python benchmarks/throughput.py [--device cuda] [--architectures resnet-14,…] [--regimes all,…]
 
-On the CPU the textbook loop has two threads, and the engine two processes of one thread each, at once:
-what two cores do with either. `--threads 1` gives each one thread, `--precision float32` compares at the
-textbook's own precision, and `--before` adds the engine of another checkout, with which alone `--dataset
-digits` compares. Rounds alternate between them. A round that is more than a tenth off the median is measured
-again, at most three of a point. The table gives medians, and the lowest and highest ratio of a round. Images
-are random bytes of the dataset's shape, which costs what real ones cost.
+On the CPU the textbook loop uses two threads, and the engine two processes of one thread each, so both use
+two cores. `--threads 1` gives each one thread. `--precision float32` compares at the textbook's precision.
+`--before` adds the engine of another checkout; `--dataset digits` compares with that one only. Rounds
+alternate between them. A round that is more than a tenth off the median is measured again, at most three
+rounds of a point. The table gives medians, and the lowest and highest ratio of a round. Images are random
+bytes of the dataset's shape, which cost as much as real ones.
 """
 
 import argparse
@@ -29,7 +29,7 @@ REPEATS = 3
 
 
 def measure(asked: argparse.Namespace) -> float:
-    """Return milliseconds per step; the body of one process."""
+    """Return milliseconds per step, measured in this process."""
     import engine
     import textbook
     import torch
@@ -47,7 +47,7 @@ def measure(asked: argparse.Namespace) -> float:
 
 
 def images_per_second(kind: str, asked: argparse.Namespace, architecture: str, regime: str) -> float:
-    """Measure in fresh processes: one that has all threads, or for an engine one for each of them."""
+    """Measure in new processes: one with all threads, or for an engine one per thread."""
     processes = asked.threads if kind != "textbook" and asked.device == "cpu" else 1
     source = {"PYTHONPATH": str(asked.before / "src")} if kind == "before" else {}
     command = [sys.executable, __file__, "--measure", kind, "--architectures", architecture]
@@ -63,7 +63,7 @@ def images_per_second(kind: str, asked: argparse.Namespace, architecture: str, r
 
 
 def kinds_of(asked: argparse.Namespace) -> list[str]:
-    """Return what is compared: the first with the last."""
+    """Return the kinds of loop; the ratio compares the last with the first."""
     others = {"textbook": asked.dataset == "cifar10", "before": asked.before is not None}
     return [*(kind for kind, there in others.items() if there), "engine"]
 

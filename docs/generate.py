@@ -16,7 +16,7 @@ from tabulate import tabulate
 from onlybn.study import Definition, Experiment, Training
 
 ROOT = Path(__file__).parents[1]
-PAGES = ("README.md", "docs/studies.md", "docs/results.md")
+PAGES = ("README.md", *(f"docs/{name}.md" for name in ("measurements", "running", "studies", "results")))
 
 
 def keys(model: type[BaseModel]) -> str:
@@ -40,7 +40,7 @@ def settings() -> str:
     return tabulate(rows, ["key", "default", "what"], tablefmt="pipe")
 
 
-# Studies of CIFAR-10 that were measured, and what a column of the README's table calls them.
+# Studies of CIFAR-10 that were measured, and what a column of docs/measurements.md calls them.
 CIFAR10 = {
     "cifar10-resnet-14_regimes-batchnorm,random-2_seeds-4": "160 epochs, ResNet-14",
     "cifar10-short_seeds-4": "3 epochs (`cifar10-short`)",
@@ -60,6 +60,38 @@ def claims() -> str:
             cells = [verdicts[0].statement, verdicts[0].published, *found]
             rows.append([cell.replace("|", "\\|") for cell in cells])
     return tabulate(rows, ["claim", "published", *CIFAR10.values()], tablefmt="pipe")
+
+
+def benchmark(name: str) -> pd.DataFrame:
+    """Return a committed benchmark's table."""
+    return pd.read_parquet(ROOT / "results" / "reference" / "benchmarks" / f"{name}.parquet")
+
+
+def throughput() -> str:
+    """Return images per second of the textbook loop and of the engine, and their ratio."""
+    table = benchmark("throughput")
+    rates = table[["textbook (images/s)", "engine (images/s)", "ratio"]].itertuples(index=False)
+    table["cell"] = [f"{textbook:,.0f} → {engine:,.0f} ({ratio:.1f})" for textbook, engine, ratio in rates]
+    wide = table.pivot(index="architecture", columns="regime", values="cell").loc[
+        table["architecture"].unique()
+    ]
+    wide.index.name = "textbook → engine (ratio)"
+    return wide.to_markdown()
+
+
+def memory() -> str:
+    """Return the peak memory of training, and what the workflow foresees."""
+    points = ["dataset", "batch", "architecture", "regime"]
+    wide = benchmark("memory").pivot(index=[*points, "foreseen_mb"], columns="precision", values="peak_mb")
+    shown = wide.reset_index()[[*points, "float32", "bfloat16", "foreseen_mb"]]
+    return tabulate(shown.rename(columns={"foreseen_mb": "foreseen"}), "keys", "pipe", showindex=False)
+
+
+def storage() -> str:
+    """Return what a finished run keeps, in kB, and the seconds that loading it takes."""
+    shown = benchmark("storage").drop(columns=["same bits", "machine", "torch"])
+    formats = ("", "", ",d", ",d", *5 * [".0f"], ".2f")
+    return shown.to_markdown(index=False, floatfmt=formats, intfmt=formats)
 
 
 def parity() -> str:
@@ -98,6 +130,12 @@ TABLES = {
     "the keys of training": lambda: keys(Training),
     "the keys of an experiment": lambda: keys(Experiment),
     "the keys of config.yaml": settings,
+    "the throughput of training": throughput,
+    "the start of a job": lambda: benchmark("startup")[["stage", "seconds"]].to_markdown(
+        index=False, floatfmt=".2f"
+    ),
+    "the memory of training": memory,
+    "the storage of a run": storage,
 }
 
 

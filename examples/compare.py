@@ -1,9 +1,9 @@
-"""How far apart are two studies that train the same networks from the same seeds?
+"""How far apart are two studies that train the same networks with the same seeds?
 
     python examples/compare.py results/coded results/coded_dataset-coded.twice
 
-prints, by network and regime, final test accuracies in percent, and the second's less the first's, paired by
-seed, with its 95 % interval over seeds by Student's t.
+prints, for each network and regime, the final test accuracies in percent and their difference, second minus
+first, paired by seed, with its 95 % interval over seeds (Student's t).
 """
 
 import sys
@@ -19,7 +19,7 @@ RUN = ["architecture", "regime", "variant", "seed"]
 
 
 def accuracies(study):
-    """Return the final test accuracy of each finished run of a study, indexed by what names the run."""
+    """Return the final test accuracy of each finished run of a study, indexed by what identifies it."""
     tables = sorted(Path(study).glob("experiments/*/metrics.parquet"))
     if not tables:
         raise UserError(
@@ -30,7 +30,7 @@ def accuracies(study):
 
 
 def compare(one, other):
-    """Return a row per network, regime and variant that both studies finished runs of with the same seeds."""
+    """Return a row per network, regime and variant that both studies finished with the same seeds."""
     runs = pd.DataFrame({"first": accuracies(one), "second": accuracies(other)}).dropna()
     rows = []
     for point, seeds in runs.groupby(RUN[:-1], sort=False):

@@ -1,8 +1,8 @@
-"""Where in a network does BatchNorm turn channels off?
+"""Where in a network does BatchNorm switch channels off?
 
-The paper counts γ near 0 over whole networks; the collected tables know each channel's stage. After
-`make reproduce`, run this in the project's folder, whole (`python examples/gamma_by_stage.py results/digits`)
-or cell by cell in an editor that knows `# %%`.
+The paper counts γ near 0 over whole networks; the collected tables hold the stage of each channel. After
+`make reproduce`, run `python examples/gamma_by_stage.py results/digits` in the project's folder, or this file
+cell by cell in an editor that supports `# %%`.
 """
 
 # %%

@@ -1,10 +1,10 @@
-"""Stack the collected tables of one study's seeds that were trained in different places, to be drawn as one.
+"""Stack the collected tables of a study whose seeds were trained in different places, to draw them together.
 
     python examples/stack.py results/digits_seeds-4 one/digits_seeds-2 other/digits_seeds-2,3
     snakemake all --config study=digits seeds=4
 
-The first folder is written: name it as Snakemake names the selection that holds all the runs, and it only
-draws. (Where the runs' folders are at hand, copy them into one `results/{study}/runs/` instead.)
+The first folder is written. Name it as Snakemake names the selection of all these runs; Snakemake then only
+draws. (If you have the runs' folders, copy them into one `results/{study}/runs/` instead.)
 """
 
 import sys
@@ -23,10 +23,10 @@ POINT = ["study", "dataset", "architecture", "regime", "variant"]
 
 
 def check(runs):
-    """Refuse rows of `runs` tables that are not replicates of one study, each once.
+    """Refuse rows of `runs` tables that are not replicates of one study, each present once.
 
-    Raises UserError where two hold the same run, or replicates differ in their specification, their data,
-    their precision or the number of processes that shared a batch.
+    Raises UserError if a run is present twice, or if replicates differ in specification, data, precision or
+    the number of processes that shared a batch.
     """
     if len(studies := runs["study"].unique()) > 1:
         raise UserError(f"these are runs of different studies: {', '.join(studies)}")
@@ -40,9 +40,9 @@ def check(runs):
 
 
 def stack(tables):
-    """Return the rows of a kind of table by run: points as they first come, the seeds of each in order.
+    """Return the rows of a kind of table by run: points in the order of their first row, seeds in order.
 
-    The table tells which runs it holds, if all of them do, as one that was collected at once.
+    If every table names its runs in its metadata, so does the result, like a table collected at once.
     """
     tables = list(tables)
     told = [records.told_in(table.schema).get("runs") for table in tables]
@@ -59,7 +59,7 @@ def stack(tables):
 
 
 def main(out, *folders):
-    """Write the stacked tables of every experiment of the folders below `out`."""
+    """Write the stacked tables of every experiment in the folders to `out`."""
     tables, runs = {}, []
     for folder in map(Path, folders):
         found = sorted(folder.glob("experiments/*/*.parquet"))

@@ -3,6 +3,7 @@
 import ast
 import re
 import subprocess
+import sys
 import tomllib
 from functools import cache
 
@@ -136,3 +137,15 @@ def test_no_stage_imports_a_later_one():
             if here is not None and (stage(name) or 0) > here
         }
         assert not later, f"{module} imports {later}"
+
+
+def test_a_report_is_written_beside_the_figures_of_its_study(reproduced):
+    command = [sys.executable, "-m", "onlybn.workflow.report", "figure-1"]
+    for config, code, told in (
+        ("seeds=2", 0, "Report created"),
+        ("seeds=two", 1, "error: config: seeds: "),
+    ):
+        done = subprocess.run([*command, config], cwd=reproduced.folder, capture_output=True, text=True)
+        assert done.returncode == code
+        assert told in done.stdout + done.stderr
+    assert (reproduced.folder / "results/tiny/report.html").stat().st_size > 1_000_000

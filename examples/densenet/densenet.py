@@ -1,6 +1,6 @@
 """DenseNets (Huang et al., 2017): every layer sees the feature maps of all layers before it.
 
-An example of architectures of one's own; nothing in here knows of the project.
+An example of custom architectures; nothing here depends on the project.
 """
 
 from functools import partial
@@ -13,7 +13,7 @@ BLOCKS = 3
 
 
 class Layer(nn.Module):
-    """BatchNorm, ReLU and a 3×3 convolution, whose output is put behind the input."""
+    """BatchNorm, ReLU and a 3×3 convolution, whose output is appended to the input."""
 
     def __init__(self, inputs: int, growth: int):
         super().__init__()
@@ -43,7 +43,7 @@ class Transition(nn.Module):
 class DenseNet(nn.Module):
     """Three blocks of dense layers with transitions between them; `depth` is 3·layers + 4."""
 
-    family = "densenet"  # the panel of the figures; without it, the module's name
+    family = "densenet"  # the panel in figures; by default the module's name
 
     def __init__(self, *, layers: int, growth: int, channels: int, classes: int):
         super().__init__()
@@ -60,7 +60,7 @@ class DenseNet(nn.Module):
         self.batchnorm = nn.BatchNorm2d(width)
         self.relu = nn.ReLU()
         self.output = nn.Linear(width, classes)
-        self.depth = BLOCKS * layers + 4  # the place in a panel; without it, what is counted
+        self.depth = BLOCKS * layers + 4  # the place in a panel; by default counted
 
     def forward(self, images: Tensor) -> Tensor:
         """Map images, float (batch, channels, height, width), to logits, float (batch, classes)."""

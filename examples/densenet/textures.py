@@ -1,4 +1,4 @@
-"""Gratings of eight kinds, drawn from a seed: an example of a dataset of one's own, which needs no file."""
+"""Gratings of eight kinds, drawn from a seed: an example of a custom dataset that needs no file."""
 
 from pathlib import Path
 

@@ -1,10 +1,10 @@
-"""What does JPEG coding do to trained networks? Their test images coded once more, at several qualities.
+"""What does JPEG coding do to trained networks? It codes their test images once more, at several qualities.
 
     python examples/jpeg/coded_again.py DATA_DIR RUN... [--photographs FOLDER]
 
 `DATA_DIR` holds `cifar10/test.parquet`; a `RUN` is the folder of a finished run on `cifar10-jpeg`. With
-photographs (an ImageFolder), it also says how much a first coding changes an image of 32×32 that nobody
-coded at that size, and a second one after it.
+photographs (an ImageFolder), it also reports how much a first and a second coding change photographs that
+were averaged down to 32×32.
 """
 
 import argparse
@@ -25,7 +25,7 @@ QUALITIES = (95, 85, QUALITY, 50, 25)
 
 @torch.no_grad()
 def recognised(network, images, labels):
-    """Return whether each image, uint8 (examples, 32, 32, 3), is recognised: bool (examples,)."""
+    """Return whether each image, uint8 (examples, 32, 32, 3), is classified correctly: bool (examples,)."""
     mean, std = (
         torch.tensor(value) for value in (DATASETS["cifar10-jpeg"].mean, DATASETS["cifar10-jpeg"].std)
     )
@@ -35,7 +35,7 @@ def recognised(network, images, labels):
 
 
 def change(images, others):
-    """Return by how many grey levels of 255 two arrays of images differ: the root of the mean square."""
+    """Return the difference of two arrays of images in grey levels of 255, root mean square."""
     return np.sqrt(((images.astype(float) - others) ** 2).mean())
 
 
@@ -52,7 +52,7 @@ def downsampled(folder):
 
 
 def main():
-    """Print the change of images (grey levels, root mean square) and of accuracy (percent); keep both."""
+    """Print the change of images (grey levels, root mean square) and of accuracy (percent); save both."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("data_dir", type=Path)
     parser.add_argument("runs", nargs="+", metavar="run", type=Path)

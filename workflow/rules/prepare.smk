@@ -1,4 +1,4 @@
-# Other studies may read a dataset, or prepare it, at this moment: what is there stays.
+# Other studies may be reading or preparing this dataset: existing files stay (`update`).
 for dataset in STUDY.study.datasets:
 
     rule:

@@ -1,6 +1,6 @@
-# A rule per block of seeds. Its params hold the digest of what a run is, without seeds, block or device,
-# so that neither more seeds nor another block size trains a finished run again; the work folder comes
-# through params because Snakemake deletes the outputs and logs of a job that is killed.
+# A rule per block of seeds. Its params hold the digest of the specification without seeds, block or device,
+# so that neither more seeds nor another block size trains a finished run again. The work folder is in params
+# because Snakemake deletes the outputs and logs of a killed job.
 for seeds in STUDY.study.seed_blocks():
 
     rule:
