@@ -201,4 +201,4 @@ def test_a_paper_is_added_as_a_folder_and_its_figure_is_drawn_by_its_short_name(
     drawn = tmp_path / "results" / "tiny" / "figures"
     assert pd.read_parquet(drawn / "landscape.parquet")["panel"].tolist() == ["resnet depth"]
     caption = (drawn / "landscape.rst").read_text()
-    assert caption.startswith("How it lies. Not drawn of these runs: all. Study tiny, 2 epochs;")
+    assert caption.startswith("How it lies. Not drawn: all. Study tiny, 2 epochs;")

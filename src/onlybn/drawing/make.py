@@ -1,4 +1,4 @@
-"""The draw stage for tables: collected tables in; CSV, Markdown, Parquet, a page and its caption out."""
+"""The draw stage for tables: from collected tables to CSV, Markdown, Parquet, a page and its caption."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -14,17 +14,17 @@ from onlybn.runs.records import write_drawn
 
 
 def make(paper: Paper, table: str, study: str, tables: Iterable[Path], target: Path) -> None:
-    """Write a table of a paper, made from collected ones, into `target` with .csv, .md and .parquet.
+    """Write a table of a paper, made from collected tables, into `target` with .csv, .md and .parquet.
 
-    With .html and .rst, for the report, a page that holds the table, its caption and what the paper claims
-    of it, and the last two alone.
+    For the report, .html is a page with the table, its caption and the paper's claims about it; .rst has the
+    caption and the claims alone.
     """
     record = paper.tables[table]
     module = paper.load(record.module)
     files = list(tables)
     collected = read_kinds([*record.reads, *record.if_drawn], files)
     numbers = module.numbers(*collected.values())
-    caption = f"{module.caption(numbers)} Study {study}"
+    caption = f"{record.says} {module.caption(numbers)}".strip() + f" Study {study}"
     caption += f"; {seeds_phrase(numbers)}." if "at_chance" in numbers else "."
     claims = report.claimed(paper, record, collected)
     shown = module.shown(numbers).map(_text)
@@ -50,6 +50,6 @@ def _text(cell: object) -> str:
 
 def _markdown(shown: pd.DataFrame, words: Sequence[str]) -> str:
     alignment = ["left" if name in words else "right" for name in shown]
-    # A bar would end its cell.
+    # An unescaped bar would end its cell.
     escaped = shown.replace(r"\|", r"\\|", regex=True)
     return escaped.to_markdown(index=False, disable_numparse=True, colalign=alignment)
