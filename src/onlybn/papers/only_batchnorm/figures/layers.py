@@ -58,7 +58,6 @@ class Layers:
         """Say what line and band are."""
         return (
             "Line: median over a layer's channels; band: 10 % to 90 % quantile. Layers are in forward order."
-            " Not in the paper."
         )
 
 
