@@ -23,7 +23,8 @@ def moments(numbers: pd.DataFrame, symbol: str) -> str:
         if len(points):
             mean, deviation, negative = points[MOMENTS].mean()
             phrases.append(
-                f"{regime}: {symbol} {mean:.2f} ± {deviation:.2f} over channels, {negative:.0f} % negative"
+                f"{regime}: {symbol} = {style.signed(mean, 2)} ± {deviation:.2f} over channels,"
+                f" {negative:.0f} % negative"
             )
     over = " (averaged over the networks)" if numbers["architecture"].nunique() > 1 else ""
     return f"{'; '.join(phrases)}{over}. " if phrases else ""
