@@ -1,7 +1,7 @@
-"""Write again the parts of the documentation that come from the code or from measurements: `make docs`.
+"""Generate the parts of the documentation that come from the code or from measurements: `make docs`.
 
-A part stands between `<!-- made from NAME -->` and `<!-- end -->`; NAME is one of the tables below, or a
-committed file, which is copied.
+A part is between `<!-- made from NAME -->` and `<!-- end -->`; NAME is one of the tables below, or a
+committed file, which is copied. The thumbnails of docs/figures.md are generated too.
 """
 
 import re
@@ -9,14 +9,24 @@ from pathlib import Path
 
 import pandas as pd
 import yaml
+from PIL import Image, PngImagePlugin
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 from tabulate import tabulate
 
+from onlybn.files import sha256
+from onlybn.papers import Figure, Table, paper
 from onlybn.study import Definition, Experiment, Training
 
 ROOT = Path(__file__).parents[1]
-PAGES = ("README.md", *(f"docs/{name}.md" for name in ("measurements", "running", "studies", "results")))
+REFERENCE = ROOT / "results" / "reference"
+PAGES = (
+    "README.md",
+    *(f"docs/{name}.md" for name in ("measurements", "running", "studies", "results", "figures")),
+)
+DEFAULT_STUDY = "digits"
+THUMBNAILS = ROOT / "docs" / "thumbnails"
+THUMBNAIL_WIDTH = 320  # pixels
 
 
 def keys(model: type[BaseModel]) -> str:
@@ -49,9 +59,8 @@ CIFAR10 = {
 
 def claims() -> str:
     """Return the paper's claims that a committed study of CIFAR-10 says something of, a column for each."""
-    reference = ROOT / "results" / "reference"
     judged = [
-        pd.read_parquet(reference / study / "tables" / "claims.parquet").itertuples() for study in CIFAR10
+        pd.read_parquet(REFERENCE / study / "tables" / "claims.parquet").itertuples() for study in CIFAR10
     ]
     rows = []
     for verdicts in zip(*judged, strict=True):  # every table lists every claim, in one order
@@ -123,9 +132,73 @@ def parity() -> str:
     return tabulate(rows, "keys", tablefmt="pipe", intfmt=",")
 
 
+def committed(record: Figure | Table) -> Path | None:
+    """Return the committed picture or table of a record: the default study's, or another one's, or None."""
+    place = f"figures/{record.name}.png" if isinstance(record, Figure) else f"tables/{record.name}.md"
+    studies = [REFERENCE / DEFAULT_STUDY, *sorted(REFERENCE.iterdir())]
+    return next((study / place for study in studies if (study / place).exists()), None)
+
+
+def figures() -> str:
+    """Return the paper's figures and tables: what each shows, a thumbnail and its command, by section."""
+    sections = []
+    for part, records in paper("only-batchnorm").parts.items():
+        rows = [[_link(record), f"`{record.name}`", _says(record)] for record in records]
+        listed = tabulate(rows, ["committed result", "target", "what it shows, and its command"], "pipe")
+        sections.append(f"## {part}\n\n{listed}")
+    return "\n\n".join(sections)
+
+
+def _link(record: Figure | Table) -> str:
+    file = committed(record)
+    if file is None:
+        return ""
+    text = f"![{record.name}]({THUMBNAILS.name}/{record.name}.png)" if file.suffix == ".png" else "table"
+    return f"[{text}](../{file.relative_to(ROOT)})"
+
+
+def _says(record: Figure | Table) -> str:
+    file = committed(record)
+    study = DEFAULT_STUDY if file is None else file.relative_to(REFERENCE).parts[0].split("_")[0]
+    config = "" if study == DEFAULT_STUDY else f" --config study={study}"
+    place = record.number or record.section
+    said = record.says.replace("|", "\\|")
+    return f"{f'**{place}.** ' if place else ''}{said}<br>`snakemake --cores 2 {record.name}{config}`"
+
+
+def write_thumbnails() -> None:
+    """Write a thumbnail of each figure's committed picture, unless it is there; delete all others."""
+    THUMBNAILS.mkdir(exist_ok=True)
+    pictures = {name: committed(record) for name, record in paper("only-batchnorm").figures.items()}
+    for file in THUMBNAILS.glob("*.png"):
+        if pictures.get(file.stem) is None:
+            file.unlink()
+    for name, picture in pictures.items():
+        if picture is not None and source(THUMBNAILS / f"{name}.png") != sha256(picture):
+            _write_thumbnail(picture, THUMBNAILS / f"{name}.png")
+
+
+def source(thumbnail: Path) -> str:
+    """Return the SHA-256 of the picture that a thumbnail was made from, which it holds as text."""
+    if not thumbnail.exists():
+        return ""
+    with Image.open(thumbnail) as image:
+        return image.text.get("source", "")
+
+
+def _write_thumbnail(picture: Path, target: Path) -> None:
+    with Image.open(picture) as image:
+        height = round(image.height * THUMBNAIL_WIDTH / image.width)
+        small = image.convert("RGB").resize((THUMBNAIL_WIDTH, height), Image.Resampling.LANCZOS)
+    facts = PngImagePlugin.PngInfo()
+    facts.add_text("source", sha256(picture))
+    small.quantize(64).save(target, "PNG", optimize=True, pnginfo=facts)
+
+
 TABLES = {
     "the parameters of random-2, layer by layer": parity,
     "the claims on CIFAR-10": claims,
+    "the figures and tables": figures,
     "the keys of a study": lambda: keys(Definition),
     "the keys of training": lambda: keys(Training),
     "the keys of an experiment": lambda: keys(Experiment),
@@ -140,7 +213,7 @@ TABLES = {
 
 
 def written(text: str) -> str:
-    """Return a page with its made parts made anew."""
+    """Return a page with its generated parts generated anew."""
 
     def part(match: re.Match) -> str:
         name = match[1]
@@ -151,6 +224,7 @@ def written(text: str) -> str:
 
 
 if __name__ == "__main__":
+    write_thumbnails()
     for page in PAGES:
         path = ROOT / page
         path.write_text(written(path.read_text(encoding="utf-8")), encoding="utf-8")

@@ -1,5 +1,6 @@
 """Figures and tables from collected tables with known answers, diverged runs among them."""
 
+import itertools
 import json
 import math
 import os
@@ -13,11 +14,12 @@ import pandas as pd
 import pytest
 from conftest import run_columns
 from matplotlib import pyplot as plt
+from matplotlib.container import BarContainer
 from PIL import Image
 
 from onlybn.drawing import draw as drawing
 from onlybn.drawing import make as making
-from onlybn.drawing import provenance
+from onlybn.drawing import provenance, style
 from onlybn.drawing.sheet import sheet
 from onlybn.drawing.summaries import RUN, finals, over_seeds, read
 from onlybn.errors import UserError
@@ -222,22 +224,50 @@ def test_figure_2_places_resnet_14_in_both_panels():
     assert numbers["y"].tolist() == [50.5] * 4
 
 
-def marks(axes) -> list[float]:
-    """Where the marks of a panel stand on the page, from left to right."""
-    lines = (container.lines[0] for container in axes.containers)
-    return [line.get_transform().transform((x, 0))[0] for line in lines for x in line.get_xdata()]
-
-
-def test_regimes_of_a_single_network_stand_side_by_side_and_above_each_other_otherwise():
+def test_regimes_of_a_single_network_are_bars_with_their_means_above():
     alike = {("resnet-14", "all"): 50.0, ("resnet-14", "batchnorm"): 50.0, ("resnet-14", "output"): None}
-    alone = REGIMES.draw(REGIMES.numbers(collected(alike))).axes[0]
-    assert len({round(x) for x in marks(alone)}) == 3
-    (lost,) = [line for line in alone.lines if line.get_marker() == "x"]
-    crossed, _ = lost.get_transform().transform((14, 0))
-    assert crossed == pytest.approx(marks(alone)[2])
-    deeper = {("resnet-32", regime): value for (_, regime), value in alike.items()}
-    several = REGIMES.draw(REGIMES.numbers(collected(alike | deeper))).axes[0]
-    assert len({round(x) for x in marks(several)}) == 2
+    (axes,) = REGIMES.draw(REGIMES.numbers(collected(alike))).axes
+    bars = [container.patches[0] for container in axes.containers if isinstance(container, BarContainer)]
+    assert [bar.get_height() for bar in bars[:2]] == [50.5, 50.5]
+    edges = [(bar.get_x(), bar.get_x() + bar.get_width()) for bar in bars]
+    assert all(right < left for (_, right), (left, _) in itertools.pairwise(edges))
+    assert [text.get_text() for text in axes.texts] == ["50.5", "50.5", "chance"]
+    (lost,) = [line for line in axes.lines if line.get_marker() == "x"]
+    assert lost.get_xdata() == [2] and edges[2][0] < 2 < edges[2][1]
+    assert axes.get_title() == "digits, resnet-14"
+
+
+@pytest.mark.parametrize("figure", FIGURES)
+def test_no_figure_of_a_single_network_draws_a_lone_mark(figure):
+    record = FIGURES[figure]
+    table = TABLES_OF[record.reads[0]]({("resnet-14", regime): 50.0 for regime in ("batchnorm", "random-2")})
+    picture = PAPER.load(record.module).draw(numbers_of(record, table))
+    marked = [line for axes in picture.axes for line in axes.lines if line.get_marker() not in ("None", "")]
+    assert not [line for line in marked if len(line.get_xdata()) == 1]
+    plt.close("all")
+
+
+LONG = "cifar10-short_seeds-4_architectures-resnet-14_epochs-30"
+
+
+@pytest.mark.parametrize("study", ["s", LONG, "x" * 200], ids=["short", "long", "one long word"])
+@pytest.mark.parametrize("figure", ["figure-2", "figure-4", "figure-6", "figure-f"])
+@pytest.mark.parametrize("networks", [["resnet-14"], ["resnet-14", "resnet-32", "wrn-14-2"]], ids=len)
+def test_a_caption_is_below_all_else_and_as_wide_as_the_picture(figure, study, networks):
+    record = FIGURES[figure]
+    points = {(name, regime): 50.0 for name in networks for regime in ("all", "batchnorm", "random-2")}
+    numbers = numbers_of(record, TABLES_OF[record.reads[0]](points))
+    picture = PAPER.load(record.module).draw(numbers)
+    picture.canvas.draw()
+    box = picture.get_tightbbox().transformed(picture.dpi_scale_trans)
+    style.caption_below(picture, f"{record.says} Study {study}, 160 epochs; n = 4 seeds.")
+    written = picture.texts[-1]
+    extent = written.get_window_extent()
+    assert extent.y1 < box.y0
+    assert box.x0 <= extent.x0 and extent.x1 <= box.x1
+    assert study in written.get_text().replace("\n", "")
+    assert "n\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}4" in written.get_text()
+    plt.close("all")
 
 
 EVERY = ["all", "batchnorm", "gamma", "beta", "random-4", "mine:stem"]
@@ -252,7 +282,7 @@ def test_a_figure_draws_every_regime_or_says_what_it_leaves_out(figure):
     left = LEFT_OUT.get(figure, set())
     assert set(numbers["regime"]) == {*EVERY} - left
     said = drawing.left_out({"any": table}, numbers)
-    assert said == (f" Not drawn of these runs: {', '.join(r for r in EVERY if r in left)}." if left else "")
+    assert said == (f" Not drawn: {', '.join(r for r in EVERY if r in left)}." if left else "")
     drawn = PAPER.load(record.module).draw(numbers).axes
     labels = {label for axes in drawn for label in axes.get_legend_handles_labels()[1]}
     titles = " ".join(axes.get_title() for axes in plt.gcf().axes)
@@ -263,8 +293,8 @@ def test_a_figure_draws_every_regime_or_says_what_it_leaves_out(figure):
 
 
 def test_a_regime_looks_alike_in_every_panel():
-    points = {("resnet-32", regime): 50.0 for regime in ("mine:a", "mine:b", "random-4")}
-    points |= {("wrn-14-2", regime): 50.0 for regime in ("random-4", "mine:b")}
+    points = {(n, r): 50.0 for n in ("resnet-32", "resnet-56") for r in ("mine:a", "mine:b", "random-4")}
+    points |= {(n, r): 50.0 for n in ("wrn-14-2", "wrn-14-4") for r in ("random-4", "mine:b")}
     looks = []
     for axes in REGIMES.draw(REGIMES.numbers(collected(points))).axes:
         handles, labels = axes.get_legend_handles_labels()
@@ -278,7 +308,7 @@ def test_what_a_figure_leaves_out_stands_in_its_caption(tmp_path):
     table = tmp_path / "metrics.parquet"
     collected({("resnet-14", "batchnorm"): 50.0, ("resnet-14", "gamma"): 40.0}).to_parquet(table)
     draw("figure-3", "s", [table], tmp_path / "figure-3")
-    assert " Not drawn of these runs: gamma. Study s" in (tmp_path / "figure-3.rst").read_text()
+    assert " Not drawn: gamma. Study s" in (tmp_path / "figure-3.rst").read_text()
 
 
 def test_figure_3_fits_points_per_doubling_of_batchnorm_parameters():
@@ -318,7 +348,7 @@ def test_a_caption_says_where_pooling_stops_on_small_images(tmp_path):
         collected({(network, "batchnorm"): 50.0}).to_parquet(tmp_path / "metrics.parquet")
         draw("figure-c2", "s", [tmp_path / "metrics.parquet"], tmp_path / network)
         caption = (tmp_path / f"{network}.rst").read_text()
-        assert ("On images of 8×8 VGG's pooling stops at 1×1." in caption) == said
+        assert ("On 8×8 images, VGG's pooling stops at 1×1." in caption) == said
 
 
 DRAWS = """
@@ -345,6 +375,28 @@ def test_a_figure_redrawn_is_the_same_bytes_whatever_the_user_has_set(tmp_path):
     for ending in (".pdf", ".png", ".parquet", ".rst"):
         files = [tmp_path / f"{name}{ending}" for name in ("plain", "settings", "elsewhere")]
         assert len({file.read_bytes() for file in files}) == 1, ending
+
+
+SIZES = [(1213, 601), (1056, 656), (884, 734), (753, 720), (1056, 623), (1672, 700), (1056, 1172)]
+
+
+@pytest.mark.parametrize("count", range(1, 15))
+def test_a_sheet_is_filled_at_any_number_of_figures(count, tmp_path):
+    pictures = []
+    for place in range(count):
+        pictures.append(tmp_path / f"{place}.png")
+        Image.new("RGB", SIZES[place % len(SIZES)], (10 * place, 0, 0)).save(pictures[-1])
+    sheet(pictures, tmp_path / "sheet.png")
+    shown = np.array(Image.open(tmp_path / "sheet.png"))
+    assert shown.shape[1] <= 1_800
+    filled = shown[..., 1] == 0
+    assert [*np.unique(shown[..., 0][filled])] == [10 * place for place in range(count)]
+    inside = filled[24:-24, 24:-24]
+    between_rows = ~inside.any(axis=1)
+    assert between_rows.sum() <= 24 * (count - 1)
+    assert (~inside[~between_rows]).sum(axis=1).max() <= 24 * 3 + 4  # at most four pictures in a row
+    heights = [(shown[..., 0][filled] == 10 * p).sum() / np.prod(SIZES[p % 7]) for p in range(count)]
+    assert max(heights) / min(heights) < 2.6**2  # no picture much larger than another
 
 
 def test_a_damaged_picture_of_a_sheet_is_one_sentence(tmp_path):
@@ -389,7 +441,9 @@ def test_a_run_of_which_two_tables_hold_other_rows_is_refused(tmp_path):
         (tmp_path / name).mkdir()
         affine({("resnet-14", "all"): zeros}).to_parquet(tmp_path / name / "affine.parquet")
     one, other = (tmp_path / name / "affine.parquet" for name in ("a", "b"))
-    with pytest.raises(UserError, match=f"{one} and {other} hold other rows of the run s digits resnet-14"):
+    with pytest.raises(
+        UserError, match=f"{one} and {other} have different rows of the run s digits resnet-14"
+    ):
         read([one, other])
 
 
@@ -437,11 +491,22 @@ def test_figure_5_counts_gammas_strictly_below_a_hundredth():
     assert shares.NEAR_ZERO.numbers(table)["y"].tolist() == [27]
 
 
-def test_figure_6_sets_the_unclamped_network_beside_the_papers_thresholds():
-    numbers = figure_6.numbers(clamped({("resnet-14", "all"): 4, ("resnet-14", "batchnorm"): 27}))
-    lines = numbers[numbers["regime"] == "batchnorm"].set_index("threshold")["y"]
-    assert lines.to_dict() == pytest.approx({0.0: 90, 0.01: 89, 0.05: 85, 0.1: 80})
-    assert "takes 4 % of γ and changes accuracy by -1.00 points (all), 27 %" in figure_6.caption(numbers)
+def test_figure_6_shows_the_drop_from_the_unclamped_network_paired_by_seed():
+    points = {("resnet-14", "all"): 4, ("resnet-14", "batchnorm"): 27, ("resnet-14", "gamma"): None}
+    table = clamped(points)
+    for name in ("top_1", "top_1_unclamped"):  # seeds differ in accuracy, and hardly in the drop
+        table[name] = table[name].astype(float) + 5 * table["seed"]
+    table.loc[table["seed"] == 1, "top_1"] -= 0.2
+    numbers = figure_6.numbers(table)
+    drops = numbers[numbers["regime"] == "batchnorm"].set_index("threshold")
+    assert drops["y"].to_dict() == pytest.approx({0.01: 1.1, 0.05: 5.1, 0.1: 10.1})
+    assert drops["std"].tolist() == pytest.approx([np.std([0, 0.2], ddof=1)] * 3)
+    assert numbers.loc[numbers["regime"] == "gamma", ["n", "diverged"]].to_numpy().tolist() == [[0, 2]] * 3
+    caption = figure_6.caption(numbers)
+    assert (
+        "at ε = 0.01: 4 % of γ set to 0, drop 1.10 (all); 27 % of γ set to 0, drop 1.10 (batchnorm)."
+        in caption
+    )
 
 
 def test_figure_7_counts_channels_off_strictly_more_than_99_percent():

@@ -1,6 +1,7 @@
 """Papers: what is known of one stands in its folder, and the engine imports none."""
 
 import ast
+import importlib.util
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import onlybn
 from onlybn import papers
 from onlybn.configuration import open_study
 from onlybn.errors import UserError
+from onlybn.files import sha256
 from onlybn.papers import Figure, Paper, Table, paper
 from onlybn.workflow.paths import COLLECTED
 
@@ -89,6 +91,25 @@ def test_claims_have_unique_ids_and_every_section_of_a_record_has_one(one):
     assert len({claim.id for claim in claims}) == len(claims)
     for record in one.made.values():
         assert any(claim.section.endswith(record.section) for claim in claims), record
+
+
+@each_record
+def test_every_record_has_a_sentence_for_its_caption(one, record):
+    assert record.says.endswith(".") and record.says.count(". ") == 0
+
+
+@pytest.mark.parametrize("name", paper("only-batchnorm").made)
+def test_the_page_of_figures_has_each_record_and_a_current_thumbnail_of_its_committed_picture(name):
+    found = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
+    generate = importlib.util.module_from_spec(found)
+    found.loader.exec_module(generate)
+    record = paper("only-batchnorm").made[name]
+    assert f"| `{name}` " in (ROOT / "docs" / "figures.md").read_text()
+    picture = generate.committed(record)
+    if isinstance(record, Figure) and picture is not None:
+        thumbnail = generate.THUMBNAILS / f"{name}.png"
+        assert generate.source(thumbnail) == sha256(picture), "make docs"
+        assert thumbnail.stat().st_size < 65_000
 
 
 TITLES = {
@@ -201,4 +222,4 @@ def test_a_paper_is_added_as_a_folder_and_its_figure_is_drawn_by_its_short_name(
     drawn = tmp_path / "results" / "tiny" / "figures"
     assert pd.read_parquet(drawn / "landscape.parquet")["panel"].tolist() == ["resnet depth"]
     caption = (drawn / "landscape.rst").read_text()
-    assert caption.startswith("How it lies. Not drawn of these runs: all. Study tiny, 2 epochs;")
+    assert caption.startswith("How it lies. Not drawn: all. Study tiny, 2 epochs;")

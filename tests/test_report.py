@@ -17,10 +17,10 @@ SHOWN = {
     "1 Claims and accuracy": ["Claims of the paper, judged", "Final accuracy by network and regime"],
     "2 Main text": [
         "Figure 1: accuracy with and without γ and β",
-        "Figure 2: accuracy by what trains",
+        "Figure 2: accuracy by trained parameters",
         "Figure 3: accuracy by number of BatchNorm parameters",
         "Figure 5: share of γ near 0",
-        "Figure 6: accuracy with small γ set to 0",
+        "Figure 6: drop in accuracy with small γ set to 0",
         "Figure 7: ReLU channels that are off",
         "ReLU channels that are off, by position",
         "Table 1: parameter counts",

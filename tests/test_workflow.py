@@ -150,7 +150,7 @@ from types import SimpleNamespace as Told
 sys.path.append({str(Path(pd.__file__).parents[1])!r})  # what is installed, without its editable packages
 snakemake = Told(log=["log"], input=[{str(metrics)!r}], output=["digits/tables/accuracy.csv"])
 snakemake.config, snakemake.scriptdir = {{"study": "digits"}}, {str(ROOT / "workflow" / "scripts")!r}
-snakemake.wildcards, snakemake.params = Told(table="accuracy"), Told(not_expected={})
+snakemake.wildcards, snakemake.params = Told(table="accuracy"), Told(not_expected={{}})
 runpy.run_path({str(ROOT / "workflow/scripts/make_table.py")!r}, dict(snakemake=snakemake))
 """
     done = subprocess.run(

@@ -1,1 +1,1 @@
-"""From collected tables to figures, tables and the report; knows no paper."""
+"""From collected tables to figures, tables and the report; independent of any paper."""

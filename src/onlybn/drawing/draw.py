@@ -1,6 +1,5 @@
-"""The draw stage for figures: collected tables in; the picture, its numbers and its caption out."""
+"""The draw stage for figures: from collected tables to the picture, its numbers and its caption."""
 
-import textwrap
 from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
@@ -9,7 +8,7 @@ import matplotlib as mpl
 import pandas as pd
 
 from onlybn.datasets import known
-from onlybn.drawing import report
+from onlybn.drawing import report, style
 from onlybn.drawing.summaries import read_kinds, seeds_phrase
 from onlybn.errors import UserError
 from onlybn.files import written_whole
@@ -20,9 +19,8 @@ from onlybn.runs.records import write_drawn
 def draw(paper: Paper, figure: str, study: str, tables: Iterable[Path], target: Path) -> None:
     """Draw a figure of a paper from its experiments' tables into `target` with .pdf, .png, .parquet and .rst.
 
-    The Parquet holds exactly the numbers drawn, the last one the caption, which stands below the picture
-    too, and what the paper claims of the figure. Raises UserError if the tables hold nothing that the
-    figure shows.
+    The Parquet holds exactly the numbers drawn. The .rst holds the caption, which is also below the picture,
+    and the paper's claims about the figure. Raises UserError if the tables have no run that the figure shows.
     """
     mpl.use("agg")
     from matplotlib import pyplot as plt
@@ -34,29 +32,20 @@ def draw(paper: Paper, figure: str, study: str, tables: Iterable[Path], target: 
     numbers = module.numbers(*drawn(record, collected))
     if numbers.empty:
         raise UserError(f"{figure}: the study {study} has no run that this figure shows")
-    caption = f"{module.caption(numbers)}{left_out(collected, numbers)}"
+    caption = f"{record.says} {module.caption(numbers)}".strip() + left_out(collected, numbers)
     caption += f" Study {study}, {length(numbers)}; "
     caption += "mean ± one standard deviation, " if "std" in numbers and numbers["n"].max() > 1 else ""
     caption += f"{seeds_phrase(numbers)}."
     size = known(numbers["dataset"].iloc[0]).size
     if size and size < 16 and (numbers["family"] == "vgg").any():
-        caption += f" On images of {size}×{size} VGG's pooling stops at 1×1."
-    # What is hashed or compared must not hold the moment of drawing.
+        caption += f" On {size}×{size} images, VGG's pooling stops at 1×1."
+    # Redrawn files must have the same bytes, so they hold no date.
     metadata = {".pdf": {"CreationDate": None}, ".png": {"Software": None}}
-    style = resources.files("onlybn.drawing") / "paper.mplstyle"
-    # A user's matplotlibrc in the folder of the workflow is read before all others.
-    with resources.as_file(style) as path, plt.style.context(path, after_reset=True):
+    sheet = resources.files("onlybn.drawing") / "paper.mplstyle"
+    # The reset ignores a matplotlibrc of the user.
+    with resources.as_file(sheet) as path, plt.style.context(path, after_reset=True):
         picture = module.draw(numbers)
-        picture.canvas.draw()
-        low = min(0, *(legend.get_window_extent().y0 for legend in picture.legends), 0)
-        characters = int(picture.get_figwidth() * 22)
-        picture.text(
-            0.01,
-            low / picture.bbox.height - 0.02,
-            textwrap.fill(f"{record.number or record.shows}. {caption}", characters),
-            va="top",
-            fontsize=6,
-        )
+        style.caption_below(picture, f"{record.number or record.shows}. {caption}")
         for ending, entries in metadata.items():
             with written_whole(target.with_suffix(ending)) as beside:
                 picture.savefig(beside, format=ending[1:], metadata=entries)
@@ -68,7 +57,7 @@ def draw(paper: Paper, figure: str, study: str, tables: Iterable[Path], target: 
 
 
 def length(numbers: pd.DataFrame) -> str:
-    """Say how long the runs of some points trained, in epochs or in steps."""
+    """Say how long the runs were trained, in epochs or in steps."""
     found = []
     for unit in ("epoch", "step"):
         longest = int(numbers[f"{unit}s"].max()) if f"{unit}s" in numbers else 0
@@ -77,15 +66,15 @@ def length(numbers: pd.DataFrame) -> str:
 
 
 def drawn(record: Figure, collected: Mapping[str, pd.DataFrame | None]) -> list[pd.DataFrame | None]:
-    """Return what a figure draws of collected tables: the rows of its regimes."""
+    """Return the rows of collected tables that a figure draws: those of its regimes."""
     if not record.regimes:
         return list(collected.values())
     return [t if t is None else t[t["regime"].map(record.draws).astype(bool)] for t in collected.values()]
 
 
 def left_out(collected: Mapping[str, pd.DataFrame | None], numbers: pd.DataFrame) -> str:
-    """Say which regimes of the collected tables a figure does not draw, if any."""
+    """Name the regimes of the collected tables that a figure does not draw, if any."""
     tables = (table for table in collected.values() if table is not None)
-    there = dict.fromkeys(regime for table in tables for regime in table["regime"].unique())
-    left = [regime for regime in there if regime not in set(numbers["regime"])]
-    return f" Not drawn of these runs: {', '.join(left)}." if left else ""
+    collected_regimes = dict.fromkeys(regime for table in tables for regime in table["regime"].unique())
+    left = [regime for regime in collected_regimes if regime not in set(numbers["regime"])]
+    return f" Not drawn: {', '.join(left)}." if left else ""

@@ -1,4 +1,4 @@
-"""How a paper's regimes and families look: their labels, colours and marks, and which panels there are."""
+"""How a paper's regimes and families look: labels, colours and marks, and the panels of figures."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,14 +12,14 @@ from onlybn import custom
 from onlybn.drawing.summaries import differs
 
 COLOURS = sns.color_palette("colorblind")
-# Of the user's families and regimes, and of `random-K` for other K, one after the other.
-OWN_COLOURS = (COLOURS[8], COLOURS[4], COLOURS[5], COLOURS[1], COLOURS[6])
-OWN_MARKS = "Xphd8"
+# For regimes and families that the paper lacks, such as custom ones and `random-K` for other K, in turn.
+OTHER_COLOURS = (COLOURS[8], COLOURS[4], COLOURS[5], COLOURS[1], COLOURS[6])
+OTHER_MARKS = "Xphd8"
 
 
 @dataclass(frozen=True)
 class Look:
-    """What a reader calls a regime, its colour (as matplotlib takes it) and its mark."""
+    """The label of a regime, its colour (any that matplotlib accepts) and its mark."""
 
     label: str
     colour: Any
@@ -28,9 +28,9 @@ class Look:
 
 @dataclass(frozen=True)
 class Panel:
-    """Where a family is drawn; the panel's name ends in the column along its x-axis, `depth` or `width`.
+    """The panel of a family; its name ends in the column of its x-axis, `depth` or `width`.
 
-    `too` are networks of other families that stand there besides, where the family has any.
+    `too` are networks of other families that it also shows, if it shows any of its own family.
     """
 
     name: str
@@ -41,40 +41,40 @@ class Panel:
 
 
 def x_column(panel: str) -> str:
-    """Return the column along a panel's x-axis."""
+    """Return the column of a panel's x-axis."""
     return panel.split()[-1]
 
 
 @dataclass(frozen=True)
 class Looks:
-    """The looks of regimes by name and the panels, both in the order in which figures show them."""
+    """The looks of regimes by name, and the panels, both in the order of the figures."""
 
     regimes: Mapping[str, Look]
     panels: Sequence[Panel]
 
     def of_regimes(self, numbers: pd.DataFrame) -> dict[str, Look]:
-        """Return the regimes that there are, those with a look first, each as there.
+        """Return the look of each regime in the numbers, the paper's regimes first.
 
-        The others look alike in every panel of a figure, since each panel knows all of its regimes.
+        A regime looks the same in every panel of a figure, since `named` keeps all regimes of the figure.
         """
-        there = set(numbers["regime"])
+        present = set(numbers["regime"])
         others = [name for name in named(numbers).cat.categories if name not in self.regimes]
-        own = zip(others, cycle(OWN_COLOURS), cycle(OWN_MARKS), strict=False)
-        every = {**self.regimes, **{name: Look(_called(name), *look) for name, *look in own}}
-        return {name: look for name, look in every.items() if name in there}
+        looks = zip(others, cycle(OTHER_COLOURS), cycle(OTHER_MARKS), strict=False)
+        every = {**self.regimes, **{name: Look(_label(name), *look) for name, *look in looks}}
+        return {name: look for name, look in every.items() if name in present}
 
     def of_panels(self, numbers: pd.DataFrame) -> dict[str, Look]:
-        """Return the panels that there are, those of the paper's families first, each as there."""
-        there = dict.fromkeys(numbers["panel"])
-        first = {p.name: Look(p.name, p.colour, p.mark) for p in self.panels if p.name in there}
-        others = [name for name in there if name not in first]
-        own = zip(others, cycle(OWN_COLOURS), cycle(OWN_MARKS), strict=False)
-        return first | {name: Look(name, *look) for name, *look in own}
+        """Return the look of each panel in the numbers, those of the paper's families first."""
+        present = dict.fromkeys(numbers["panel"])
+        first = {p.name: Look(p.name, p.colour, p.mark) for p in self.panels if p.name in present}
+        others = [name for name in present if name not in first]
+        looks = zip(others, cycle(OTHER_COLOURS), cycle(OTHER_MARKS), strict=False)
+        return first | {name: Look(name, *look) for name, *look in looks}
 
     def by_panel(self, points: pd.DataFrame) -> pd.DataFrame:
-        """Place points in the panels of their families, `x` being their place along the axis.
+        """Add the columns `panel` and `x`, the value on its x-axis; a point may be in several panels.
 
-        A family without a panel has one by depth, or by width where it has networks of one depth only.
+        A family without a panel gets one by depth, or by width if all its networks have one depth.
         """
         panels, families = list(self.panels), {panel.family for panel in self.panels}
         for family, members in points.groupby("family", sort=False):
@@ -82,7 +82,7 @@ class Looks:
                 by = "width" if members["depth"].nunique() == 1 < members["width"].nunique() else "depth"
                 panels.append(Panel(f"{family} {by}", family, None, ""))
         placed = []
-        # What is not neutral on an optional axis has panels of its own.
+        # Points that are not neutral on an optional axis get panels of their own.
         for words, group in points.groupby(differs(points), sort=False):
             for panel in panels:
                 members = group["family"] == panel.family
@@ -95,15 +95,15 @@ class Looks:
 
 
 def named(numbers: pd.DataFrame) -> pd.Series:
-    """Return the regime of each row, which knows of all regimes of the figure, in their order."""
+    """Return the regime of each row as a categorical with all regimes of the figure, in their order."""
     regimes = numbers["regime"]
     if isinstance(regimes.dtype, pd.CategoricalDtype):
         return regimes
     return regimes.astype(pd.CategoricalDtype(list(dict.fromkeys(regimes))))
 
 
-def _called(regime: str) -> str:
-    """Return what a reader calls a regime that has no look."""
+def _label(regime: str) -> str:
+    """Return the label of a regime that the paper lacks."""
     if custom.is_custom(regime):
         return regime.split(":")[1]
     number = regime.removeprefix("random-")

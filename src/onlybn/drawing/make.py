@@ -1,4 +1,4 @@
-"""The draw stage for tables: collected tables in; CSV, Markdown, Parquet, a page and its caption out."""
+"""The draw stage for tables: from collected tables to CSV, Markdown, Parquet, a page and its caption."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -21,12 +21,11 @@ def make(
     target: Path,
     not_expected: Mapping[str, str],
 ) -> None:
-    """Write a table of a paper, made from collected ones, into `target` with .csv, .md and .parquet.
+    """Write a table of a paper, made from collected tables, into `target` with .csv, .md and .parquet.
 
-    `not_expected` are the claims that the study is not expected to show, with the reasons.
-
-    With .html and .rst, for the report, a page that holds the table, its caption and what the paper claims
-    of it, and the last two alone.
+    For the report, .html is a page with the table, its caption and the paper's claims about it; .rst has the
+    caption and the claims alone. `not_expected` are the claims that the study is not expected to show, with
+    the reasons.
     """
     record = paper.tables[table]
     module = paper.load(record.module)
@@ -34,7 +33,7 @@ def make(
     collected = read_kinds([*record.reads, *record.if_drawn], files)
     judging = {"not_expected": not_expected} if record.judges else {}
     numbers = module.numbers(*collected.values(), **judging)
-    caption = f"{module.caption(numbers)} Study {study}"
+    caption = f"{record.says} {module.caption(numbers)}".strip() + f" Study {study}"
     caption += f"; {seeds_phrase(numbers)}." if "at_chance" in numbers else "."
     claims = report.claimed(paper, record, collected)
     shown = module.shown(numbers).map(_text)
@@ -60,6 +59,6 @@ def _text(cell: object) -> str:
 
 def _markdown(shown: pd.DataFrame, words: Sequence[str]) -> str:
     alignment = ["left" if name in words else "right" for name in shown]
-    # A bar would end its cell.
+    # An unescaped bar would end its cell.
     escaped = shown.replace(r"\|", r"\\|", regex=True)
     return escaped.to_markdown(index=False, disable_numparse=True, colalign=alignment)

@@ -1,4 +1,4 @@
-"""A table as a page of its own, for the report: it needs no other file."""
+"""A table as an HTML page for the report; the page needs no other file."""
 
 from base64 import b64encode
 from collections.abc import Sequence
@@ -31,9 +31,9 @@ td:first-child, .wide td, .wide th, .number { white-space: nowrap; }
 def page(
     title: str, caption: str, shown: pd.DataFrame, words: Sequence[str], claims: pd.DataFrame, csv: Path
 ) -> str:
-    """Return a page with a table of text, of which the columns `words` are words, the others numbers.
+    """Return a page with a table of text; the columns `words` hold words, the others numbers.
 
-    Below it stand what the paper claims of it, if anything, and a link that saves the CSV file.
+    Below the table are the paper's claims about it, if any, and a link that saves the CSV file.
     """
     data = b64encode(csv.read_bytes()).decode()
     parts = [
@@ -41,15 +41,15 @@ def page(
         f"<style>{STYLE}</style>",
         f"<h1>{escape(title)}</h1><p>{escape(caption)}</p>",
         *([] if shown.empty else [_table(shown, words)]),
-        *([] if claims.empty else ["<h2>What the paper says</h2>", _table(claims, claims.columns)]),
-        f"<p><a download='{csv.name}' href='data:text/csv;base64,{data}'>All of its numbers as CSV</a></p>",
+        *([] if claims.empty else ["<h2>Claims of the paper</h2>", _table(claims, claims.columns)]),
+        f"<p><a download='{csv.name}' href='data:text/csv;base64,{data}'>All numbers as CSV</a></p>",
     ]
     return "\n".join(parts) + "\n"
 
 
 def _table(shown: pd.DataFrame, words: Sequence[str]) -> str:
     kinds = ["word" if name in words else "number" for name in shown]
-    # Many columns are scrolled sideways, not squeezed.
+    # A table with many columns scrolls sideways.
     width = "wide" if len(shown.columns) > 12 else "narrow"
     head = "".join(_cell("th", kind, name) for kind, name in zip(kinds, shown.columns, strict=True))
     state = next((name for name in ("verdict", "status") if name in shown), None)

@@ -1,4 +1,4 @@
-"""Where every run comes from: a row per run, of its `run.json` and its final test accuracy."""
+"""Where each run comes from: a row per run, from its `run.json`, with its final test accuracy."""
 
 import pandas as pd
 
@@ -40,7 +40,7 @@ KEPT = [
 
 
 def numbers(runs: pd.DataFrame, metrics: pd.DataFrame) -> pd.DataFrame:
-    """Return a row per run; `top_1` is its final test accuracy in percent, missing where it diverged."""
+    """Return a row per run; `top_1` is its final test accuracy in percent, missing if it diverged."""
     final = finals(metrics).query("status == 'finished'")
     names = run(runs)
     whole = runs.merge(final[[*names, "top_1"]], on=names, how="left")
@@ -49,7 +49,7 @@ def numbers(runs: pd.DataFrame, metrics: pd.DataFrame) -> pd.DataFrame:
 
 
 def shown(numbers: pd.DataFrame) -> pd.DataFrame:
-    """Return a row per run with its digests shortened; whole in the CSV and Parquet."""
+    """Return a row per run, with short digests; the CSV and Parquet have the full ones."""
     axes = differs(numbers)
     return pd.DataFrame(
         {
@@ -76,16 +76,17 @@ def shown(numbers: pd.DataFrame) -> pd.DataFrame:
 
 
 def caption(numbers: pd.DataFrame) -> str:
-    """Say how many runs there are, what became of them, and what the digests are of."""
+    """Say how many runs finished, diverged or were resumed, and what the digests mean."""
     finished, resumed = (numbers["status"] == "finished").sum(), (numbers["resumed"] > 0).sum()
     seconds = numbers["seconds"].sum()
     took = f"{seconds / 3600:.1f} hours" if seconds >= 3600 else f"{seconds / 60:.1f} minutes"
     devices = ", ".join(numbers["device_name"].dropna().unique())
     return (
         f"{len(numbers)} runs: {finished} finished, {len(numbers) - finished} diverged, {resumed} resumed"
-        f" from a checkpoint; {took} of training in all" + (f" on {devices}" if devices else "") + "."
-        " Specification is the digest of what a run is but for its seed: runs of one specification are"
-        " replicates. Data and frozen weights are checksums; a commit with + had changed files."
+        f" from a checkpoint; {took} of training in total" + (f" on {devices}" if devices else "") + "."
+        " Specification is the digest of all settings of a run except its seed: runs with the same"
+        " specification are replicates. Data and frozen weights are checksums. + after a commit: files were"
+        " changed."
     )
 
 

@@ -1,4 +1,4 @@
-"""What claims ask of a study's collected tables: values by seed, of one point of the study."""
+"""Queries of a study's collected tables, for claims: the values of one point of the study, by seed."""
 
 from collections.abc import Callable, Mapping
 
@@ -11,7 +11,7 @@ from onlybn.models import architecture
 
 
 class Measured:
-    """A study's collected tables, as claims ask about them."""
+    """A study's collected tables, with the queries that claims need."""
 
     def __init__(self, tables: Mapping[str, pd.DataFrame | None]):
         self.tables = tables
@@ -42,7 +42,7 @@ class Measured:
         measure: Callable[[pd.DataFrame], float],
         **axes: str,
     ) -> pd.Series:
-        """Return what `measure` makes of each finished run's rows, by seed; axes as in `values`."""
+        """Return `measure` of each finished run's rows, by seed; axes as in `values`."""
         rows = self.tables.get(table)
         if rows is None or rows.empty or not _neutral_beyond(rows, axes):
             return pd.Series(dtype=float)
@@ -56,14 +56,14 @@ class Measured:
         return runs.set_index("seed").sort_index()["value"]
 
     def networks(self, *families: str) -> list[str]:
-        """Return every network of those families in any table, by family and size."""
-        there = {
+        """Return all networks of the families in any table, sorted by family and size."""
+        present = {
             name
             for table in self.tables.values()
             if table is not None and len(table)
             for name in table["architecture"].unique()
         }
-        described = [architecture(name) for name in there if not custom.is_custom(name)]
+        described = [architecture(name) for name in present if not custom.is_custom(name)]
         chosen = [a for a in described if a.family in families]
         return [a.name for a in sorted(chosen, key=lambda a: (a.family, a.depth, a.width))]
 

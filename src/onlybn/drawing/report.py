@@ -1,4 +1,4 @@
-"""A figure or table in the report: what the paper claims there, and its description (reStructuredText)."""
+"""A figure or table in the report: the paper's claims about it, and its description in reStructuredText."""
 
 import re
 from collections.abc import Mapping
@@ -9,17 +9,17 @@ from onlybn.papers import Figure, Paper, Table
 
 
 def claimed(paper: Paper, record: Figure | Table, tables: Mapping[str, pd.DataFrame | None]) -> pd.DataFrame:
-    """Return what a paper claims of a figure or table, judged by the collected tables of one kind."""
+    """Return the paper's claims about a figure or table, judged by the collected tables it reads."""
     if not paper.claims or not record.section:
         return pd.DataFrame()
-    from onlybn.judging import beside  # whose statistics take long to import
+    from onlybn.judging import beside  # slow to import, because of its statistics
 
     module = paper.load(paper.claims)
     return beside(record.section, module.CLAIMS, tables, module.PUBLISHED)
 
 
 def description(caption: str, claims: pd.DataFrame | None = None) -> str:
-    """Return a caption as reStructuredText, and below it, if there are any, claims as a table."""
+    """Return a caption as reStructuredText, followed by a table of the claims, if any."""
     text = escaped(caption) + "\n"
     if claims is None or claims.empty:
         return text
@@ -30,5 +30,5 @@ def description(caption: str, claims: pd.DataFrame | None = None) -> str:
 
 
 def escaped(text: str) -> str:
-    """Return text in which no character means anything to reStructuredText, or to Snakemake's templates."""
+    """Escape every character that has a meaning in reStructuredText or in Snakemake's templates."""
     return re.sub(r"([\\`*_|{]|(?<=\{)[%#])", r"\\\1", text)

@@ -1,4 +1,4 @@
-"""What figures and tables share: values of each run, and replicates summarised over seeds."""
+"""Shared by figures and tables: values of each run, and summaries of replicates over seeds."""
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -15,9 +15,9 @@ from onlybn.datasets import known
 from onlybn.errors import UserError
 from onlybn.runs.schemas import DRAWN, SCHEMAS, STEP, missing
 
-# What names a point of a study, and what tells its replicates apart. Besides, a point has what is not
-# neutral of the optional axes, the number of `classes` of a custom dataset, and its `training` where there
-# are several.
+# The columns that name a point of a study, and those that tell its replicates apart. A point also has the
+# optional axes that are not neutral, the number of `classes` of a custom dataset, and its `training` if a
+# table has several.
 POINT = [
     "study",
     "dataset",
@@ -32,7 +32,7 @@ POINT = [
     "epochs",
 ]
 RUN = [*POINT, "seed", "status"]
-# Columns that a table has only where some run is not neutral there, and what the others are.
+# Columns that a table has only if a run is not neutral on them, with their neutral values.
 NEUTRAL = {axis.name: axis.default for axis in OPTIONAL} | {"steps": 0}
 
 
@@ -44,7 +44,7 @@ def point(table: pd.DataFrame) -> list[str]:
 
 
 def differs(points: pd.DataFrame) -> pd.Series:
-    """Return in words what of each point is not neutral; its dataset too where there are several."""
+    """Return in words each point's values that are not neutral, and its dataset if there are several."""
     words = pd.Series("", index=points.index)
     for axis in OPTIONAL:
         if axis.name in points:
@@ -56,7 +56,7 @@ def differs(points: pd.DataFrame) -> pd.Series:
 
 
 def networks(points: pd.DataFrame) -> pd.Series:
-    """Return each point's network, with its variant and what differs where they are not the default."""
+    """Return each point's network, with its variant and other axes if they are not the default."""
     variant = points["variant"].astype(str)
     named = points["architecture"].astype(str) + (" " + variant).where(variant != VARIANT.default, "")
     return (named + " " + differs(points)).str.strip()
@@ -70,15 +70,15 @@ def run(table: pd.DataFrame) -> list[str]:
 def read(paths: Iterable[Path]) -> pd.DataFrame:
     """Stack collected tables; a run that several experiments share is kept once.
 
-    Tables with a row per channel, which may have ten million, keep the columns of `DRAWN`, and the run's as
-    categories of a byte each. Raises UserError if a table is damaged, lacks columns of its kind, which its
-    name tells, or holds other rows of a run than another table.
+    A table with a row per channel may have ten million rows: it keeps only the columns of `DRAWN`, and the
+    columns of the run as categories. A file's name tells its kind. Raises UserError if a table is damaged,
+    lacks columns of its kind, or has other rows of a run than another table.
     """
     tables: list[pd.DataFrame] = []
     seen: dict[tuple, tuple[Path, int]] = {}
     files = [Path(path) for path in paths]
-    there = {name for path in files for name in _names(path)}
-    optional = [name for name in (*NEUTRAL, STEP.name) if name in there]
+    present = {name for path in files for name in _names(path)}
+    optional = [name for name in (*NEUTRAL, STEP.name) if name in present]
     for path in files:
         table = _read(path, optional)
         if set(RUN) <= set(table.columns):
@@ -89,14 +89,14 @@ def read(paths: Iterable[Path]) -> pd.DataFrame:
 
 
 def read_kinds(kinds: Iterable[str], paths: Iterable[Path]) -> dict[str, pd.DataFrame | None]:
-    """Stack collected tables by their kind, which a file's name tells; a kind without files is None."""
+    """Stack collected tables by kind, which is the file's name; a kind without files is None."""
     files = list(paths)
     given = {kind: [file for file in files if file.stem == kind] for kind in kinds}
     return {kind: read(found) if found else None for kind, found in given.items()}
 
 
 def _stacked(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """Stack tables; unlike pandas, keep categories that differ between them."""
+    """Stack tables; unlike pandas, keep categoricals whose categories differ."""
     columns = {}
     for name, kind in tables[0].dtypes.items():
         parts = [table[name] for table in tables]
@@ -106,7 +106,7 @@ def _stacked(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
 
 
 def _names(path: Path) -> list[str]:
-    """Return a table's columns; none where it is damaged, which reading it tells."""
+    """Return a table's columns, or none if it is damaged; reading it later raises the error."""
     try:
         return pq.read_schema(path).names
     except (OSError, pa.ArrowException):
@@ -114,9 +114,9 @@ def _names(path: Path) -> list[str]:
 
 
 def _read(path: Path, optional: Sequence[str]) -> pd.DataFrame:
-    """Return a collected table but for its experiment, read a column at a time.
+    """Return a collected table without its experiment, read column by column.
 
-    It has the columns `optional`, which other tables have, after its own; there its runs are neutral.
+    Columns of `optional` that it lacks, since only other tables have them, are added with neutral values.
     """
     again = "delete it to collect it again"
     kind = path.stem
@@ -138,7 +138,7 @@ def _read(path: Path, optional: Sequence[str]) -> pd.DataFrame:
                 neutral = NEUTRAL.get(name, np.nan)
                 table[name] = pd.Categorical([neutral] * len(table)) if kind in DRAWN else neutral
         table = table[[*(name for name in names if name not in optional), *optional]]
-    if STEP.name in table and kind == "metrics":  # which runs by epochs lack
+    if STEP.name in table and kind == "metrics":  # missing for runs trained by epochs
         table[STEP.name] = table[STEP.name].astype(float)
     return table
 
@@ -148,7 +148,7 @@ def _column(file: pq.ParquetFile, name: str, kind: str) -> pd.Series:
     if kind in DRAWN and (
         name not in SCHEMAS[kind].names or pa.types.is_dictionary(SCHEMAS[kind].field(name).type)
     ):
-        column = column.dictionary_encode()  # which changes nothing where it is one
+        column = column.dictionary_encode()  # no effect if it is encoded already
     if not pa.types.is_dictionary(column.type):
         return column.to_pandas()
     words = column.unify_dictionaries().to_pandas()
@@ -156,19 +156,19 @@ def _column(file: pq.ParquetFile, name: str, kind: str) -> pd.Series:
 
 
 def _unseen(path: Path, table: pd.DataFrame, seen: dict[tuple, tuple[Path, int]]) -> pd.DataFrame:
-    """Return a table without the runs that were seen before, and note those that it has.
+    """Return a table without the runs in `seen`, and add its runs to `seen`.
 
-    Raises UserError if it holds other rows of one of them.
+    Raises UserError if the rows of such a run differ from those seen before.
     """
     names = [name for name in dict.fromkeys([*point(table), "training", "seed"]) if name in table]
     new = np.ones(len(table), bool)
     for named, rows in by_run(table, names):
-        told = int(pd.util.hash_pandas_object(rows, index=False).sum())
-        first, before = seen.setdefault(named, (path, told))
-        if before != told:
+        digest = int(pd.util.hash_pandas_object(rows, index=False).sum())
+        first, before = seen.setdefault(named, (path, digest))
+        if before != digest:
             raise UserError(
-                f"{first} and {path} hold other rows of the run {' '.join(map(str, named))}; delete both to"
-                " collect them again"
+                f"{first} and {path} have different rows of the run {' '.join(map(str, named))}; delete both"
+                " to collect them again"
             )
         if first != path:
             new[rows.index] = False
@@ -176,9 +176,9 @@ def _unseen(path: Path, table: pd.DataFrame, seen: dict[tuple, tuple[Path, int]]
 
 
 def by_run(table: pd.DataFrame, names: Sequence[str]) -> Iterator[tuple[tuple, pd.DataFrame]]:
-    """Yield each run's values of the columns `names`, and its rows, in the order in which the runs come.
+    """Yield each run's values of the columns `names`, and its rows, in the order of the table.
 
-    Unlike `groupby`, this takes no memory for each row and name: a run's rows lie together.
+    Unlike `groupby`, this needs no memory per row and column, since the rows of a run are consecutive.
     """
     starts = np.zeros(len(table), bool)
     starts[:1] = True
@@ -203,7 +203,7 @@ def finals(metrics: pd.DataFrame) -> pd.DataFrame:
 
 
 def per_run(table: pd.DataFrame, measure: Callable[[pd.DataFrame], dict[str, float]]) -> pd.DataFrame:
-    """Return a row per run with what `measure` makes of its rows."""
+    """Return a row per run with the values that `measure` returns of its rows."""
     names = run(table)
     rows = [dict(zip(names, named, strict=True)) | measure(rows) for named, rows in by_run(table, names)]
     return pd.DataFrame(rows, columns=None if rows else names)
@@ -212,10 +212,10 @@ def per_run(table: pd.DataFrame, measure: Callable[[pd.DataFrame], dict[str, flo
 def over_seeds(
     runs: pd.DataFrame, values: Sequence[str] = ("top_1", "top_5"), by: Sequence[str] = ()
 ) -> pd.DataFrame:
-    """Summarise replicates, a row per run, by point (and `by`): mean and standard deviation (n − 1).
+    """Summarise runs (one row each) by point, and by the columns `by`: mean and standard deviation (n − 1).
 
-    Runs that diverged enter no mean: they are counted in `diverged`, and the others in `n`. Of
-    accuracies, `at_chance` counts runs among the n whose top-1 is at most 1.5 times chance (Appendix E.2).
+    Diverged runs are in no mean: `diverged` counts them, and `n` the others. With `top_1` among the values,
+    `at_chance` counts the runs of n whose top-1 is at most 1.5 times chance (Appendix E.2).
     """
     rows, names = [], [*point(runs), *by]
     for values_of_names, replicates in runs.groupby(names, sort=False):
@@ -232,17 +232,17 @@ def over_seeds(
 
 
 def differing(trainings: pd.Series) -> pd.Series:
-    """Return of each training, as JSON, the keys in which some differ, with their values."""
-    told = {text: json.loads(text) for text in trainings.unique()}
-    keys = sorted({key for training in told.values() for key in training})
-    varied = [key for key in keys if len({str(training.get(key)) for training in told.values()}) > 1]
+    """Return for each training, as JSON, the keys that differ between trainings, with their values."""
+    parsed = {text: json.loads(text) for text in trainings.unique()}
+    keys = sorted({key for training in parsed.values() for key in training})
+    varied = [key for key in keys if len({str(training.get(key)) for training in parsed.values()}) > 1]
     return trainings.map(
-        {text: ", ".join(f"{key} {one[key]}" for key in varied if key in one) for text, one in told.items()}
+        {text: ", ".join(f"{key} {one[key]}" for key in varied if key in one) for text, one in parsed.items()}
     )
 
 
 def stuck(runs: pd.DataFrame) -> pd.Series:
-    """Say of each run whether its top-1 is at most 1.5 times chance."""
+    """Return whether each run's top-1 is at most 1.5 times chance."""
     return runs["top_1"] <= 1.5 * chance(runs)
 
 
@@ -260,7 +260,7 @@ def chance(rows: pd.DataFrame) -> pd.Series:
 
 
 def ranges(points: pd.DataFrame) -> str:
-    """Say between which values the means `y`, in percent, of each regime lie."""
+    """Return in words the range of the means `y`, in percent, of each regime."""
     means = points.dropna(subset="y").groupby("regime")["y"].agg(["min", "max"])
     phrases = [
         f"{low:.1f} % ({regime})" if low == high else f"{low:.1f} to {high:.1f} % ({regime})"
@@ -270,7 +270,7 @@ def ranges(points: pd.DataFrame) -> str:
 
 
 def seeds_phrase(points: pd.DataFrame) -> str:
-    """Say how many seeds the points were measured with, and what became of runs outside the means."""
+    """Return in words the number of seeds of the points, and of diverged runs and runs at chance."""
     counted = points.drop_duplicates(point(points))
     low, high = points["n"].min(), points["n"].max()
     phrase = f"n = {high}" if low == high else f"n = {low} to {high}"
@@ -278,5 +278,5 @@ def seeds_phrase(points: pd.DataFrame) -> str:
     if diverged := int(counted["diverged"].sum()):
         phrase += f"; {diverged} diverged run{'s' * (diverged > 1)} (×) left out of the means"
     if at_chance := int(counted["at_chance"].sum()):
-        phrase += f"; {at_chance} run{'s' * (at_chance > 1)} at most 1.5 times chance"
+        phrase += f"; {at_chance} run{'s' * (at_chance > 1)} with at most 1.5 times chance"
     return phrase

@@ -1,6 +1,6 @@
-"""The papers that are reproduced: records of their figures and tables, each paper in a folder here.
+"""The papers to reproduce: records of their figures and tables, each paper in a folder here.
 
-Neither this nor a paper.py imports torch, pandas or matplotlib: the Snakefile is read again in every job.
+Neither this module nor a paper.py imports torch, pandas or matplotlib: every job reads the Snakefile.
 """
 
 import re
@@ -20,9 +20,10 @@ NAMES = ("only-batchnorm",)
 class Record:
     """What figures and tables have in common.
 
-    `module` is the paper's own where it begins with a dot; `module:object` is an object with its functions.
-    `shows` says what to see in a few words, and `section` where the paper says it; the claims of that section
-    stand beside the figure or table. `main` says whether the target `main` makes it.
+    `module` is relative to the paper's package if it begins with a dot; `module:object` is an object with
+    the module's functions. `shows` is the title, in a few words, and `says` one sentence, with which the
+    caption begins. `section` is the paper's section or figure: its claims are listed beside the figure or
+    table. The target `main` makes it if `main` is set.
     """
 
     name: str
@@ -31,10 +32,11 @@ class Record:
     shows: str
     section: str = ""
     main: bool = False
+    says: str = ""
 
     @property
     def counts(self) -> bool:
-        """Whether it shows parameter counts, which need no run."""
+        """Whether it shows parameter counts, which need no runs."""
         return self.reads == ("parameter_counts",)
 
     @property
@@ -50,15 +52,15 @@ class Record:
 
     @property
     def title(self) -> str:
-        """What a figure or table is called in the report."""
+        """The title of a figure or table in the report."""
         return f"{self.number}: {self.shows}" if self.number else self.shows
 
 
 @dataclass(frozen=True)
 class Figure(Record):
-    """A figure: its module has `numbers`, `draw` and `caption`, which take the tables that it reads.
+    """A figure: its module has `numbers`, which takes the tables that it reads, `draw` and `caption`.
 
-    `regimes` are patterns of the regimes that it draws, `random-*` for instance; it draws all without them.
+    `regimes` are patterns of the regimes that it draws, such as `random-*`; without patterns it draws all.
     """
 
     regimes: tuple[str, ...] = ()
@@ -70,21 +72,28 @@ class Figure(Record):
 
 @dataclass(frozen=True)
 class Table(Record):
-    """A table: its module has `numbers`, `shown`, `caption` and WORDS, the columns that hold no numbers.
+    """A table: its module has `numbers`, `shown`, `caption` and WORDS, the columns without numbers.
 
-    `numbers` takes the collected tables `reads`, then `if_drawn`, in that order. Those are read of an
-    experiment only where a figure of the study draws them, and are None where none does. A table that
-    `judges` claims also takes the study's `not_expected`, by that keyword.
+    `numbers` takes the collected tables `reads`, then `if_drawn`, in that order. A table of `if_drawn` is
+    read for an experiment only if a figure of the study draws it; if none does, it is None. If it `judges`
+    claims, `numbers` also takes the study's `not_expected`, by that keyword.
     """
 
     if_drawn: tuple[str, ...] = ()
     judges: bool = False
 
 
-# What every paper has: the provenance of the runs that `main` needs, and of the others.
+# Every paper has these: the provenance of the runs that `main` needs, and of the other runs.
 RUNS = {
     "Runs": tuple(
-        Table(name, "onlybn.drawing.provenance", ("runs", "metrics"), shows, main=main)
+        Table(
+            name,
+            "onlybn.drawing.provenance",
+            ("runs", "metrics"),
+            shows,
+            main=main,
+            says="The status, device, precision, versions, digests and commit of each run.",
+        )
         for name, shows, main in (
             ("provenance", "Provenance of the runs", True),
             ("provenance-appendices", "Provenance of the runs, appendices", False),
@@ -95,10 +104,10 @@ RUNS = {
 
 @dataclass(frozen=True)
 class Paper:
-    """A paper, and the records of what the project reproduces of it.
+    """A paper, and the records of its reproduced figures and tables.
 
-    `records` are the report's categories in their order, each with its figures and tables. `about` is the
-    report's first paragraph, in reStructuredText. `claims` is the module with CLAIMS and PUBLISHED, if any.
+    `records` has the report's categories in order, each with its figures and tables. `about` is the report's
+    first paragraph, in reStructuredText. `claims` is the module with CLAIMS and PUBLISHED, if any.
     """
 
     name: str
@@ -110,7 +119,7 @@ class Paper:
 
     @property
     def parts(self) -> dict[str, tuple[Figure | Table, ...]]:
-        """The report's categories in their order, that of the runs included."""
+        """The report's categories in order, including that of the runs."""
         return {**self.records, **RUNS}
 
     @cached_property
@@ -138,7 +147,7 @@ class Paper:
                 raise ValueError(unknown_message("claim", name, known))
 
     def load(self, name: str) -> Any:
-        """Import what a record names: a module, or an object in one, as `module:object`."""
+        """Import what a record names: a module, or as `module:object` an object in it."""
         module, _, attribute = name.partition(":")
         found = import_module(module, self.package)
         return getattr(found, attribute) if attribute else found

@@ -1,4 +1,4 @@
-"""How the paper's regimes and families look: the same in every figure."""
+"""How the paper's regimes and families look in every figure."""
 
 from onlybn.drawing.looks import COLOURS, Look, Looks, Panel
 

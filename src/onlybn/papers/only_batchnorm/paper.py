@@ -1,27 +1,55 @@
-"""What of the paper is reproduced: a record of each figure and table, by the report's categories."""
+"""The reproduced figures and tables of the paper: a record of each, by the report's categories."""
 
 from onlybn.papers import Figure, Paper, Table
 
 METRICS, AFFINE, CLAMPING, ACTIVATIONS = ("metrics",), ("affine",), ("clamping",), ("activations",)
-# What figures or tables of several parts of the paper show.
-BY_REGIME = "accuracy by what trains"
+# Titles and sentences that several records share.
+BY_REGIME = "accuracy by trained parameters"
 GAMMA = "distribution of γ"
 SHARES = "share of γ near 0"
-CLAMPED = "accuracy with small γ set to 0"
+CLAMPED = "drop in accuracy with small γ set to 0"
 OFF = "ReLU channels that are off"
+OFTEN_OFF = "how often ReLU channels are off"
 ACCURACY = "Final accuracy by network and regime"
+SAYS = {
+    BY_REGIME: "Test accuracy by network, for each choice of trained parameters.",
+    GAMMA: "Distribution of γ over all BatchNorm channels, shortcuts included.",
+    SHARES: "Share of γ with |γ| < 0.01, over all BatchNorm channels, by network.",
+    CLAMPED: "Drop in test accuracy when every γ with |γ| < ε is set to 0, by network.",
+    OFF: "Share of ReLU channels that are 0 for more than 99 % of all test images and pixels, by network.",
+    ACCURACY: "Final test accuracy of each network and regime: mean ± standard deviation over seeds.",
+}
 
 
-def _main(number: int, module: str, reads: tuple[str, ...], shows: str, *regimes: str) -> Figure:
+def _main(
+    number: int, module: str, reads: tuple[str, ...], shows: str, says: str = "", *regimes: str
+) -> Figure:
     """Return the record of a figure of the main text, of these regimes or of all."""
-    section = f"Figure {number}"
-    return Figure(f"figure-{number}", module, reads, shows, section, main=True, regimes=regimes)
+    return Figure(
+        f"figure-{number}",
+        module,
+        reads,
+        shows,
+        section=f"Figure {number}",
+        main=True,
+        says=says or SAYS[shows],
+        regimes=regimes,
+    )
 
 
 def _claims(name: str, shows: str, *, main: bool) -> Table:
     """Return the record of a table of judged claims."""
     kinds = ("affine", "clamping", "activations")
-    return Table(name, ".tables.claims", METRICS, shows, main=main, if_drawn=kinds, judges=True)
+    return Table(
+        name,
+        ".tables.claims",
+        METRICS,
+        shows,
+        main=main,
+        says="Each claim of the paper, with its verdict.",
+        if_drawn=kinds,
+        judges=True,
+    )
 
 
 PAPER = Paper(
@@ -38,39 +66,95 @@ and nothing trains but BatchNorm's γ and β.""",
         "Claims and accuracy": (
             _claims("claims", "Claims of the paper, judged", main=True),
             _claims("claims-appendices", "Claims of the paper's appendices, judged", main=False),
-            Table("accuracy", ".tables.accuracy", METRICS, ACCURACY, "Figure 2", main=True),
+            Table(
+                "accuracy",
+                ".tables.accuracy",
+                METRICS,
+                ACCURACY,
+                "Figure 2",
+                main=True,
+                says=SAYS[ACCURACY],
+            ),
         ),
         "Main text": (
-            _main(1, ".figures.accuracy:AFFINE", METRICS, "accuracy with and without γ and β"),
+            _main(
+                1,
+                ".figures.accuracy:AFFINE",
+                METRICS,
+                "accuracy with and without γ and β",
+                "Test accuracy by network, with all parameters trained, and with γ fixed at 1 and β at 0.",
+            ),
             _main(2, ".figures.accuracy:REGIMES", METRICS, BY_REGIME),
-            _main(3, ".figures.figure_3", METRICS, "accuracy by number of BatchNorm parameters", "batchnorm"),
+            _main(
+                3,
+                ".figures.figure_3",
+                METRICS,
+                "accuracy by number of BatchNorm parameters",
+                "Test accuracy with only γ and β trained, against the number of BatchNorm parameters.",
+                "batchnorm",
+            ),
             _main(4, ".figures.distribution:GAMMA", AFFINE, GAMMA),
             _main(5, ".figures.shares:NEAR_ZERO", AFFINE, SHARES),
             _main(6, ".figures.figure_6", CLAMPING, CLAMPED),
             _main(7, ".figures.shares:OFF", ACTIVATIONS, OFF),
-            Table("table-1", ".tables.table_1", ("parameter_counts",), "parameter counts", main=True),
             Table(
-                "near-zero", ".tables.near_zero", AFFINE, "Share of γ near 0, by the sign of β", "Figure 5"
+                "table-1",
+                ".tables.table_1",
+                ("parameter_counts",),
+                "parameter counts",
+                main=True,
+                says="Parameters of each network: all, BatchNorm's, the output layer's and those of the"
+                " shortcuts' convolutions.",
             ),
-            Table("dead-relu", ".tables.dead_relu", ACTIVATIONS, f"{OFF}, by position", "Figure 7"),
+            Table(
+                "near-zero",
+                ".tables.near_zero",
+                AFFINE,
+                "Share of γ near 0, by the sign of β",
+                "Figure 5",
+                says="Share of BatchNorm channels with γ near 0, split by the sign of β.",
+            ),
+            Table(
+                "dead-relu",
+                ".tables.dead_relu",
+                ACTIVATIONS,
+                f"{OFF}, by position",
+                "Figure 7",
+                says="Share of ReLU channels that are 0 for more than 99 % of all test images and pixels.",
+            ),
         ),
         "Appendix C, VGG": (
-            Figure("figure-c2", ".figures.accuracy:REGIMES", METRICS, BY_REGIME, "Appendix C"),
-            Figure("figure-c4", ".figures.distribution:GAMMA", AFFINE, GAMMA),
-            Figure("figure-c5", ".figures.shares:NEAR_ZERO", AFFINE, SHARES),
-            Figure("figure-c6", ".figures.figure_6", CLAMPING, CLAMPED),
-            Figure("figure-c7", ".figures.shares:OFF", ACTIVATIONS, OFF),
-            Table("accuracy-vgg", ".tables.accuracy", METRICS, ACCURACY, "Appendix C"),
+            Figure(
+                "figure-c2",
+                ".figures.accuracy:REGIMES",
+                METRICS,
+                BY_REGIME,
+                "Appendix C",
+                says=SAYS[BY_REGIME],
+            ),
+            Figure("figure-c4", ".figures.distribution:GAMMA", AFFINE, GAMMA, says=SAYS[GAMMA]),
+            Figure("figure-c5", ".figures.shares:NEAR_ZERO", AFFINE, SHARES, says=SAYS[SHARES]),
+            Figure("figure-c6", ".figures.figure_6", CLAMPING, CLAMPED, says=SAYS[CLAMPED]),
+            Figure("figure-c7", ".figures.shares:OFF", ACTIVATIONS, OFF, says=SAYS[OFF]),
+            Table("accuracy-vgg", ".tables.accuracy", METRICS, ACCURACY, "Appendix C", says=SAYS[ACCURACY]),
         ),
         "Appendix D, shortcuts": (
             Figure(
-                "figure-d", ".figures.accuracy:SHORTCUTS", METRICS, "accuracy with the shortcuts trained too"
+                "figure-d",
+                ".figures.accuracy:SHORTCUTS",
+                METRICS,
+                "accuracy with the shortcuts trained too",
+                says="Test accuracy by network, with the shortcuts' convolutions trained too.",
             ),
-            Table("accuracy-shortcut", ".tables.accuracy", METRICS, ACCURACY),
+            Table("accuracy-shortcut", ".tables.accuracy", METRICS, ACCURACY, says=SAYS[ACCURACY]),
         ),
         "Appendix E, initialisation": (
             Figure(
-                "figure-e1", ".figures.initialisation:FEATURES", METRICS, "accuracy by the features' draw"
+                "figure-e1",
+                ".figures.initialisation:FEATURES",
+                METRICS,
+                "accuracy by the features' initialisation",
+                says="Test accuracy by network, for each initialisation of convolutions and linear layer.",
             ),
             Figure(
                 "figure-e2",
@@ -78,9 +162,16 @@ and nothing trains but BatchNorm's γ and β.""",
                 METRICS,
                 "accuracy by BatchNorm's initialisation",
                 "Appendix E.2",
+                says="Test accuracy by network, for each initialisation of γ and β.",
             ),
-            Table("accuracy-initialisation", ".tables.accuracy", METRICS, ACCURACY),
-            Table("failed", ".tables.failed", METRICS, "Runs that failed to train"),
+            Table("accuracy-initialisation", ".tables.accuracy", METRICS, ACCURACY, says=SAYS[ACCURACY]),
+            Table(
+                "failed",
+                ".tables.failed",
+                METRICS,
+                "Runs that failed to train",
+                says="How many runs failed to train, by network, regime and initialisation.",
+            ),
         ),
         "Appendix F, random weights": (
             Figure(
@@ -88,18 +179,49 @@ and nothing trains but BatchNorm's γ and β.""",
                 ".figures.figure_f",
                 METRICS,
                 "accuracy by number of random weights",
+                says="Test accuracy with K random weights per output channel of each convolution trained.",
                 regimes=("batchnorm", "random-*"),
             ),
-            Table("accuracy-random", ".tables.accuracy", METRICS, ACCURACY),
+            Table("accuracy-random", ".tables.accuracy", METRICS, ACCURACY, says=SAYS[ACCURACY]),
         ),
         "Appendices G to I, every network": (
-            Figure("figure-g", ".figures.distribution:GAMMA", AFFINE, GAMMA),
-            Figure("figure-h", ".figures.distribution:BETA", AFFINE, "distribution of β"),
-            Figure("figure-i", ".figures.distribution:OFF", ACTIVATIONS, "how often ReLU channels are off"),
+            Figure("figure-g", ".figures.distribution:GAMMA", AFFINE, GAMMA, says=SAYS[GAMMA]),
+            Figure(
+                "figure-h",
+                ".figures.distribution:BETA",
+                AFFINE,
+                "distribution of β",
+                says="Distribution of β over all BatchNorm channels, shortcuts included.",
+            ),
+            Figure(
+                "figure-i",
+                ".figures.distribution:OFF",
+                ACTIVATIONS,
+                OFTEN_OFF,
+                says="Distribution over ReLU channels of the share of images and pixels with activation 0.",
+            ),
             # By layer: beyond the paper.
-            Figure("figure-g-layers", ".figures.layers:GAMMA", AFFINE, "γ"),
-            Figure("figure-h-layers", ".figures.layers:BETA", AFFINE, "β"),
-            Figure("figure-i-layers", ".figures.layers:OFF", ACTIVATIONS, "how often ReLU channels are off"),
+            Figure(
+                "figure-g-layers",
+                ".figures.layers:GAMMA",
+                AFFINE,
+                "γ",
+                says="γ in each layer; not in the paper.",
+            ),
+            Figure(
+                "figure-h-layers",
+                ".figures.layers:BETA",
+                AFFINE,
+                "β",
+                says="β in each layer; not in the paper.",
+            ),
+            Figure(
+                "figure-i-layers",
+                ".figures.layers:OFF",
+                ACTIVATIONS,
+                OFTEN_OFF,
+                says="How often the activations of ReLU channels are 0, in each layer; not in the paper.",
+            ),
         ),
     },
 )

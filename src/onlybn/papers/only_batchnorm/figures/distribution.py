@@ -15,7 +15,7 @@ MOMENTS = ["mean", "deviation", "negative"]
 
 
 def moments(numbers: pd.DataFrame, symbol: str) -> str:
-    """Say each regime's mean, deviation and negative share, of one network or averaged over several."""
+    """Say each regime's mean, deviation and negative share, averaged over the networks."""
     phrases = []
     for regime in LOOKS.of_regimes(numbers):
         points = numbers[numbers["regime"] == regime].dropna(subset="mean")
@@ -23,36 +23,34 @@ def moments(numbers: pd.DataFrame, symbol: str) -> str:
         if len(points):
             mean, deviation, negative = points[MOMENTS].mean()
             phrases.append(
-                f"{regime}: {symbol} {mean:.2f} ± {deviation:.2f} over channels, {negative:.0f} % negative"
+                f"{regime}: {symbol} = {style.signed(mean, 2)} ± {deviation:.2f} over channels,"
+                f" {negative:.0f} % negative"
             )
     over = " (averaged over the networks)" if numbers["architecture"].nunique() > 1 else ""
-    return (
-        ("; ".join(phrases) or "none is there")
-        + over
-        + ". The outermost bins hold what lies beyond them too."
-    )
+    return f"{'; '.join(phrases)}{over}. " if phrases else ""
 
 
 @dataclass(frozen=True)
 class Distribution:
-    """A figure of a table's `column`; in what it `says`, `{moments}` stands for the moments.
+    """A figure of a table's `column`; `finds` is what the paper finds.
 
-    Without `edges` there are some 80 bins over the middle 99.8 % of all values, 0 in the middle of one: an
-    edge there would halve a spike of values of both signs. `log` draws the shares on a logarithmic axis.
+    Without `edges` there are about 80 bins over the middle 99.8 % of all values. 0 is in the middle of a
+    bin, since an edge there would halve a spike of values of both signs. `log` draws the shares on a
+    logarithmic axis.
     """
 
     column: str
     label: str
-    says: str
+    finds: str = ""
     edges: tuple[float, ...] | None = None
     log: bool = False
 
     def numbers(self, table: pd.DataFrame) -> pd.DataFrame:
         """Return a row per architecture, regime and bin: the mean over seeds of its share of channels.
 
-        `share` is in percent, the bin from `left` to `right`; values beyond the outer edges count in the
-        outermost bins. Each row also holds, as means over runs of what is computed over a run's channels, the
-        `mean` and `deviation` of the values and the percentage that is `negative`.
+        `share` is in percent, and the bin is from `left` to `right`; the outermost bins also count the values
+        beyond them. Each row also has the `mean` and `deviation` of the values and the percentage that is
+        `negative`, each computed over the channels of a run and averaged over runs.
         """
         edges = self.edges
         if edges is None:
@@ -83,7 +81,7 @@ class Distribution:
         ).sort_values(["architecture", "regime", "left"], ignore_index=True)
 
     def draw(self, numbers: pd.DataFrame) -> Figure:
-        """Draw a panel per network, with a filled outline per regime."""
+        """Draw a panel per network, a filled outline per regime."""
 
         def panel(axes: Axes, network: pd.DataFrame) -> None:
             for regime, look in LOOKS.of_regimes(network).items():
@@ -98,27 +96,26 @@ class Distribution:
         return style.network_panels(numbers, panel, x_label=self.label, y_label="channels (%)", share_x=True)
 
     def caption(self, numbers: pd.DataFrame) -> str:
-        """Say what to see, and the moments."""
-        return self.says.format(moments=moments(numbers, self.label))
+        """Say the moments, what the outermost bins and the axis are, and what the paper finds."""
+        bins = "" if self.edges else "The outermost bins also count the values beyond them. "
+        axis = "The vertical axis is logarithmic. " if self.log else ""
+        measured = "" if self.edges else moments(numbers, self.label)
+        return f"{measured}{bins}{axis}{self.finds}".rstrip()
 
 
 GAMMA = Distribution(
     "gamma",
     "γ",
-    "Distribution of γ over BatchNorm channels, shortcuts included. {moments} The paper finds that BatchNorm"
-    " alone spreads γ wider, with a spike at 0.",
+    "The paper finds a wider spread of γ, with a spike at 0, if only BatchNorm trains.",
 )
 BETA = Distribution(
     "beta",
     "β",
-    "Distribution of β over BatchNorm channels, shortcuts included. {moments} The paper finds many β near 0"
-    " when BatchNorm alone trains.",
+    "The paper finds many β near 0 if only BatchNorm trains.",
 )
 OFF = Distribution(
     "off",
     "Pr[activation = 0]",
-    "Distribution over ReLU channels of the share of their activations that are 0, over all test images and"
-    " pixels; the share of channels is on a logarithmic axis.",
     edges=tuple(np.linspace(0, 1, 41)),
     log=True,
 )

@@ -1,5 +1,7 @@
 """Appendix F: accuracy of `random-K` as K grows, against training BatchNorm alone."""
 
+from itertools import cycle
+
 import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
@@ -19,32 +21,33 @@ def numbers(metrics: pd.DataFrame) -> pd.DataFrame:
 
 
 def draw(numbers: pd.DataFrame) -> Figure:
-    """Draw a line per network over K, and its BatchNorm-only accuracy as a level line of its colour."""
+    """Draw a line per network over K, and its accuracy with BatchNorm alone as a level line of its colour.
+
+    With a single K there is a bar per network.
+    """
     figure, axes = plt.subplots(figsize=(4.0, 2.6), layout="constrained")
     numbers = numbers.assign(network=networks(numbers))
-    for index, network in enumerate(dict.fromkeys(numbers["network"])):
+    drawn = []
+    for network, colour in zip(dict.fromkeys(numbers["network"]), cycle(COLOURS), strict=False):
         here = numbers[numbers["network"] == network]
-        colour = COLOURS[index % len(COLOURS)]
-        swept = here.dropna(subset="x")
-        if len(swept):
-            style.points(axes, swept, label=network, colour=colour, marker="v")
+        drawn.append(style.Series(here.dropna(subset="x"), network, colour, "v"))
         for level in here.loc[here["x"].isna(), "y"].dropna():
             axes.axhline(level, color=colour, linestyle="--", linewidth=1)
+    style.series(axes, drawn)
     axes.plot([], [], color="0.4", linestyle="--", linewidth=1, label="BatchNorm alone")
-    if numbers["x"].notna().any():
-        style.log_axis(axes, numbers["x"].dropna())
+    tried = numbers["x"].dropna()
+    if tried.nunique() > 1:
+        style.log_axis(axes, tried)
+        axes.set_xlabel("K, random weights trained per output channel")
     style.chance_line(axes, numbers)
-    axes.set_xlabel("K, random weights trained per output channel")
     axes.set_ylabel("test accuracy (%)")
-    axes.set_ylim(0, 102)
-    axes.set_title(f"{known(numbers['dataset'].iloc[0]).title}, random-K")
-    style.legend_below(figure, [axes], columns=3)
+    axes.set_ylim(*style.PERCENT)
+    name = f"K = {tried.iloc[0]:.0f} random weights per channel" if tried.nunique() == 1 else "random weights"
+    axes.set_title(f"{known(numbers['dataset'].iloc[0]).title}: {name}")
+    style.legend_below(figure, [axes])
     return figure
 
 
 def caption(numbers: pd.DataFrame) -> str:
-    """Say what to see."""
-    return (
-        "Test accuracy with K random weights of every output channel of every convolution trained, as K"
-        " grows, against BatchNorm alone (dashed), which trains as many parameters as K = 2."
-    )
+    """Say what the dashed line is."""
+    return "Dashed: BatchNorm alone, which trains as many parameters as K = 2."

@@ -1,6 +1,7 @@
 """Accuracy by initialisation: Appendices E.1 and E.2."""
 
 from dataclasses import dataclass
+from itertools import cycle
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -16,28 +17,27 @@ _MARKERS = ("o", "s", "^", "D")
 
 @dataclass(frozen=True)
 class Initialisation:
-    """A figure of accuracy by a part of the variant's name: 0 the features' draw, 1 BatchNorm's.
+    """A figure of accuracy by a part of the variant's name: 0 for the features, 1 for BatchNorm.
 
-    `without_failed` adds the means without the runs that failed.
+    `without_failed` adds the means without the runs that ended at chance.
     """
 
     part: int
-    of: str
-    finds: str = ""
+    finds: str
     without_failed: bool = False
 
     def numbers(self, metrics: pd.DataFrame) -> pd.DataFrame:
         """Return a row per panel, regime, architecture and initialisation: mean top-1 `y`.
 
-        `runs` says whether the mean is over `all` runs or, with `without_failed`, and for an initialisation
-        of which any run ended at chance, over those that `trained`.
+        `runs` is `all`, or `trained` for the mean without the runs that ended at chance. The latter is there
+        with `without_failed`, for an initialisation that has such a run.
         """
         runs = finals(metrics)
-        taken = {"all": runs}
+        groups = {"all": runs}
         if self.without_failed:
-            taken["trained"] = runs[~stuck(runs) | (runs["status"] == "diverged")]
+            groups["trained"] = runs[~stuck(runs) | (runs["status"] == "diverged")]
         points = pd.concat(
-            [over_seeds(chosen, values=["top_1"]).assign(runs=name) for name, chosen in taken.items()]
+            [over_seeds(group, values=["top_1"]).assign(runs=name) for name, group in groups.items()]
         )
         points["initialisation"] = points["variant"].str.split("_").str[self.part]
         failed = points.loc[points["at_chance"] > 0, "initialisation"]
@@ -45,31 +45,35 @@ class Initialisation:
         return LOOKS.by_panel(points.rename(columns={"top_1": "y", "top_1_std": "std"}))
 
     def draw(self, numbers: pd.DataFrame) -> Figure:
-        """Draw a row of panels per regime, a line per initialisation; dotted is without the failed runs."""
+        """Draw the panels of each regime, a line per initialisation; dotted without the failed runs."""
         names = list(dict.fromkeys(numbers["initialisation"]))
 
         def panel(axes: Axes, here: pd.DataFrame) -> None:
-            for name, colour, marker in zip(names, COLOURS, _MARKERS, strict=False):
-                for runs, line in (("all", "-"), ("trained", ":")):
-                    shown = here[(here["initialisation"] == name) & (here["runs"] == runs)]
-                    if len(shown):
-                        label = name if runs == "all" else f"{name}, runs that trained"
-                        style.points(axes, shown, label=label, colour=colour, marker=marker, line=line)
+            lines = [
+                style.Series(
+                    here[(here["initialisation"] == name) & (here["runs"] == runs)],
+                    name if runs == "all" else f"{name}, runs that trained",
+                    colour,
+                    mark,
+                    line,
+                )
+                for name, colour, mark in zip(names, COLOURS, cycle(_MARKERS), strict=False)
+                for runs, line in (("all", "-"), ("trained", ":"))
+            ]
+            style.series(axes, lines, apart=3)
             style.chance_line(axes, here)
 
-        return style.accuracies_by_regime(numbers, panel, LOOKS)
+        return style.by_regime(numbers, panel, LOOKS, y_label="test accuracy (%)")
 
     def caption(self, numbers: pd.DataFrame) -> str:
-        """Say what to see."""
+        """Say what the dotted lines are, if any, and what the paper finds."""
         dotted = numbers["runs"].nunique() > 1
-        without = "; dotted, means without the runs that ended at chance" if dotted else ""
-        return f"Test accuracy by the initialisation of {self.of}{without}.{self.finds}"
+        return ("Dotted: means without the runs that ended at chance. " if dotted else "") + self.finds
 
 
-FEATURES = Initialisation(0, "convolutions and linear layer, γ drawn from U[0, 1], β = 0")
+FEATURES = Initialisation(0, "γ is drawn from U[0, 1], and β starts at 0.")
 BATCHNORM = Initialisation(
     1,
-    "γ and β",
-    " The paper finds γ = 1, β = 1 best when BatchNorm alone trains, and worse when everything does.",
+    "The paper finds γ = 1, β = 1 best if only BatchNorm trains, and worse if all parameters train.",
     without_failed=True,
 )

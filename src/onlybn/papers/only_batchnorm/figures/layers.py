@@ -15,14 +15,14 @@ QUANTILES = {"low": 0.1, "median": 0.5, "high": 0.9}
 
 @dataclass(frozen=True)
 class Layers:
-    """A figure of a table's `column`; the column `layer` numbers the layers from 0."""
+    """A figure of a table's `column`; its column `layer` counts the layers from 0."""
 
     column: str
     layer: str
     label: str
 
     def numbers(self, table: pd.DataFrame) -> pd.DataFrame:
-        """Return a row per architecture, regime and layer, `x` counting layers as the forward pass does.
+        """Return a row per architecture, regime and layer; `x` counts layers from 1, in forward order.
 
         `low`, `median` and `high` are the 10, 50 and 90 % quantiles over the layer's channels of each run,
         averaged over seeds.
@@ -42,7 +42,7 @@ class Layers:
         )
 
     def draw(self, numbers: pd.DataFrame) -> Figure:
-        """Draw a panel per network: for each regime the medians, and a band from low to high quantile."""
+        """Draw a panel per network: the medians of each regime, and a band from low to high quantile."""
 
         def panel(axes: Axes, here: pd.DataFrame) -> None:
             for regime, look in LOOKS.of_regimes(here).items():
@@ -55,10 +55,9 @@ class Layers:
         return style.network_panels(numbers, panel, x_label="layer", y_label=self.label, share_x=False)
 
     def caption(self, numbers: pd.DataFrame) -> str:
-        """Say what to see."""
+        """Say what line and band are."""
         return (
-            f"{self.label} of each layer: the median over a layer's channels, and a band from the 10 % to the"
-            " 90 % quantile, layers in the order of the forward pass. Not in the paper."
+            "Line: median over a layer's channels; band: 10 % to 90 % quantile. Layers are in forward order."
         )
 
 

@@ -26,11 +26,14 @@ def dead_percent(rows: pd.DataFrame) -> float:
 
 @dataclass(frozen=True)
 class Share:
-    """A figure of what `measure` finds in a run's channels, in percent."""
+    """A figure of the percentage that `measure` returns of a run's channels.
+
+    `finds` is what the paper finds.
+    """
 
     measure: Callable[[pd.DataFrame], float]
     label: str
-    says: str
+    finds: str
 
     def numbers(self, table: pd.DataFrame) -> pd.DataFrame:
         """Return a row per panel, regime and architecture: the mean percentage `y`, `std` and n."""
@@ -38,23 +41,21 @@ class Share:
         return LOOKS.by_panel(over_seeds(runs, values=["y"])).rename(columns={"y_std": "std"})
 
     def draw(self, numbers: pd.DataFrame) -> Figure:
-        """Draw a panel for each family that there is, a line per regime."""
+        """Draw a panel for each family, a line per regime."""
         return style.percentages(numbers, LOOKS, y_label=self.label)
 
     def caption(self, numbers: pd.DataFrame) -> str:
-        """Say what to see, and what was measured."""
-        return f"{self.says}; here {ranges(numbers)}."
+        """Say what was measured, and what the paper finds."""
+        return f"Measured: {ranges(numbers)}. {self.finds}"
 
 
 NEAR_ZERO = Share(
     near_zero,
     "γ with |γ| < 0.01 (%)",
-    "Share of γ, over all BatchNorm channels, whose absolute value is below 0.01. The paper finds a quarter"
-    " to a half of them when BatchNorm alone trains, and about 5 % when everything does",
+    "The paper finds a quarter to a half if only BatchNorm trains, and about 5 % if all parameters train.",
 )
 OFF = Share(
     dead_percent,
-    "ReLU channels off > 99 % (%)",
-    "Share of ReLU channels, of every ReLU, whose activation is 0 in more than 99 % of all test images and"
-    " pixels. The paper finds 28 to 39 % when BatchNorm alone trains, and at most 10 % when everything does",
+    "ReLU channels that are off (%)",
+    "The paper finds 28 to 39 % if only BatchNorm trains, and at most 10 % if all parameters train.",
 )

@@ -12,8 +12,8 @@ POSITIONS = ("stem", "inside", "addition")
 def numbers(activations: pd.DataFrame) -> pd.DataFrame:
     """Return a row per architecture, regime and variant: percentages of the channels of each position.
 
-    `every` is over all ReLU channels; `inside` a block; after an `addition`, where a channel can live with
-    γ = 0.
+    `every` is over all ReLU channels; the others are in the `stem`, `inside` a block, and after an
+    `addition`, where the shortcut keeps a channel with γ = 0 alive.
     """
 
     def measure(rows: pd.DataFrame) -> dict[str, float]:
@@ -31,9 +31,8 @@ def shown(numbers: pd.DataFrame) -> pd.DataFrame:
 
 
 def caption(numbers: pd.DataFrame) -> str:
-    """Say what to see."""
+    """Say what the columns are."""
     return (
-        "ReLU channels whose activation is 0 in more than 99 % of all test images and pixels, in percent of"
-        " every ReLU's channels, of the stem's, of those inside a block and of those after an addition, where"
-        " a channel can live with γ = 0, since the shortcut passes it on."
+        "In percent of the channels of every ReLU, of the stem, of those inside a block and of those after an"
+        " addition, where the shortcut keeps a channel with γ = 0 alive."
     )

@@ -8,7 +8,7 @@ WORDS = ("architecture", "regime", "variant")
 
 
 def numbers(metrics: pd.DataFrame) -> pd.DataFrame:
-    """Return a row per architecture, regime and variant: runs, how many failed, means with and without.
+    """Return a row per architecture, regime and variant: runs, failed runs, means with and without them.
 
     A run failed if it diverged, or ended with a top-1 of at most 1.5 times chance. Accuracies are means in
     percent: `top_1` over all runs that did not diverge, `top_1_trained` over those that did not fail.
@@ -33,9 +33,9 @@ def shown(numbers: pd.DataFrame) -> pd.DataFrame:
 
 
 def caption(numbers: pd.DataFrame) -> str:
-    """Say how many runs failed, and what that means."""
+    """Say how many runs failed, and what failed means."""
     failed = int(numbers["failed"].sum()) or "None"
     return (
-        f"{failed} of {numbers['runs'].sum()} runs failed to train: their loss stopped being finite, or they"
-        " ended with a top-1 of at most 1.5 times chance."
+        f"{failed} of {numbers['runs'].sum()} runs failed: their loss stopped being finite, or their final"
+        " top-1 was at most 1.5 times chance."
     )

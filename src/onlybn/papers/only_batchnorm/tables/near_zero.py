@@ -1,4 +1,4 @@
-"""Near-zero γ by the sign of β: with γ = 0 and β > 0 a channel is a constant, not an absent feature."""
+"""Near-zero γ by the sign of β: a channel with γ = 0 and β > 0 is a constant, not an absent feature."""
 
 import pandas as pd
 
@@ -12,12 +12,12 @@ SHARES = ("near_zero", "beta_negative", "beta_zero", "beta_positive", "near_zero
 def numbers(affine: pd.DataFrame) -> pd.DataFrame:
     """Return a row per architecture, regime and variant: percentages of all BatchNorm channels.
 
-    `near_zero` is the share with |γ| < 0.01, the next three its parts by the sign of β (zero: |β| < 0.01),
-    and the last the share among the channels that are not on shortcuts.
+    `near_zero` is the share with |γ| < 0.01. The next three are its parts by the sign of β (zero: |β| <
+    0.01), and the last is the share among the channels that are not on shortcuts.
     """
 
     def measure(rows: pd.DataFrame) -> dict[str, float]:
-        rows = rows.dropna(subset="gamma")  # which a network without normalisation lacks
+        rows = rows.dropna(subset="gamma")  # missing in a network without normalisation
         small, beta = rows["gamma"].abs() < THRESHOLD, rows["beta"]
         zero = beta.abs() < THRESHOLD
         shares = (small, small & ~zero & (beta < 0), small & zero, small & ~zero & (beta > 0))
@@ -31,7 +31,7 @@ def shown(numbers: pd.DataFrame) -> pd.DataFrame:
     """Return a row per network and regime, in percent of all channels."""
     return numbers.assign(architecture=networks(numbers))[["architecture", "regime"]].assign(
         **{
-            # No bars for the absolute value: they end a cell of Markdown.
+            # No bars for an absolute value: they would end a cell of Markdown.
             "γ within 0.01 of 0": numbers["near_zero"],
             "and β below that": numbers["beta_negative"],
             "β within 0.01 of 0": numbers["beta_zero"],
@@ -43,10 +43,9 @@ def shown(numbers: pd.DataFrame) -> pd.DataFrame:
 
 
 def caption(numbers: pd.DataFrame) -> str:
-    """Say what to see."""
+    """Say what the columns are, and why the sign of β matters."""
     return (
-        f"Channels with |γ| < {THRESHOLD}, in percent of all BatchNorm channels, split by the sign of β, and"
-        " the share without the shortcuts' channels. With γ = 0 a channel is the constant β: an absent"
-        " feature where a ReLU of its own makes 0 of it (β ≤ 0), and not with β > 0, or where it is added to"
-        " another before a ReLU. The split is not in the paper."
+        f"Channels with |γ| < {THRESHOLD}, in percent of all BatchNorm channels; the last share leaves out"
+        " the shortcuts' channels. A channel with γ = 0 is the constant β. The feature is absent only if a"
+        " ReLU follows directly and β ≤ 0. The split is not in the paper."
     )

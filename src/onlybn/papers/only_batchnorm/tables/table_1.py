@@ -15,7 +15,7 @@ def numbers(parameter_counts: pd.DataFrame) -> pd.DataFrame:
 
 
 def shown(numbers: pd.DataFrame) -> pd.DataFrame:
-    """Return the table as the paper prints it."""
+    """Return the table in the layout of the paper."""
     return pd.DataFrame(
         {
             "network": numbers["architecture"],
@@ -29,9 +29,8 @@ def shown(numbers: pd.DataFrame) -> pd.DataFrame:
 
 
 def caption(numbers: pd.DataFrame) -> str:
-    """Say what to see."""
+    """Say how they were counted."""
     return (
-        "Parameters of each network, counted on the model: all, BatchNorm's (the shortcuts' included), the"
-        " output layer's and those of the shortcuts' convolutions. Of CIFAR-10's and ImageNet's networks"
-        " they are the paper's."
+        "Counted on the model; BatchNorm's include those on shortcuts. For the networks of CIFAR-10 and"
+        " ImageNet they equal the paper's."
     )
