@@ -24,8 +24,7 @@ install: .venv/installed ## make .venv, or bring it up to date with the pinned d
 	touch $@
 
 reproduce: install ## train, measure and draw the default study (CORES=2 to use two cores)
-	$(BIN)/snakemake main --cores $(CORES) --quiet rules host reason
-	@echo "Figures: results/digits/figures    Tables: results/digits/tables"
+	@$(BIN)/snakemake main --cores $(CORES)
 
 report: reproduce ## the default study as one file to read, report.html
 	$(BIN)/snakemake main --report report.html
@@ -33,8 +32,8 @@ report: reproduce ## the default study as one file to read, report.html
 plan: install ## say what the default study will cost here, or CONFIG="study=cifar10 …"
 	@$(BIN)/python -m onlybn plan $(CONFIG)
 
-status: install ## say which runs of the default study are done, or CONFIG="study=cifar10 …"
-	@$(BIN)/python -m onlybn status $(CONFIG)
+status: install ## show which runs of the default study are done (WATCH=1 follows), or CONFIG="study=cifar10 …"
+	@$(BIN)/python -m onlybn status $(if $(WATCH),--watch) $(CONFIG)
 
 test: install ## format and lint checks, the tests, and a tiny real workflow
 	$(BIN)/ruff format --check

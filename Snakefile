@@ -61,6 +61,7 @@ include: "workflow/rules/prepare.smk"
 
 onstart:
     STUDY.start(local=workflow.local_exec)
+    STUDY.announce(workflow.dag.jobs, workflow.dag.needrun_jobs())
 
 
 onsuccess:

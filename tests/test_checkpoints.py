@@ -431,7 +431,7 @@ def test_a_job_killed_anywhere_ends_in_the_same_bytes(block, undisturbed, make_r
     if number == "SIGTERM":
         *_, told, last = (tmp_path / "log").read_text().splitlines()
         assert told.endswith("stopped; the next start goes on from here") == (called != WRITES)
-        assert last == "interrupted; the same command goes on from here"
+        assert last == "interrupted; the same command resumes"
     assert block(tmp_path, runs) == 0
     for path, content in expected.items():
         assert (tmp_path / path).read_bytes() == content, path

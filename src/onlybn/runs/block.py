@@ -26,6 +26,7 @@ from onlybn.machine import commit
 from onlybn.models.batchnorm import gpu_kernels
 from onlybn.runs import records, saving
 from onlybn.runs.folders import keep_aside, publish, size_of
+from onlybn.runs.progress import Publisher
 from onlybn.study import Run
 from onlybn.training.checkpoints import SHARE, Checkpoints
 from onlybn.training.live_run import LiveRun
@@ -40,28 +41,28 @@ SECONDS_BETWEEN = 300.0
 Work = tuple[Run, Path, Mapping[str, Mapping[str, Any]]]
 
 
-def progress_lines(terminal: Terminal | None = None) -> Callable[[LiveRun], None]:
-    """Return what prints a line whenever a run was tested, with the time that the rest of it will take.
+def reporting(publisher: Publisher, terminal: Terminal | None = None) -> Callable[[LiveRun], None]:
+    """Return a function that logs and publishes each test of a run.
 
-    Of a long run it says one on the terminal too, every few minutes.
+    Of a long run it writes a line to the terminal too, every few minutes.
     """
-    started = said = time.perf_counter()
+    written = time.monotonic()
 
     def report(live: LiveRun) -> None:
-        nonlocal said
-        now = time.perf_counter()
-        # A run that was resumed to be tested has taken no step yet.
-        left = (now - started) / max(1, live.taken - live.begun) * (live.steps - live.taken)
+        nonlocal written
         train_row, test_row = live.rows[-2:]
         training = live.run.training
+        left = publisher.seconds_left(live) or 0.0
         line = (
             f"{live.run}: {training.unit} {test_row[training.unit]:,}/{training.length:,}, training loss"
             f" {train_row['loss']:.3f}, test accuracy {test_row['top_1']:.1f} %, {duration(left)} left"
         )
         print(line, flush=True)
-        if terminal and now - said >= SECONDS_BETWEEN and left:
-            terminal.say(line)
-            said = now
+        if live.is_over:
+            publisher.publish(live)
+        elif terminal and time.monotonic() - written >= SECONDS_BETWEEN:
+            terminal.report(line)
+            written = time.monotonic()
 
     return report
 
@@ -144,7 +145,7 @@ def train_block(
                 images = images or datasets.read(dataset, targets[0], data_dir=data_dir, workers=workers)
                 _train(some, images, checkpoint_every, terminal=terminal)
             for run, work_folder, _ in some:
-                terminal.say(_result(run, work_folder))
+                terminal.report(_result(run, work_folder))
         moved = []
         for folder, source in sources.items():
             if source != folder:
@@ -218,13 +219,15 @@ def _train(
             stop=stop,
             by_thread=images.device.type == "cuda",
         )
+        publisher = Publisher({run.seed: work_folder for run, work_folder, _ in some})
         with _out_of_memory(runs):
             outcomes = train_replicates(
                 runs,
                 images,
                 precision=precision,
                 recordings={run.seed: recordings for run, _, recordings in some},
-                report=progress_lines(terminal) if group.leads else lambda live: None,
+                report=reporting(publisher, terminal) if group.leads else lambda live: None,
+                step_ended=publisher.step_ended if group.leads else lambda live: None,
                 group=group,
                 checkpoints=checkpoints,
             )

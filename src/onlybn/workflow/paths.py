@@ -1,8 +1,10 @@
 """What the rules ask: where every file of a study lies, and which files each is made from."""
 
 import hashlib
+import logging
 import re
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import cached_property
@@ -17,12 +19,17 @@ from onlybn.configuration import open_study
 from onlybn.environment import check_python
 from onlybn.errors import UserError, unknown_message
 from onlybn.files import refuse_future
-from onlybn.runs import folders
-from onlybn.runs.records import FILES
+from onlybn.models import architecture
+from onlybn.runs import folders, records
+from onlybn.runs.records import FILES, RECORD
 from onlybn.strict_yaml import read_yaml
 from onlybn.study import Run, Study
 from onlybn.workflow import demands
 
+# Snakemake's, so that messages reach whichever display the user chose, and Snakemake's own log.
+LOGGER = logging.getLogger("snakemake.logging")
+# The attribute of a log record that carries what our display shows (snakemake_logger_plugin_onlybn).
+SHOWN = "onlybn"
 COLLECTED = ("runs", "metrics", "affine", *ANALYSES, *observers.OBSERVERS)
 # The wildcards of a run's folders; the last one tells all optional axes too (`Run.point`).
 POINT = ("architecture", "regime", "variant")
@@ -422,17 +429,80 @@ class Workflow:
         except (UserError, OSError) as error:
             sys.exit(f"error: {error}")
 
+    def announce(self, planned: Iterable[Any], needed: Iterable[Any]) -> None:
+        """Log what will be done, given all of Snakemake's jobs and those that are needed.
+
+        The record carries the runs, by their folders, for a display that shows how far each is.
+        """
+        whole, needed = self._trained_by(planned), list(needed)
+        training = self._trained_by(needed)
+        present = {folder for folder, run in training.items() if self._is_present(folder, run)}
+        rules = Counter(job.rule.name for job in needed)
+        to_make = {
+            "run": len(training) - len(present),
+            "analysis": rules["analyse"],
+            "figure": rules["draw_figure"],
+            "table": rules["make_table"],
+        }
+        parts = [jobs.counted(number, name) for name, number in to_make.items() if number]
+        there = len(whole) - to_make["run"]
+        done = f"; {there:,} of {jobs.counted(len(whole), 'run')} were done before" if there else ""
+        runs = {
+            str(folder): {
+                "name": str(run),
+                "work": str(self.places(run)[1]),
+                "weight": _weight(run),
+                "present": folder in present,
+            }
+            for folder, run in training.items()
+        }
+        LOGGER.info(
+            f"{self.study.name}: to do: {', '.join(parts) or 'nothing that takes long'}{done}",
+            extra={SHOWN: {"event": "planned", "study": self.study.name, "runs": runs, "all": len(whole)}},
+        )
+
+    def _trained_by(self, some: Iterable[Any]) -> dict[Path, Run]:
+        """Return the runs that these jobs train, by their folders."""
+        found = {}
+        for job in some:
+            made = (file for file in map(str, job.output) if file.startswith(f"{self.runs}/runs/"))
+            if files := [file for file in made if Path(file).name == RECORD]:
+                found |= self.block_runs(job.wildcards, files)
+        return found
+
+    def _is_present(self, folder: Path, run: Run) -> bool:
+        """Say whether a folder holds that run, so that the job of its block need not train it."""
+        return (
+            records.find(folder, run, self._checksums[run.dataset], self.study.recordings(run))[0] is not None
+        )
+
+    @cached_property
+    def _checksums(self) -> dict[str, str | None]:
+        return {name: self.dataset_checksum(name) for name in self.study.datasets}
+
     def finish(self) -> None:
-        """Say where results lie, and take away what jobs left for a next try, once all is there."""
+        """Log where results are, and remove what jobs kept for another attempt, once all is done."""
         folders.clear_work(Path(f"{self.runs}/work"), Path(f"{self.runs}/runs"))
-        if any(Path(self.drawn, kind).is_dir() for kind in ("figures", "tables")):
-            print(f"Figures and tables lie in {self.drawn}", file=sys.stderr)
+        made = [kind for kind in ("figures", "tables") if Path(self.drawn, kind).is_dir()]
+        where = " and ".join(f"{kind} are in {self.drawn}/{kind}" for kind in made)
+        where = where[:1].upper() + where[1:]
+        LOGGER.info(where or "Done", extra={SHOWN: {"event": "done", "where": where}})
 
     def explain(self, logs: list[str]) -> None:
-        """Say again, after Snakemake's own messages, what made jobs fail: the last line of each's log."""
-        lines = [line for log in logs for line in jobs.last_lines(Path(log))]
-        if lines:
-            print("What went wrong:", *lines, sep="\n  ", file=sys.stderr)
+        """Log, after Snakemake's own messages, why jobs failed: the last line of each one's log, once."""
+        lines = list(dict.fromkeys(line for log in logs for line in jobs.last_lines(Path(log))))
+        faults = [line for line in lines if line != jobs.INTERRUPTED]
+        text = "\n  ".join(["What went wrong:", *faults]) if faults else jobs.INTERRUPTED.capitalize()
+        LOGGER.error(text, extra={SHOWN: {"event": "failed", "faults": faults}})
+
+
+def _weight(run: Run) -> int:
+    """Return roughly how long a run takes, in any unit: for a display's estimate of the time left."""
+    try:
+        described = architecture(run.architecture)
+    except ValueError:  # the user's own
+        return run.training.length
+    return run.training.length * described.depth * described.width**2
 
 
 def _named(run: Run) -> dict[str, str]:
