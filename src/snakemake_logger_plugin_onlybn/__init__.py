@@ -1,15 +1,17 @@
 """Snakemake's logger plugin `onlybn`: shows how far the study's runs are (profiles: `logger: onlybn`).
 
-Options for Snakemake's own output (--quiet, --verbose, --printshellcmds, --debug-dag, --show-failed-logs and
--n) get Snakemake's own output. Every Snakemake imports this, those inside of cluster jobs too: what takes
-time, or may be missing there, is imported when it is used.
+With an option for Snakemake's own output (--quiet, --verbose, --printshellcmds, --debug-dag or
+--show-failed-logs) that is what is shown. A dry run lists how many jobs of each rule there are. Every
+Snakemake imports this module, those inside of cluster jobs too: what takes time, or may be missing there, is
+imported when it is used.
 """
 
-from logging import ERROR, LogRecord
+from logging import ERROR, WARNING, LogRecord
 
 from snakemake_interface_logger_plugins.base import LogHandlerBase
+from snakemake_interface_logger_plugins.common import LogEvent
 
-OWN_OUTPUT = ("quiet", "verbose", "printshellcmds", "debug_dag", "show_failed_logs", "dryrun")
+OWN_OUTPUT = ("quiet", "verbose", "printshellcmds", "debug_dag", "show_failed_logs")
 
 
 class LogHandler(LogHandlerBase):
@@ -26,8 +28,10 @@ class LogHandler(LogHandlerBase):
         self.plain.setFormatter(DefaultFormatter(given.quiet, given.show_failed_logs))
         options = (given.quiet, given.debug_dag, given.verbose, given.dryrun, given.printshellcmds)
         self.shown = DefaultFilter(*options)
+        own_output = any(getattr(given, name) for name in OWN_OUTPUT)
+        self.counts_jobs, self.counted = given.dryrun and not own_output, False
         self.display = None
-        if not any(getattr(given, name) for name in OWN_OUTPUT):
+        if not given.dryrun and not own_output:
             try:
                 from snakemake_logger_plugin_onlybn.display import Display
             except ImportError:  # rich, or what it shows, is not installed here
@@ -39,11 +43,22 @@ class LogHandler(LogHandlerBase):
         try:
             if self.display and self.display.take(record):
                 return
-            # Why jobs failed is shown under --quiet too.
-            if self.shown.filter(record) or (hasattr(record, "onlybn") and record.levelno >= ERROR):
+            if self.counts_jobs:
+                shown = self._is_count(record)
+            else:  # why jobs failed is shown under --quiet too
+                shown = self.shown.filter(record) or (hasattr(record, "onlybn") and record.levelno >= ERROR)
+            if shown:
                 self.plain.emit(record)
         except Exception:
             self.handleError(record)
+
+    def _is_count(self, record: LogRecord) -> bool:
+        """Say whether a record counts the jobs of a dry run, or tells why there are none."""
+        if getattr(record, "event", None) == LogEvent.RUN_INFO:
+            first, self.counted = not self.counted, True  # Snakemake tells it twice
+            record.msg += "\nThis was a dry run. With -p it lists every job."
+            return first
+        return record.levelno >= WARNING or record.getMessage().startswith("Nothing to be done")
 
     def close(self) -> None:
         """Show how it ended, and leave the terminal whole."""

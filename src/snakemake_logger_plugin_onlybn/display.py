@@ -27,8 +27,12 @@ from snakemake_logger_plugin_onlybn.work import Work
 LOOK, PLAIN, GATHERED = 0.5, 300.0, 5.0
 # Snakemake's messages that are shown; of the others, those of warnings and errors.
 MESSAGES = ("Nothing to be done", "Creating conda environment", "Downloading and installing remote packages")
-# Those that are not: jobs' failures, which are shown by their logs.
-LEFT_OUT = ("Exiting because a job execution failed", "WorkflowError:\nAt least one job did not complete")
+# Those that are not: jobs' failures, which are shown by their logs, and what follows from them.
+LEFT_OUT = (
+    "Exiting because a job execution failed",
+    "WorkflowError:\nAt least one job did not complete",
+    "Cannot restore ",
+)
 # Those before the workflow starts that are not shown.
 AT_START = ("Config file ", "Assuming unrestricted shared filesystem usage")
 STOPPING = "Terminating processes on user request"

@@ -160,8 +160,8 @@ class Work:
 
     @property
     def seconds_left(self) -> float | None:
-        """How long training the rest will take, at the rate until now; None while nothing tells."""
-        now, done, left = time.monotonic(), 0.0, 0.0
+        """How long the other runs will take at the rate until now; None while it is too early to tell."""
+        done = left = 0.0
         for run in self.runs.values():
             if not run.present:
                 share, begun = 0.0, 0.0
@@ -170,9 +170,11 @@ class Work:
                     begun = run.progress.begun / run.progress.steps
                 done += run.weight * (share - begun)
                 left += run.weight * (1.0 - share)
-        if not done or not left or now - self.training_since < 2:
+        if not done or not left:
             return None
-        return (now - self.training_since) * left / done
+        took = time.monotonic() - self.training_since
+        # A minute, or a fifth of all: before, it is mostly the start of jobs that took time.
+        return took * left / done if took > 60 or done > left / 4 else None
 
     def stand(self) -> str:
         """Return how many runs are done, and how long the others will take."""

@@ -155,10 +155,6 @@ class Workflow:
         folder, work = (Path(pattern.format(**_named(run))) / f"seed-{run.seed}" for pattern in patterns)
         return folder, work
 
-    def run_logs(self, run: Run) -> list[Path]:
-        """Return the logs of the jobs that trained a run, or others of its point."""
-        return list(Path(self.log_pattern.format(**_named(run))).glob("*.log"))
-
     @property
     def workers(self) -> int:
         """How many processes decode photographs for each that trains; none where there is nothing to."""
@@ -454,7 +450,7 @@ class Workflow:
                 "weight": _weight(run),
                 "present": folder in present,
             }
-            for folder, run in training.items()
+            for folder, run in sorted(training.items(), key=lambda item: (item[1].point, item[1].seed))
         }
         LOGGER.info(
             f"{self.study.name}: to do: {', '.join(parts) or 'nothing that takes long'}{done}",
@@ -492,7 +488,12 @@ class Workflow:
         """Log, after Snakemake's own messages, why jobs failed: the last line of each one's log, once."""
         lines = list(dict.fromkeys(line for log in logs for line in jobs.last_lines(Path(log))))
         faults = [line for line in lines if line != jobs.INTERRUPTED]
-        text = "\n  ".join(["What went wrong:", *faults]) if faults else jobs.INTERRUPTED.capitalize()
+        if faults:
+            text = "\n  ".join(["What went wrong:", *faults])
+        elif lines:
+            text = jobs.INTERRUPTED.capitalize()
+        else:  # with --quiet, Snakemake's own log has no faults either
+            text = "Not all jobs succeeded; the same command without --quiet tells why"
         LOGGER.error(text, extra={SHOWN: {"event": "failed", "faults": faults}})
 
 
