@@ -62,6 +62,20 @@ def test_progress_is_written_at_most_once_a_second_whole_and_not_where_it_cannot
     assert progress.read(tmp_path / "gone") is None
 
 
+def test_writing_progress_takes_a_thousandth_of_the_time_at_most(live, clock, tmp_path, monkeypatch):
+    def slowly(folder, told):
+        written.append(clock.seconds)
+        clock.seconds += 0.02
+
+    written = []
+    monkeypatch.setattr(progress, "write", slowly)
+    publisher = Publisher({0: tmp_path})
+    for _ in range(1_000):
+        publisher.step_ended([live])
+        clock.seconds += 0.1
+    assert [round(at - written[0]) for at in written] == [0, 20, 40, 60, 80]
+
+
 def test_a_diverged_run_says_so(live, tmp_path):
     live.diverged, live.is_over, live.taken, live.tested = 2, True, 24, 24
     Publisher({0: tmp_path}).publish(live)

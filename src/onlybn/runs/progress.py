@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from onlybn.training.live_run import LiveRun
 
 FILE = "progress.json"
-# Seconds between two files of a run: one takes 0.1 ms to write.
-SECONDS_BETWEEN = 1.0
+# Seconds at least between two files of a run, and what share of the time writing them may take.
+SECONDS_BETWEEN, SHARE = 1.0, 0.001
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def read(folder: Path) -> Progress | None:
 
 
 class Publisher:
-    """Writes the progress of runs that train side by side, at most once a second; `folders` are by seed."""
+    """Writes the progress of runs that train side by side, now and then; `folders` are by seed."""
 
     def __init__(self, folders: Mapping[int, Path]):
         self.folders = folders
@@ -111,9 +111,9 @@ class Publisher:
         """Write how far the runs are, if it is time."""
         now = time.monotonic()
         if now >= self.due:
-            self.due = now + SECONDS_BETWEEN
             for run in live:
                 self.publish(run)
+            self.due = now + max(SECONDS_BETWEEN, (time.monotonic() - now) / SHARE)
 
     def publish(self, live: "LiveRun") -> None:
         """Write how far a run is."""

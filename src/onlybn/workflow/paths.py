@@ -4,7 +4,6 @@ import hashlib
 import logging
 import re
 import sys
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import cached_property
@@ -430,16 +429,16 @@ class Workflow:
 
         The record carries the runs, by their folders, for a display that shows how far each is.
         """
-        whole, needed = self._trained_by(planned), list(needed)
+        needed = list(needed)
         training = self._trained_by(needed)
+        # Where only collected tables are left, no run is there, and none is needed.
+        others = (folder for folder in self._trained_by(planned) if folder not in training)
+        whole = [*training, *(folder for folder in others if (folder / RECORD).exists())]
         present = {folder for folder, run in training.items() if self._is_present(folder, run)}
-        rules = Counter(job.rule.name for job in needed)
-        to_make = {
-            "run": len(training) - len(present),
-            "analysis": rules["analyse"],
-            "figure": rules["draw_figure"],
-            "table": rules["make_table"],
-        }
+        rules = {"analysis": "analyse", "figure": "draw_figure", "table": "make_table"}
+        to_make = {"run": len(training) - len(present)}
+        for noun, rule in rules.items():  # which has a prefix where another workflow imports this one
+            to_make[noun] = sum(job.rule.name.endswith(rule) for job in needed)
         parts = [jobs.counted(number, name) for name, number in to_make.items() if number]
         there = len(whole) - to_make["run"]
         done = f"; {there:,} of {jobs.counted(len(whole), 'run')} were done before" if there else ""
