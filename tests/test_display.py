@@ -1,6 +1,7 @@
 """What a terminal and a pipe show while Snakemake runs; the terminal is a pseudo-terminal with a screen."""
 
 import fcntl
+import logging
 import os
 import pty
 import re
@@ -16,8 +17,10 @@ import pyte
 import pytest
 from checkout import ROOT, STUDY, Checkout
 
+from onlybn import jobs
 from onlybn.runs import progress
 from onlybn.runs.progress import Progress
+from snakemake_logger_plugin_onlybn import display as displays
 from snakemake_logger_plugin_onlybn import work as works
 from snakemake_logger_plugin_onlybn.work import Work
 
@@ -161,6 +164,17 @@ def test_ctrl_c_leaves_the_terminal_whole_and_says_how_to_go_on(checkout):
     assert terminal.screen.cursor.x == 0
 
 
+def test_a_snakemake_that_is_asked_to_end_says_what_it_waits_for(checkout):
+    terminal = Terminal(checkout, *both_seeds())
+    terminal.until("seed 0  ━", "seed 1  ━")
+    os.kill(terminal.pid, signal.SIGTERM)
+    terminal.until("Stopping: the jobs at work run to their end first.", "━")
+    (checkout.folder / "go").touch()
+    assert terminal.end() == 1
+    assert terminal.text().count("Stopping") == 1
+    assert "2 of 2 runs done. The same command resumes." in terminal.text().splitlines()[-1]
+
+
 def test_a_killed_snakemake_leaves_the_cursor_visible_on_a_line_of_its_own(checkout):
     terminal = Terminal(checkout, *both_seeds())
     terminal.until("seed 0  ━", "seed 1  ━")
@@ -232,6 +246,34 @@ def test_the_plugin_imports_nothing_that_takes_time_until_it_is_used():
         "import sys, snakemake_logger_plugin_onlybn; sys.exit(not {'rich', 'onlybn'}.isdisjoint(sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+def test_a_file_gets_a_line_now_and_then_while_nothing_ends(tmp_path, monkeypatch):
+    monkeypatch.setattr(displays, "LOOK", 0.01)
+    monkeypatch.setattr(displays, "PLAIN", 0.0)
+    file = (tmp_path / "log").open("w")
+    display = displays.Display(file)
+
+    def tell(message="", **told):
+        record = logging.LogRecord("snakemake", logging.INFO, "", 0, message, None, None)
+        record.__dict__.update(told)
+        return display.take(record)
+
+    assert not tell("Building")  # Snakemake's own, as is all before the workflow starts
+    assert tell(event="workflow_started")
+    run = {"name": "resnet-8 all seed 0", "work": str(tmp_path), "weight": 1, "present": False}
+    tell("to do", onlybn={"event": "planned", "study": "tiny", "runs": {"runs": run}, "all": 1})
+    tell(event="job_info", jobid=1, rule_name="train", output=["runs/run.json"])
+    told = {"run": "resnet-8 all seed 0", "unit": "epoch", "reached": 3, "length": 9, "step": 1, "steps": 9}
+    told |= {"begun": 0, "seconds_left": 60.0, "state": "training", "accuracy": 50.0, "written": 1.0}
+    progress.write(tmp_path, Progress(**told))
+    deadline = time.monotonic() + 10
+    expected = "0 of 1 runs done; resnet-8 all seed 0: epoch 3/9, test accuracy 50.0 %, 60 s left\n"
+    while expected not in (tmp_path / "log").read_text():
+        assert time.monotonic() < deadline
+        file.flush()
+    display.close()
+    assert jobs.DISPLAY not in os.environ
 
 
 # how far the work is

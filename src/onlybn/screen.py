@@ -13,6 +13,10 @@ class Screen(Console):
         # Not `is_terminal`, which the environment may claim of a file (FORCE_COLOR).
         self.can_draw = file.isatty() and not self.is_dumb_terminal
 
+    def on_broken_pipe(self) -> None:
+        """Write nothing more to a reader that is gone; rich would end the process."""
+        self.quiet = True
+
     def show_cursor(self, show: bool = True) -> bool:
         """Leave the cursor as it is."""
         return False

@@ -6,6 +6,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from threading import Event, RLock, Thread
@@ -118,7 +119,8 @@ class Display:
                 if self.drawn_at and time.monotonic() - self.drawn_at > GATHERED:
                     self._say_drawn()
                 if self.screen.can_draw:
-                    self.live.refresh()
+                    with suppress(OSError):  # the terminal is gone; Snakemake goes on
+                        self.live.refresh()
                 elif self.work.training and time.monotonic() - self.written > PLAIN:
                     self._say(f"{self.work.stand()}; {self.work.training[0].progress}")
 
@@ -141,7 +143,8 @@ class Display:
             self.work.faults += [why for why in shown["faults"] if not any(k.startswith(why) for k in known)]
 
     def _say(self, line: str, style: str = "") -> None:
-        self.screen.print(Text(line, style), soft_wrap=True)
+        with suppress(OSError):
+            self.screen.print(Text(line, style), soft_wrap=True)
         self.written = time.monotonic()
 
     def _say_ended(self, runs: Iterable) -> None:
