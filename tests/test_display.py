@@ -273,6 +273,7 @@ def test_a_file_gets_a_line_now_and_then_while_nothing_ends(tmp_path, monkeypatc
         assert time.monotonic() < deadline
         file.flush()
     display.close()
+    file.close()
     assert jobs.DISPLAY not in os.environ
 
 
@@ -332,7 +333,7 @@ def test_what_an_earlier_job_published_is_not_taken_for_this_ones(work):
     assert work.job_finished(1) == []
 
 
-def test_the_time_left_follows_from_the_rate_here_by_the_size_of_runs(work):
+def test_the_time_left_follows_from_how_long_jobs_took_here_and_from_the_size_of_runs(work):
     work.job_started(1, "train", ["runs/short/run.json"])
     publish(work, "short", begun=4, step=4)
     work.clock[0] += 30
@@ -344,8 +345,16 @@ def test_the_time_left_follows_from_the_rate_here_by_the_size_of_runs(work):
     work.clock[0] += 31
     assert work.seconds_left == pytest.approx(61 / 0.5 * (0.1 + 3))
     publish(work, "short", begun=4, step=10, state="finished")
-    work.look()
+    assert work.job_finished(1)[0].name == "short"
     assert work.stand().startswith("6 of 7 runs done, about 5 min left")
+    work.plan_jobs({"train": 2, "analyse": 3, "figure-1": 1, "total": 6})
+    assert work.seconds_left == pytest.approx(61 / 0.6 * 3 + 3 * works.JOB_SECONDS)
+    for number in (2, 3):  # side by side, while nothing trains
+        work.job_started(number, "analyse", [f"runs/short/{number}.parquet"])
+    work.clock[0] += 61
+    for number in (2, 3):
+        work.job_finished(number)
+    assert work.seconds_left == pytest.approx((61 / 0.6 * 3 + 61) * 122 / (3 * 61))
 
 
 def test_a_fault_is_told_once_and_what_somebody_stopped_is_none(work, tmp_path):

@@ -25,7 +25,7 @@ from snakemake_logger_plugin_onlybn.work import Work
 
 # Seconds between two looks at the runs' progress; between two lines on it where there is no terminal; and in
 # which figures and tables that were drawn are gathered into one line.
-LOOK, PLAIN, GATHERED = 0.5, 300.0, 5.0
+LOOK, PLAIN, GATHERED = 0.5, 300.0, 10.0
 # Snakemake's messages that are shown; of the others, those of warnings and errors.
 MESSAGES = ("Nothing to be done", "Creating conda environment", "Downloading and installing remote packages")
 # Those that are not: jobs' failures, which are shown by their logs, and what follows from them.
@@ -61,6 +61,8 @@ class Display:
                 return self.work is not None or record.getMessage().startswith(AT_START)
             if shown := getattr(record, "onlybn", None):
                 self._take_ours(record.getMessage(), **shown)
+            elif event == LogEvent.RUN_INFO:
+                self.work.plan_jobs(record.stats)
             elif event == LogEvent.JOB_INFO:
                 self.work.job_started(record.jobid, record.rule_name, record.output)
             elif event == LogEvent.JOB_FINISHED:

@@ -24,6 +24,8 @@ DOES = {
 }
 
 
+# Seconds that a job is taken to take before one of its kind is done.
+JOB_SECONDS = 4.0
 MAKES = {"analyse": "analysis", "draw_figure": "figure", "make_table": "table"}
 
 
@@ -54,10 +56,11 @@ class Run:
 
 @dataclass
 class Job:
-    """A job at work, with the first part of its rule's name."""
+    """A job at work, with the first part of its rule's name, and since when."""
 
     rule: str
     files: list[str]
+    since: float
 
 
 class Work:
@@ -67,17 +70,24 @@ class Work:
         self.study, self.all = "", 0
         self.runs: dict[str, Run] = {}
         self.jobs: dict[int, Job] = {}
+        # By the first part of the rules' names: jobs planned and done, and the seconds of those done.
+        self.planned: Counter[str] = Counter()
         self.done: Counter[str] = Counter()
+        self.took: Counter[str] = Counter()
         self.drawn: list[str] = []
         self.faults: list[str] = []
         self.interrupted = False
-        self.started = time.monotonic()
-        self.training_since: float | None = None
+        self.started, self.working_since = time.monotonic(), None
 
     def plan(self, study: str, runs: Mapping[str, Mapping[str, Any]], whole: int) -> None:
         """Take note of the runs that jobs will train, by their folders, and of how many there are in all."""
         self.study, self.all = study, whole
         self.runs = {folder: Run(**run | {"work": Path(run["work"])}) for folder, run in runs.items()}
+
+    def plan_jobs(self, jobs: Mapping[str, int]) -> None:
+        """Take note of how many jobs of each rule there are."""
+        for rule, count in jobs.items():
+            self.planned[rule.partition("-")[0]] += count
 
     @property
     def runs_done(self) -> int:
@@ -109,9 +119,9 @@ class Work:
         """Take note of a job that was started or submitted."""
         rule = rule.partition("-")[0]
         if rule in DOES:
-            self.jobs[number] = Job(rule, list(files))
+            self.jobs[number] = Job(rule, list(files), time.monotonic())
+            self.working_since = self.working_since or time.monotonic()
         if rule == "train":
-            self.training_since = self.training_since or time.monotonic()
             for folder in dict.fromkeys(str(Path(file).parent) for file in self.jobs[number].files):
                 if folder in self.runs:
                     self.runs[folder].start(number)
@@ -121,6 +131,7 @@ class Work:
         ended = self.look()
         if job := self.jobs.pop(number, None):
             self.done[job.rule] += 1
+            self.took[job.rule] += time.monotonic() - job.since
             if DOES[job.rule] == "drawing":
                 self.drawn.append(Path(job.files[0]).stem)
             for run in self._of(number):
@@ -160,7 +171,16 @@ class Work:
 
     @property
     def seconds_left(self) -> float | None:
-        """How long the other runs will take at the rate until now; None while it is too early to tell."""
+        """How long the rest will take, as jobs took until now; None while it is too early to tell."""
+        now = time.monotonic()
+        elapsed = now - (self.working_since or now)
+        took = self.took.copy()  # seconds of jobs, those at work included
+        for job in self.jobs.values():
+            took[job.rule] += now - job.since
+        seconds = 0.0
+        for rule in DOES.keys() - {"train"}:
+            mean = self.took[rule] / self.done[rule] if self.done[rule] else JOB_SECONDS
+            seconds += max(0, self.planned[rule] - self.done[rule]) * mean
         done = left = 0.0
         for run in self.runs.values():
             if not run.present:
@@ -170,11 +190,13 @@ class Work:
                     begun = run.progress.begun / run.progress.steps
                 done += run.weight * (share - begun)
                 left += run.weight * (1.0 - share)
-        if not done or not left:
-            return None
-        took = time.monotonic() - self.training_since
-        # A minute, or a fifth of all: before, it is mostly the start of jobs that took time.
-        return took * left / done if took > 60 or done > left / 4 else None
+        if left:
+            # After a minute, or a fifth of all: before, it is mostly the start of jobs that takes time.
+            if not done or (elapsed < 60 and done < left / 4):
+                return None
+            seconds += took["train"] * left / done
+        # As many at a time as until now.
+        return seconds * elapsed / took.total() if took.total() else None
 
     def stand(self) -> str:
         """Return how many runs are done, and how long the others will take."""
