@@ -30,8 +30,7 @@ endif
 		$(if $(filter-out undefined,$(origin TORCH_INDEX)),--torch-index '$(TORCH_INDEX)')
 
 reproduce: install ## train, measure and draw the default study (CORES=2 to use two cores)
-	$(BIN)/snakemake main --cores $(CORES) --quiet rules host reason
-	@echo "Figures: results/digits/figures    Tables: results/digits/tables"
+	@$(BIN)/snakemake main --cores $(CORES)
 
 report: install ## run a study and write one HTML file: CONFIG="study=cifar10-short …" TARGET=all
 	$(BIN)/snakemake $(TARGET) --cores $(CORES) $(if $(CONFIG),--config $(CONFIG))
@@ -40,8 +39,8 @@ report: install ## run a study and write one HTML file: CONFIG="study=cifar10-sh
 plan: install ## print what a study would cost on this machine: CONFIG="study=cifar10 …"
 	@$(BIN)/python -m onlybn plan $(CONFIG)
 
-status: install ## say which runs of the default study are done, or CONFIG="study=cifar10 …"
-	@$(BIN)/python -m onlybn status $(CONFIG)
+status: install ## show which runs of the default study are done (WATCH=1 follows), or CONFIG="study=cifar10 …"
+	@$(BIN)/python -m onlybn status $(if $(WATCH),--watch) $(CONFIG)
 
 test: install ## check format and style, run the tests and a tiny real workflow
 	$(BIN)/ruff format --check

@@ -38,12 +38,12 @@ for target, files in STUDY.targets.items():
             STUDY.reported(files, report),
 
 
-# As a module of another Snakefile, these are the other's: the report's front page, and what a name may be.
+# In a module of another Snakefile, the other one has these: the report's front page, and its own targets.
 if workflow.modifier.is_main_snakefile():
 
     report: "workflow/report/workflow.rst"
 
-    # A name that is no target is taken for a file that this rule makes.
+    # Snakemake takes a name that is no target for a file, which this rule would make.
     rule refuse:
         input:
             STUDY.refuse,
@@ -51,7 +51,7 @@ if workflow.modifier.is_main_snakefile():
             "{unknown,[^/.]+}",
 
 
-# Rules that need the network, or take less time than to submit, are local: a cluster gets runs and analyses.
+# Rules that need the network, or take less time than submitting, are local: a cluster gets runs and analyses.
 include: "workflow/rules/draw.smk"
 include: "workflow/rules/collect.smk"
 include: "workflow/rules/analyse.smk"
@@ -61,6 +61,7 @@ include: "workflow/rules/prepare.smk"
 
 onstart:
     STUDY.start(local=workflow.local_exec)
+    STUDY.announce(workflow.dag.jobs, workflow.dag.needrun_jobs())
 
 
 onsuccess:

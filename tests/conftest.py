@@ -129,6 +129,9 @@ class Silent:
     def say(self, line):
         self.line = line
 
+    def report(self, line):
+        self.say(line)
+
 
 @pytest.fixture
 def train_block(tmp_path):

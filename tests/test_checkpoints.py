@@ -431,7 +431,7 @@ def test_a_job_killed_anywhere_ends_with_the_same_bytes(block, undisturbed, make
     if number == "SIGTERM":
         *_, stopped, last = (tmp_path / "log").read_text().splitlines()
         assert stopped.endswith("stopped; the next start resumes from here") == (called != WRITES)
-        assert last == "interrupted; the same command goes on from here"
+        assert last == "interrupted; the same command resumes"
     assert block(tmp_path, runs) == 0
     for path, content in expected.items():
         assert (tmp_path / path).read_bytes() == content, path

@@ -610,13 +610,17 @@ def test_a_file_system_without_locks_gives_one_sentence_before_any_job(study, mo
     )
 
 
-def test_where_figures_lie_is_told_only_if_there_are_any(study, capsys):
+def test_where_figures_are_is_logged_only_if_there_are_any(study, caplog):
+    caplog.set_level("INFO")
     workflow = Workflow(study())
     workflow.finish()
-    assert capsys.readouterr().err == ""
     Path(workflow.drawn, "tables").mkdir(parents=True)
     workflow.finish()
-    assert capsys.readouterr().err == f"Figures and tables lie in {workflow.drawn}\n"
+    Path(workflow.drawn, "figures").mkdir(parents=True)
+    workflow.finish()
+    tables = f"ables are in {workflow.drawn}/tables"
+    both = f"Figures are in {workflow.drawn}/figures and t{tables}"
+    assert caplog.messages == ["Done", f"T{tables}", both]
 
 
 def test_results_below_a_regular_file_are_rejected(study, tmp_path):

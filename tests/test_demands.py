@@ -164,7 +164,14 @@ figures: {figure-2: [one]}
     checkout = Checkout(tmp_path, text)
     # --config on the command line does not change the profile's settings.
     done = checkout.snakemake(
-        "-n", "figure-2", "--workflow-profile", "profiles/slurm", "--config", "gpu_as=gres", "longest_job=77"
+        "-n",
+        "-p",
+        "figure-2",
+        "--workflow-profile",
+        "profiles/slurm",
+        "--config",
+        "gpu_as=gres",
+        "longest_job=77",
     )
     assert done.returncode == 0, done.stdout + done.stderr
     (resources,) = (

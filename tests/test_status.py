@@ -12,7 +12,8 @@ from onlybn.configuration import open_study
 from onlybn.files import write_json
 from onlybn.jobs import duration
 from onlybn.locks import is_locked, lock
-from onlybn.runs import records
+from onlybn.runs import progress, records
+from onlybn.runs.progress import Progress
 from onlybn.study import Run
 from onlybn.workflow.paths import Workflow
 from onlybn.workflow.status import status
@@ -44,6 +45,13 @@ def finish(folder: Path, run: Run, **record) -> None:
     write_json(folder / "run.json", whole | records.described(run) | {"status": "finished"} | record)
 
 
+def how_far(run: Run, **changes) -> Progress:
+    """Progress after the first of two epochs."""
+    told = {"run": str(run), "state": "training", "unit": "epoch", "reached": 1, "length": 2}
+    told |= {"step": 12, "steps": 24, "begun": 0, "accuracy": None, "seconds_left": None, "written": 1.0}
+    return Progress(**told | changes)
+
+
 def test_each_run_is_counted_once_in_its_state_and_in_each_experiment(workflow, tmp_path):
     runs = workflow.study.runs("one")
     folders, works = zip(*(workflow.places(run) for run in runs), strict=True)
@@ -53,9 +61,7 @@ def test_each_run_is_counted_once_in_its_state_and_in_each_experiment(workflow, 
     held = lock(works[3] / ".lock", "taken")
     works[4].mkdir(parents=True)
     (works[4] / "checkpoint.safetensors").touch()
-    log = Path(workflow.block_log([0, 1, 2, 3, 4]).format(**vars(runs[0])))
-    log.parent.mkdir(parents=True)
-    log.write_text(f"{runs[4]}: epoch 1/2, 9 s left\n{runs[3]}: epoch 1/2, 7 s left\n{runs[0]}: finished\n")
+    progress.write(works[3], how_far(runs[3], accuracy=87.6, seconds_left=7.0))
     for file in workflow.figure_files("figure-4"):
         Path(file).parent.mkdir(parents=True, exist_ok=True)
         Path(file).touch()
@@ -67,8 +73,8 @@ def test_each_run_is_counted_once_in_its_state_and_in_each_experiment(workflow, 
     assert rows[3] == ["shared", "10", "5", "1", "1", "1", "1", "1"]
     assert rows[4][1:] == rows[3][1:]
     assert text.startswith("tiny: 2 of 10 runs are done; no Snakemake is at work")
-    assert "running:\n  resnet-8 batchnorm seed 3: epoch 1/2, 7 s left\n" in text
-    assert "interrupted:\n  resnet-8 batchnorm seed 4: epoch 1/2, 9 s left\n" in text
+    assert "running:\n  resnet-8 batchnorm seed 3: epoch 1/2, test accuracy 87.6 %, 7 s left\n" in text
+    assert "interrupted:\n  resnet-8 batchnorm seed 4: no epoch yet\n" in text
     assert "diverged:\n  resnet-8 batchnorm seed 1: in epoch 2\n" in text
     assert f"outdated:\n  {folders[2]} holds another run than {runs[2]}: seed 0, not 2\n" in text
     assert "1 of 4 figures and tables are there; not yet: figure-2, sheet, provenance" in text
@@ -84,6 +90,13 @@ def test_a_snakemake_at_work_is_told_and_looking_makes_no_file(workflow, tmp_pat
     lock(workflow.lock_file, "taken")
     assert is_locked(tmp_path / "results" / ".tiny.lock")
     assert "; a Snakemake is at work" in status(workflow)
+
+
+def test_a_study_that_is_watched_is_shown_until_its_runs_are_done(reproduced):
+    command = [sys.executable, "-m", "onlybn", "status", "--watch"]
+    done = subprocess.run(command, cwd=reproduced.folder, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.count("tiny: 10 of 10 runs are done; no Snakemake is at work") == 1
 
 
 def test_times_are_said_as_a_person_says_them():

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import chain
 from pathlib import Path
 
 import pandas as pd
@@ -18,6 +19,7 @@ from checkout import ROOT, STUDY, Checkout
 from onlybn import drawing
 
 DOUBT = "not_expected: {affine-helps: one epoch teaches little}\n"
+TABLES = ("table-1", "accuracy", "provenance")
 CLOCK = ["seconds", "training_images_per_second", "seeds_together"]
 
 
@@ -39,8 +41,19 @@ def test_one_command_trains_measures_and_draws(reproduced):
     assert not list(results.glob("work/**/*.*"))
 
 
-def test_the_terminal_tells_each_finished_run_and_the_log_each_epoch(reproduced):
-    assert re.search(r"^resnet-14 batchnorm seed 1: test accuracy [\d.]+ % after 1 ep", reproduced.text, re.M)
+def test_a_pipe_gets_a_line_for_each_run_and_the_log_one_for_each_epoch(reproduced):
+    first, *lines, done, where = reproduced.text.splitlines()[1:]
+    assert first == "tiny: to do: 10 runs, 8 analyses, 6 figures, 3 tables"
+    ended = [line for line in lines if re.fullmatch(r"\S+ \S+ seed \d: test accuracy [\d.]+ %; .*", line)]
+    assert len(ended) == 10
+    assert all(f"; {count} of 10 runs done" in line for count, line in enumerate(ended, 1))
+    drawn = [line.removeprefix("drawn: ").split(", ") for line in lines if line.startswith("drawn: ")]
+    figures = [f"figure-{number}" for number in (1, 2, 3, 5, 6, 7)]
+    assert sorted(chain(*drawn)) == sorted([*figures, *TABLES])
+    assert len(lines) == len(ended) + len(drawn)
+    assert re.fullmatch(r"Done in \d+ (s|min): 10 runs, 8 analyses, 6 figures, 3 tables", done)
+    assert where == "Figures are in results/tiny/figures and tables are in results/tiny/tables"
+    assert "\x1b" not in reproduced.text
     (log,) = reproduced.folder.glob("results/tiny/logs/train/resnet-8/all/*/seed-0.log")
     assert log.read_text().startswith("resnet-8 all seed 0: epoch 1/1, training loss ")
 
@@ -138,7 +151,8 @@ def test_another_snakefile_in_another_folder_imports_the_workflow_as_a_module(re
     text = importing.ok("--nolock")
     accuracy = reproduced.folder / "results/tiny/tables/accuracy.md"
     assert (importing.folder / "summary").read_bytes() == accuracy.read_bytes()
-    assert "Figures and tables lie in out/tiny" in text
+    assert "tiny: to do: 1 table\n" in text
+    assert "Tables are in out/tiny/tables" in text
     assert (importing.folder / "out/.tiny.lock").exists()  # which onstart takes
 
 

@@ -1,4 +1,4 @@
-"""Commands that only look: plan, status and claims, with the keys of Snakemake's --config."""
+"""Commands that change nothing: plan, status and claims, with the keys of Snakemake's --config."""
 
 import argparse
 import os
@@ -13,7 +13,7 @@ STUDIES = Path("workflow") / "studies"
 
 
 def main() -> None:
-    """Run the command; a user's mistake ends in its sentences and exit status 1."""
+    """Run the command; a user's mistakes are reported, one sentence each, with exit status 1."""
     parser = argparse.ArgumentParser(prog="python -m onlybn", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     planning = commands.add_parser("plan", help="what a study will cost, before anything is trained")
@@ -21,7 +21,9 @@ def main() -> None:
     planning.add_argument("--at-once", type=int, help="jobs side by side; default: one a core, or one GPU")
     planning.add_argument("--main", action="store_true", help="only what the target main needs")
     looking = commands.add_parser("status", help="which runs are finished, running, diverged or missing")
-    looking.add_argument("--verify", action="store_true", help="read every file of the runs: are they whole?")
+    how = looking.add_mutually_exclusive_group()
+    how.add_argument("--verify", action="store_true", help="read every file of the runs: are they whole?")
+    how.add_argument("--watch", action="store_true", help="show it again and again, until all runs are done")
     judging = commands.add_parser("claims", help="the paper's claims that a study judged, in short")
     for command in (planning, looking, judging):
         command.add_argument("config", nargs="*", metavar="KEY=VALUE", help="as after Snakemake's --config")
@@ -31,7 +33,7 @@ def main() -> None:
         if asked.command == "plan":
             _plan(config, asked.device, asked.at_once, main=asked.main)
         elif asked.command == "status":
-            _status(config, verify=asked.verify)
+            _status(config, verify=asked.verify, follow=asked.watch)
         else:
             _claims(config)
     except UserError as error:
@@ -84,11 +86,15 @@ def _plan(config: dict[str, Any], device: str | None, at_once: int | None, *, ma
         print("Decoding photographs is not counted: see to it that the workers keep up.")
 
 
-def _status(config: dict[str, Any], *, verify: bool) -> None:
+def _status(config: dict[str, Any], *, verify: bool, follow: bool) -> None:
     from onlybn.workflow.paths import Workflow
-    from onlybn.workflow.status import status
+    from onlybn.workflow.status import status, watch
 
-    print(status(Workflow(open_study(config, STUDIES)), verify=verify))
+    workflow = Workflow(open_study(config, STUDIES))
+    if follow:
+        watch(workflow)
+    else:
+        print(status(workflow, verify=verify))
 
 
 def _claims(config: dict[str, Any]) -> None:
@@ -102,5 +108,5 @@ if __name__ == "__main__":
     try:
         main()
         print(end="", flush=True)
-    except BrokenPipeError:  # who reads has enough, as `head`; nothing is left to be written at exit
+    except BrokenPipeError:  # the reader closed the pipe, as `head` does; nothing more is written at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

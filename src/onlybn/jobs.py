@@ -17,22 +17,22 @@ from onlybn.errors import UserError
 
 @contextmanager
 def job(log: Path) -> Iterator["Terminal"]:
-    """Send all that the job prints to its log; yield what still reaches the terminal.
+    """Send all that the job prints to its log; yield the terminal, for the few lines that a user should see.
 
     A user's mistake ends as one sentence, the log's last line, and exit status 1; any other fault also
-    leaves its traceback above that line. Where the log cannot be written, the terminal gets the sentence.
+    leaves its traceback above that line. If the log cannot be written, the terminal gets the sentence.
     The process ends with the job.
     """
-    terminal = Terminal(_send_output(log))
-    _leave_out_the_users_settings()
-    # A scheduler's SIGTERM unwinds like Ctrl-C, so that files half written are taken away.
+    terminal = _send_output(log)
+    _ignore_the_users_settings()
+    # A scheduler's SIGTERM unwinds like Ctrl-C, so that half-written files are removed.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield terminal
     except UserError as error:
         _end(terminal, error.shown())
     except KeyboardInterrupt:
-        _end(terminal, "interrupted; the same command goes on from here")
+        _end(terminal, INTERRUPTED)
     except Exception as error:
         with suppress(OSError):
             traceback.print_exc()
@@ -40,38 +40,49 @@ def job(log: Path) -> Iterator["Terminal"]:
         _end(terminal, f"error: {type(error).__name__}: {' '.join(str(error).split())}")
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(0)  # Python takes half a second and more to take torch and numba apart
+    os._exit(0)  # Python takes half a second and more to unload torch and numba
 
 
-def _send_output(log: Path) -> int:
-    """Make the log what standard output and error write to; return a descriptor of the standard error before.
+# Names the file to which the lines for the terminal go while a display is there to show them.
+DISPLAY = "ONLYBN_DISPLAY"
 
-    Leaves with one sentence if the log cannot be written.
+
+def _send_output(log: Path) -> "Terminal":
+    """Send standard output and error to the log; return the terminal, which standard error was before.
+
+    Exits with one sentence if the log cannot be written.
     """
-    for number in range(3):  # in order, so that each closed one is opened again as itself
+    for number in range(3):  # in order, so that each closed one gets its own number again
         try:
             os.fstat(number)
         except OSError:
             os.open(os.devnull, os.O_RDWR)
-    terminal = os.dup(2)
+    terminal = _terminal()
     try:
         log.parent.mkdir(parents=True, exist_ok=True)
         file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
     except OSError as error:
-        Terminal(terminal).say(f"error: the log {log} cannot be written ({error.strerror})")
+        terminal.say(f"error: the log {log} cannot be written ({error.strerror})")
         sys.exit(1)
     os.dup2(file, 1)
     os.dup2(file, 2)
     os.close(file)
-    # Python has none where they were closed, and another encoding where the user's language has.
+    # Python has no streams if they were closed, and another encoding if the user's language has one.
     for number, name in ((1, "stdout"), (2, "stderr")):
         stream = os.fdopen(number, "w", 1, encoding="utf-8", errors="backslashreplace", closefd=False)
         setattr(sys, name, stream)
     return terminal
 
 
-# What changes warnings to errors, and what computes in a shorter format than the one that a study names, and
-# `run.json` records.
+def _terminal() -> "Terminal":
+    """Return the terminal, or the file from which a display on this machine takes lines for it."""
+    with suppress(KeyError, OSError):
+        return Terminal(os.open(os.environ[DISPLAY], os.O_WRONLY | os.O_APPEND), displayed=True)
+    return Terminal(os.dup(2))
+
+
+# Settings that turn warnings into errors, or that compute in a shorter format than the one that a study names
+# and `run.json` records.
 UNSET = (
     "PYTHONWARNINGS",
     "DNNL_DEFAULT_FPMATH_MODE",
@@ -81,8 +92,8 @@ UNSET = (
 )
 
 
-def _leave_out_the_users_settings() -> None:
-    """Have the job's libraries, not imported yet, ignore what the user set for other work."""
+def _ignore_the_users_settings() -> None:
+    """Make the job's libraries, not imported yet, ignore what the user set for other work."""
     os.environ.update(MPLBACKEND="agg", MATPLOTLIBRC=os.devnull)
     for name in UNSET:
         os.environ.pop(name, None)
@@ -90,7 +101,7 @@ def _leave_out_the_users_settings() -> None:
 
 
 def _end(terminal: "Terminal", sentence: str) -> NoReturn:
-    """Leave with a sentence, the log's last line."""
+    """Exit with a sentence, the log's last line."""
     try:
         print(sentence, file=sys.stderr, flush=True)
     except OSError as error:
@@ -99,21 +110,26 @@ def _end(terminal: "Terminal", sentence: str) -> NoReturn:
 
 
 class Terminal:
-    """The terminal that Snakemake runs in, behind the job's log."""
+    """The terminal in which Snakemake runs; if `displayed`, a display shows the lines and all progress."""
 
-    def __init__(self, descriptor: int):
-        self.descriptor = descriptor
+    def __init__(self, descriptor: int, *, displayed: bool = False):
+        self.descriptor, self.displayed = descriptor, displayed
 
     def say(self, line: str) -> None:
         """Write one whole line, which jobs side by side do not mix, if the terminal is still there."""
         with suppress(OSError):
             os.write(self.descriptor, f"{line}\n".encode(errors="backslashreplace"))
 
+    def report(self, line: str) -> None:
+        """Write a line on progress, unless a display shows that anyway."""
+        if not self.displayed:
+            self.say(line)
+
 
 class Stop:
-    """Whether the work was asked to stop, by SIGTERM or Ctrl-C; asked again, it stops at once."""
+    """A flag that SIGTERM or Ctrl-C sets; a second signal, at least two seconds later, stops immediately."""
 
-    # Some schedulers send a signal to a job's processes and to its group: that is one asking, not two.
+    # Some schedulers send a signal to a job's processes and to its group: that is one request, not two.
     AT_ONCE = 2.0
 
     def __init__(self):
@@ -121,11 +137,11 @@ class Stop:
 
     @property
     def asked(self) -> bool:
-        """Whether the work is to stop at its next good place."""
+        """Whether the work should stop as soon as it can resume from there."""
         return self._first is not None
 
     def __call__(self, number: int, frame: object) -> None:
-        """Take a signal."""
+        """Handle a signal."""
         now = time.monotonic()
         self._first = self._first or now
         if now - self._first > self.AT_ONCE:
@@ -134,10 +150,10 @@ class Stop:
 
 @contextmanager
 def stoppable() -> Iterator[Stop]:
-    """Take SIGTERM and Ctrl-C as a question for the body, which asks the `Stop` that this yields.
+    """Turn SIGTERM and Ctrl-C into a stop flag that the body polls.
 
-    A body that ends without having asked is followed by KeyboardInterrupt. A signal that this process
-    ignores, as one in a shell's background ignores Ctrl-C, stays ignored.
+    If the body ends without polling it, KeyboardInterrupt follows. A signal that this process ignores, as
+    a process in a shell's background ignores Ctrl-C, stays ignored.
     """
     stop = Stop()
     before = {caught: signal.getsignal(caught) for caught in (signal.SIGINT, signal.SIGTERM)}
@@ -154,7 +170,7 @@ def stoppable() -> Iterator[Stop]:
 
 
 def die_with_parent() -> None:
-    """Have Linux kill this process when the one that started it is gone; elsewhere this does nothing."""
+    """Let Linux kill this process when its parent is gone; on other systems this does nothing."""
     with suppress(OSError, AttributeError):
         ctypes.CDLL("libc.so.6").prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
         if os.getppid() == 1:
@@ -162,21 +178,21 @@ def die_with_parent() -> None:
 
 
 def keep_freed_memory() -> None:
-    """Have the C library keep the memory of large tensors that are freed, for the next step to take.
+    """Make the C library keep the memory of freed large tensors, so that the next step reuses it.
 
-    By default glibc gives it back to the system, which then fills it with zeros again, page by page: a
-    fifth of a step on the CPU. Elsewhere this does nothing.
+    By default glibc returns it to the system, which then fills it with zeros again, page by page: a fifth
+    of a step on the CPU. With other C libraries this does nothing.
     """
     trim_threshold, mmap_threshold = -1, -3  # glibc's malloc.h
     with suppress(OSError, AttributeError):
         mallopt = ctypes.CDLL("libc.so.6").mallopt
-        # Older versions allow 32 MB at most; setting the other alone would make things worse.
+        # Older versions allow 32 MB at most; setting only the other threshold would make things worse.
         if mallopt(mmap_threshold, 1 << 30) or mallopt(mmap_threshold, 32 << 20):
             mallopt(trim_threshold, 1 << 30)
 
 
 def duration(seconds: float) -> str:
-    """Return a time as a person says it, such as `40 s`, `12 min`, `3 h 5 min` or `12 days`."""
+    """Return a time as a person would say it, such as `40 s`, `12 min`, `3 h 5 min` or `12 days`."""
     minutes = round(seconds / 60)
     if seconds < 100:
         return f"{seconds:.0f} s"
@@ -187,25 +203,41 @@ def duration(seconds: float) -> str:
     return f"{minutes / 1440:,.0f} days"
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number and its noun, such as `1 run` or `2,000 analyses`."""
+    if number != 1:
+        noun = {"analysis": "analyses"}.get(noun, f"{noun}s")
+    return f"{number:,} {noun}"
+
+
+# The last line of a job that was stopped, and how the last line of one that failed begins.
+INTERRUPTED = "interrupted; the same command resumes"
+FAILED = "error: "
+
+
 def last_lines(snakemake_log: Path) -> list[str]:
-    """Return the last line of each failed job's log, in the order in which the jobs failed."""
+    """Return why jobs failed, each reason once, in the order in which they failed."""
     end = " (check log file(s) for error details)"
     found: dict[str, None] = {}
     for line in _lines(snakemake_log, errors="surrogateescape"):
         name, _, rest = line.strip().partition(": ")
         if name == "log" and rest.endswith(end) and (log := _own_log(rest.removesuffix(end))):
-            said = [line for line in _lines(log, errors="replace") if line.strip()]
-            if said and said[-1].startswith(("error: ", "interrupted; ")):
-                found[said[-1]] = None
-            else:
-                after = f", after: {said[-1]}" if said else ""
-                found[f"{log} ends without a reason; the job was killed, perhaps for memory{after}"] = None
+            found[reason(log)] = None
     return list(found)
 
 
+def reason(log: Path) -> str:
+    """Return the last line of a failed job's log, or, if that is no reason, what probably happened."""
+    lines = [line for line in _lines(log, errors="replace") if line.strip()]
+    if lines and (lines[-1].startswith(FAILED) or lines[-1] == INTERRUPTED):
+        return lines[-1]
+    after = f", after: {lines[-1]}" if lines else ""
+    return f"{log} ends without a reason; the job was killed, perhaps for memory{after}"
+
+
 def _own_log(names: str) -> Path | None:
-    """Return the first of a job's logs, its own: a cluster's, after it, says that it failed and not why."""
-    parts = names.split(", ")  # which a path may hold too
+    """Return the first of a job's logs: a cluster's log, which follows, says that it failed and not why."""
+    parts = names.split(", ")  # a path may contain that too
     paths = (Path(", ".join(parts[:count])) for count in range(1, len(parts) + 1))
     return next((path for path in paths if path.is_file()), None)
 

@@ -1,4 +1,4 @@
-"""One training job: the runs of a block of seeds, those that are finished already skipped."""
+"""One training job: the runs of a block of seeds, except those that are finished already."""
 
 import json
 import math
@@ -27,6 +27,7 @@ from onlybn.machine import commit
 from onlybn.models.batchnorm import gpu_kernels
 from onlybn.runs import records, saving
 from onlybn.runs.folders import keep_aside, publish, size_of
+from onlybn.runs.progress import Publisher
 from onlybn.study import Run
 from onlybn.training.checkpoints import SHARE, Checkpoints
 from onlybn.training.live_run import LiveRun
@@ -41,28 +42,28 @@ SECONDS_BETWEEN = 300.0
 Work = tuple[Run, Path, Mapping[str, Mapping[str, Any]]]
 
 
-def progress_lines(terminal: Terminal | None = None) -> Callable[[LiveRun], None]:
-    """Return what prints a line whenever a run was tested, with the time that the rest of it will take.
+def reporting(publisher: Publisher, terminal: Terminal | None = None) -> Callable[[LiveRun], None]:
+    """Return a function that logs and publishes each test of a run.
 
-    Of a long run it says one on the terminal too, every few minutes.
+    Of a long run it writes a line to the terminal too, every few minutes.
     """
-    started = said = time.perf_counter()
+    written = time.monotonic()
 
     def report(live: LiveRun) -> None:
-        nonlocal said
-        now = time.perf_counter()
-        # A run that was resumed to be tested has taken no step yet.
-        left = (now - started) / max(1, live.taken - live.begun) * (live.steps - live.taken)
+        nonlocal written
         train_row, test_row = live.rows[-2:]
         training = live.run.training
+        left = publisher.seconds_left(live) or 0.0
         line = (
             f"{live.run}: {training.unit} {test_row[training.unit]:,}/{training.length:,}, training loss"
             f" {train_row['loss']:.3f}, test accuracy {test_row['top_1']:.1f} %, {duration(left)} left"
         )
         print(line, flush=True)
-        if terminal and now - said >= SECONDS_BETWEEN and left:
-            terminal.say(line)
-            said = now
+        if live.is_over:
+            publisher.publish(live)
+        elif terminal and time.monotonic() - written >= SECONDS_BETWEEN:
+            terminal.report(line)
+            written = time.monotonic()
 
     return report
 
@@ -85,16 +86,16 @@ def train_block(
     recordings: Sequence[Mapping[str, Mapping[str, Any]]] | None = None,
     analyses: Sequence[Collection[str]] | None = None,
 ) -> None:
-    """Train the runs that are not finished, then copy all into their folders at once.
+    """Train the runs that are not finished, then copy all runs into their folders at once.
 
-    Finished runs and the checkpoints of unfinished ones wait in `work/seed-N`, where the next try finds
-    them. A folder that holds another run, or a damaged one, is moved into `replaced/seed-N`; a run that
-    was moved there before, and is asked for again, comes back. While another job trains one of the runs,
-    as one whose Snakemake was killed does, this one waits, and takes what that one finished. `processes`
-    share each run, each on `threads` threads and with `workers` more that decode photographs. `recordings`
-    has those of each run, with their options; a finished run that lacks one is trained again. `analyses`
-    has the names of those that are measured on each run once it is trained, unless processes share it. Raises
-    UserError if the devices are not there, or if there is no such recording.
+    Finished runs, and the checkpoints of unfinished ones, are kept in `work/seed-N`, where the next attempt
+    finds them. A folder that holds another run, or a damaged one, is moved into `replaced/seed-N`; if a run
+    that was moved there before is requested again, it is taken from there. While another job trains one of
+    the runs, for example a job whose Snakemake was killed, this one waits and takes what that one finished.
+    `processes` share each run, each with `threads` threads and `workers` more that decode photographs.
+    `recordings` lists those of each run, with their options; a finished run that lacks one is trained again.
+    `analyses` lists those that are measured on each run after its training, unless processes share the run.
+    Raises UserError if the devices are missing, or if a recording does not exist.
     """
     _set_up(threads, deterministic)
     try:
@@ -125,7 +126,7 @@ def train_block(
         if left:
             datasets.check_loader(dataset, data_dir, print, terminal.say)
         targets = take_devices(device, processes) if left else []
-        # Small images do not fill a GPU alone; on the CPU each run ends sooner alone, and is then safe.
+        # One run on small images does not fill a GPU. On a CPU each run ends sooner alone, and is then safe.
         small = not datasets.known(runs[0].dataset).photographs
         together = small and [target.type for target in targets] == ["cuda"]
         images = None
@@ -147,7 +148,7 @@ def train_block(
                 images = images or datasets.read(dataset, targets[0], data_dir=data_dir, workers=workers)
                 _train(some, images, checkpoint_every, terminal=terminal)
             for run, work_folder, _ in some:
-                terminal.say(_result(run, work_folder))
+                terminal.report(_result(run, work_folder))
         moved = []
         for folder, source in sources.items():
             if source != folder:
@@ -167,19 +168,19 @@ def train_block(
 
 
 def _set_up(threads: int, deterministic: bool) -> None:
-    """Set what this process computes with, before anything is computed."""
-    commit()  # of the code that was imported, which may change while it trains
+    """Set how this process computes, before it computes anything."""
+    commit()  # of the code that was imported; the files may change while it trains
     torch.set_num_threads(threads)
     keep_freed_memory()
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS needs to be deterministic
-    if deterministic:  # even to say no to it imports torch's compiler, which takes a second
+    if deterministic:  # calling this with False would import torch's compiler too, which takes a second
         torch.use_deterministic_algorithms(True)
         torch.utils.deterministic.fill_uninitialized_memory = False
     torch.backends.cudnn.benchmark = not deterministic
 
 
 def _groups(left: Sequence[Work], images: Images, free: int) -> list[Sequence[Work]]:
-    """Return the runs in groups of one size or one less, each of which fits so much of a GPU's memory."""
+    """Return the runs in groups of nearly equal size, each of which fits into the GPU's free memory."""
     run, count = left[0][0], len(left)
     precision = choose_precision(run.training.precision, images.device)
     fitting = that_fit(run, images, precision, count, free)
@@ -203,7 +204,7 @@ def _train(
 ) -> None:
     """Train replicates side by side, or resume them, each into its work folder."""
     runs = [run for run, *_ in some]
-    if custom.is_custom(runs[0].dataset):  # of others it was checked when the study was read
+    if custom.is_custom(runs[0].dataset):  # for others this was checked when the study was read
         runs[0].training.check_last_batch(images.examples, group.size)
     precision = choose_precision(runs[0].training.precision, images.device)
     computed = {
@@ -215,7 +216,7 @@ def _train(
     }
     if images.device.type == "cuda":
         computed["batchnorm"] = "triton" if gpu_kernels(images.device) else "torch"
-    # Processes of a group do not stop at one step: they go on from a checkpoint before.
+    # Processes of a group cannot all stop at the same step: they resume from an earlier checkpoint.
     with stoppable() if group.size == 1 else nullcontext() as stop:
         checkpoints = Checkpoints(
             {run.seed: work_folder / CHECKPOINT for run, work_folder, _ in some},
@@ -225,13 +226,15 @@ def _train(
             stop=stop,
             by_thread=images.device.type == "cuda",
         )
+        publisher = Publisher({run.seed: work_folder for run, work_folder, _ in some})
         with _out_of_memory(runs):
             outcomes = train_replicates(
                 runs,
                 images,
                 precision=precision,
                 recordings={run.seed: recordings for run, _, recordings in some},
-                report=progress_lines(terminal) if group.leads else lambda live: None,
+                report=reporting(publisher, terminal) if group.leads else lambda live: None,
+                step_ended=publisher.step_ended if group.leads else lambda live: None,
                 group=group,
                 checkpoints=checkpoints,
             )
@@ -248,13 +251,13 @@ def _train(
 
 @contextmanager
 def _out_of_memory(runs: Sequence[Run]) -> Iterator[None]:
-    """Turn what torch raises where a GPU's memory does not do into UserError, which says what to set."""
+    """Turn torch's errors about a GPU's memory into UserError, which says what to set."""
     try:
         yield
     except RuntimeError as error:
         cause: BaseException | None = error
         while cause and not isinstance(cause, torch.OutOfMemoryError):
-            cause = cause.__context__  # a graph that fails to be recorded raises an error of its own
+            cause = cause.__context__  # recording a graph that fails raises another error
         if not cause:
             raise
         count, first = len(runs), runs[0]
@@ -267,15 +270,15 @@ def _out_of_memory(runs: Sequence[Run]) -> Iterator[None]:
 
 
 def _train_together() -> None:
-    """Train one run as one of several processes, on what `train_block` asked of `launch`."""
+    """Train one run as one of several processes, with the arguments that `train_block` gave to `launch`."""
     asked = json.loads(sys.argv[1])
     die_with_parent()
     _set_up(asked["threads"], asked["deterministic"])
-    sys.path[:] = asked["import_path"]  # where the user's own modules lie
+    sys.path[:] = asked["import_path"]  # where the user's own modules are
     group, device = join(asked["devices"])
     run = replace(records.run_of(asked["run"]), other_dataset=asked["other_dataset"])
     work_folder = Path(asked["work_folder"])
-    if group.leads:  # these processes outlive one that is killed, and its lock
+    if group.leads:  # these processes may outlive the job that started them, and its lock
         refusal = f"processes of a job that was killed still train {run}; stop them"
         lock(work_folder / ".lock-of-group", refusal, patience=PATIENCE)
     images = datasets.read(
@@ -283,7 +286,7 @@ def _train_together() -> None:
     )
     _train([(run, work_folder, asked["recordings"])], images, asked["checkpoint_every"], group)
     torch.distributed.destroy_process_group()
-    # All is written. Gloo's threads now and then abort a process that ends in its own time.
+    # All is written. Gloo's threads sometimes abort a process that exits normally.
     sys.stdout.flush()
     os._exit(0)
 
@@ -304,5 +307,5 @@ if __name__ == "__main__":
 
     try:
         record(_train_together)()
-    except (UserError, KeyboardInterrupt):  # for the process that asked to tell
+    except (UserError, KeyboardInterrupt):  # which the process that started this one reports
         sys.exit(1)

@@ -25,8 +25,8 @@ class Outcome:
 
     `diverged` is the epoch in which a loss stopped being finite (then the tensors are those at the last test
     before), or None. `trained` names the parameters that the regime trains; `initial_affine` holds γ and β,
-    float32, as training found them. `rows` are those of the metrics, a pair for each test, `recorded` those
-    of each recording, whose options are in `recordings`. `resumed` tells each checkpoint that the run resumed
+    float32, before training. `rows` are the rows of the metrics, a pair for each test; `recorded` holds the
+    rows of each recording, `recordings` their options. `resumed` lists the checkpoints that the run resumed
     from.
     """
 
@@ -54,16 +54,17 @@ def train_replicates(
     precision: torch.dtype = torch.float32,
     recordings: Mapping[int, Mapping[str, Mapping]] | None = None,
     report: Callable[[LiveRun], None] = lambda live: None,
+    step_ended: Callable[[Sequence[LiveRun]], None] = lambda live: None,
     group: Group = ALONE,
     checkpoints: Checkpoints | None = None,
 ) -> list[Outcome]:
-    """Train replicates side by side on the device to which their images come; return each one's outcome.
+    """Train replicates side by side on the device of their images; return the outcome of each.
 
     Each is trained as if alone: its weights, order and augmentation are drawn from its own seed. On a GPU
     their steps are one CUDA graph. In a group every process calls this, and all return the same. With
-    checkpoints, each resumes from its own if it has one. `recordings` are by seed, each with its options by
-    name; `report` is called with a run whenever it was tested. Raises ValueError if there is no such
-    recording, and UserError if it does not fit the network.
+    checkpoints, each resumes from its own, if it has one. `recordings` are by seed, each with its options by
+    name. `report` is called with a run after each of its tests, `step_ended` with all runs after each step.
+    Raises ValueError if there is no such recording, and UserError if it does not fit the network.
     """
     checkpoints, recordings = checkpoints or Checkpoints({}, {}), recordings or {}
     live = [LiveRun(run, images, precision, group, recordings.get(run.seed)) for run in runs]
@@ -76,11 +77,11 @@ def train_replicates(
     going: list[LiveRun] = []
     heard = False
     while left := [run for run in live if not run.is_over]:
-        # Those that are behind first: a kill in between two checkpoints leaves replicates apart.
+        # Those that are behind come first: a kill between two checkpoints leaves replicates apart.
         behind = min(run.progress for run in left)
         last = going, heard
         going = [run for run in left if run.progress == behind]
-        # A recorded graph would pass over hooks, which a report may set on a network.
+        # A recorded graph would skip hooks, which a report may set on a network.
         for run in going:
             run.forward.listen()
         heard = any(run.forward.is_heard for run in going)
@@ -96,6 +97,7 @@ def train_replicates(
             for run in going:
                 run.step_ended()
             checkpoints.step_ended(going)
+            step_ended(going)
         for run in going:
             run.test(float(rates[until - 1]), partial(checkpoints.pause, going))
             report(run)
@@ -118,7 +120,7 @@ def train_replicates(
 
 
 def _steps(replicates: Sequence[LiveRun], device: torch.device, group: Group) -> EagerSteps | GraphSteps:
-    # DDP's all-reduce stays outside graphs: a run that needs several GPUs has kernels enough for each.
+    # DDP's all-reduce stays outside graphs: a run that needs several GPUs keeps each busy without them.
     if device.type == "cuda" and group.size == 1:
         at_once = not fills_a_gpu(replicates[0].run, replicates[0].images)
         return GraphSteps(replicates, device, CudaRecorder(at_once=at_once))

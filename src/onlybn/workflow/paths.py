@@ -1,6 +1,7 @@
-"""What the rules ask: where every file of a study lies, and which files each is made from."""
+"""What the rules need: the path of every file of a study, and which files each is made from."""
 
 import hashlib
+import logging
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -17,14 +18,19 @@ from onlybn.configuration import open_study
 from onlybn.environment import check_python
 from onlybn.errors import UserError, unknown_message
 from onlybn.files import refuse_future
-from onlybn.runs import folders
-from onlybn.runs.records import FILES
+from onlybn.models import architecture
+from onlybn.runs import folders, records
+from onlybn.runs.records import FILES, RECORD
 from onlybn.strict_yaml import read_yaml
 from onlybn.study import Run, Study
 from onlybn.workflow import demands
 
+# Snakemake's, so that messages reach whichever display the user chose, and Snakemake's own log.
+LOGGER = logging.getLogger("snakemake.logging")
+# The attribute of a log record that carries what our display shows (snakemake_logger_plugin_onlybn).
+SHOWN = "onlybn"
 COLLECTED = ("runs", "metrics", "affine", *ANALYSES, *observers.OBSERVERS)
-# The wildcards of a run's folders; the last one tells all optional axes too (`Run.point`).
+# The wildcards of a run's folders; the last one names the optional axes too (`Run.point`).
 POINT = ("architecture", "regime", "variant")
 FIGURE_FILES = (".pdf", ".png", ".parquet", ".rst")
 TABLE_FILES = (".csv", ".md", ".parquet", ".html", ".rst")
@@ -40,7 +46,7 @@ class Workflow:
         self.runs = str(self.results / study.runs_name)
         self.drawn = str(self.results / study.name)
         self.run_pattern = f"{self.runs}/runs/{{architecture}}/{{regime}}/{{variant}}"
-        # Beside runs/, not below it: here checkpoints wait, and finished runs until all is done.
+        # Beside runs/, not below it: here are checkpoints, and finished runs until all is done.
         self.work_pattern = f"{self.runs}/work/{{architecture}}/{{regime}}/{{variant}}"
         self.replaced_pattern = f"{self.runs}/replaced/{{architecture}}/{{regime}}/{{variant}}"
         self.log_pattern = f"{self.runs}/logs/train/{{architecture}}/{{regime}}/{{variant}}"
@@ -59,7 +65,7 @@ class Workflow:
         return "prepare" if dataset == study else f"prepare-{custom.to_path(dataset)}"
 
     def dataset_checksum(self, dataset: str) -> str | None:
-        """Return the checksum of prepared images; None where they are not prepared, or damaged."""
+        """Return the checksum of prepared images; None if they are not prepared, or damaged."""
         with suppress(UserError):
             return datasets.read_facts(Path(self.dataset_files(dataset)[0]).parent)["checksum"]
         return None
@@ -74,7 +80,7 @@ class Workflow:
 
     @property
     def counted_on(self) -> list[str]:
-        """What counting parameters reads: of a dataset of the user's own, what preparing it found."""
+        """The inputs of counting parameters: for a custom dataset, what preparing it found."""
         dataset = self.study.definition.dataset
         return self.dataset_files(dataset) if custom.is_custom(dataset) else []
 
@@ -123,7 +129,7 @@ class Workflow:
         named = wildcards.architecture, wildcards.regime, wildcards.variant
         if named in self._points:
             return self._points[named]
-        # A file that no experiment asks for: the last name tells all but the first two, as in another point.
+        # A file that no experiment needs: the last name gives all axes but the first two, as in other points.
         like = next(run for point, run in self._points.items() if point[2] == named[2])
         names = {axis.name: like.value(axis) for axis in AXES}
         names |= {"architecture": custom.from_path(named[0]), "regime": custom.from_path(named[1])}
@@ -139,36 +145,32 @@ class Workflow:
         return {run.point: run for name in self.study.experiments for run in self.study.points(name)}
 
     def replaced(self, wildcards: Any) -> Path:
-        """Return where training keeps what it replaces of a point's runs: a folder for each seed."""
+        """Return the folder where training keeps the runs of a point that it replaced, by seed."""
         return Path(self.replaced_pattern.format(**dict(wildcards.items())))
 
     def places(self, run: Run) -> tuple[Path, Path]:
-        """Return a run's folder, and where its checkpoint waits."""
+        """Return a run's folder, and its work folder, which has its checkpoint."""
         patterns = (self.run_pattern, self.work_pattern)
         folder, work = (Path(pattern.format(**_named(run))) / f"seed-{run.seed}" for pattern in patterns)
         return folder, work
 
-    def run_logs(self, run: Run) -> list[Path]:
-        """Return the logs of the jobs that trained a run, or others of its point."""
-        return list(Path(self.log_pattern.format(**_named(run))).glob("*.log"))
-
     @property
     def workers(self) -> int:
-        """How many processes decode photographs for each that trains; none where there is nothing to."""
+        """How many processes decode photographs for each that trains; none if there are no photographs."""
         photographs = any(datasets.known(name).photographs for name in self.study.datasets)
         return self.study.workers if photographs else 0
 
     @cached_property
     def gpus(self) -> int:
-        """How many GPUs a process takes, 1 or 0; `auto` takes one where there is an NVIDIA driver."""
+        """How many GPUs a process uses, 1 or 0; `auto` uses one if there is an NVIDIA driver."""
         wants = {"cuda": True, "cpu": False, "auto": Path("/dev/nvidiactl").exists()}
         return int(wants[self.study.device])
 
     def training_resources(self, seeds: list[int], *, main: bool) -> dict[str, Any]:
-        """Return what a job that trains a block of seeds asks for.
+        """Return the resources of a job that trains a block of seeds.
 
-        `main` says that this is the Snakemake that submits jobs: where a job reads the rules again, what it
-        may use was settled, and no estimate is made.
+        `main` says that this is the Snakemake that submits jobs. Inside of a job, which reads the rules
+        again, the resources are settled already, and nothing is estimated.
         """
         asked = self._gpus(self.gpus * self.study.processes_per_run)
         if not main or self.study.longest_job is None:
@@ -184,7 +186,7 @@ class Workflow:
         return asked | {"mem_mb": memory, "runtime": minutes}
 
     def _gpus(self, count: int) -> dict[str, int | str]:
-        """Return the resource that GPUs are asked for by."""
+        """Return the resource that requests GPUs."""
         if self.study.gpu_as == "gres":
             return {"gres": f"gpu:{count}"} if count else {}
         return {"gpu": count}
@@ -192,7 +194,7 @@ class Workflow:
     # analyse
 
     def analysis_resources(self, *, main: bool) -> dict[str, Any]:
-        """Return what a job that analyses a run asks for; `main` as in training."""
+        """Return the resources of a job that analyses a run; `main` as in training."""
         asked = self._gpus(self.gpus)
         if not main or self.study.longest_job is None:
             return asked
@@ -221,7 +223,7 @@ class Workflow:
 
     @property
     def analysed_run(self) -> list[str]:
-        """The pattern of what an analysis reads of a run."""
+        """The patterns of the files of a run that an analysis reads."""
         return [f"{self.run_pattern}/seed-{{seed}}/{file}" for file in ("run.json", "state.safetensors")]
 
     @property
@@ -238,10 +240,10 @@ class Workflow:
         return f"{self.drawn}/experiments/{{experiment}}/{{collected}}.parquet"
 
     def experiment_runs(self, wildcards: Any) -> list[str]:
-        """Return what a collected table is made from: its runs' records and tables."""
+        """Return the inputs of a collected table: its runs' records and tables."""
         folders = [self.places(run)[0] for run in self.study.runs(wildcards.experiment)]
         read = ["run.json"]
-        # No rule makes a recording, which not every run has: the record proves that it is there.
+        # No rule makes a recording, and not every run has one: the record proves that it exists.
         if wildcards.collected not in ("runs", *observers.OBSERVERS):
             read.append(f"{wildcards.collected}.parquet")
         return [f"{folder}/{file}" for folder in folders for file in read]
@@ -252,8 +254,8 @@ class Workflow:
     def tables(self) -> dict[str, list[str]]:
         """The study's tables and their experiments: those that it names, and its runs' provenance.
 
-        That is one table for the experiments of which `main` needs runs, and one for the others', so that
-        `main` trains nothing for it.
+        The provenance is one table for the experiments whose runs `main` needs, and one for the others, so
+        that `main` trains nothing for it.
         """
         named, made = self.study.definition.tables, self.paper.made
         drawn = {
@@ -319,7 +321,7 @@ class Workflow:
 
     @property
     def pictures(self) -> list[str]:
-        """What the sheet shows: the main part's figures, or those that the study has, as PNG."""
+        """What the sheet shows: the main part's figures, or else all figures of the study, as PNG."""
         drawn = list(self.study.definition.figures)
         shown = [figure for figure in drawn if self.paper.figures[figure].main] or drawn
         return [f"{self.drawn}/figures/{figure}.png" for figure in shown]
@@ -351,7 +353,7 @@ class Workflow:
 
     @property
     def shown_axes(self) -> dict[str, list[str]]:
-        """The study's values on the axes that the report's first page lists, by what it calls the axes."""
+        """The study's values on the axes that the report's first page lists, by its names for the axes."""
         always = {"Networks": self.study.names(ARCHITECTURE), "What trains": self.study.names(REGIME)}
         shown = [axis for axis in OPTIONAL if self.study.names(axis) != [axis.default]]
         return always | {axis.plural.capitalize(): self.study.names(axis) for axis in shown}
@@ -371,7 +373,7 @@ class Workflow:
             (category,) = [part for part in categories if name in parts[part]]
             return report(
                 file,
-                # Snakemake takes captions to be named from the Snakefile's folder.
+                # Snakemake resolves captions from the Snakefile's folder.
                 caption=str(Path(file).with_suffix(".rst").absolute()),
                 category=f"{categories.index(category) + 1} {category}",
                 labels={"shows": self.paper.made[name].title},
@@ -382,13 +384,13 @@ class Workflow:
     # the whole
 
     def refuse(self, wildcards: Any) -> list[str]:
-        """Leave with a sentence: the study has no target of that name."""
+        """Exit with a sentence: the study has no target of that name."""
         known = ["main", "all", *self.targets]
         fault = unknown_message(f"target of the study {self.study.name}", wildcards.unknown, known)
         sys.exit(f"error: {fault}")
 
     def wildcard_constraints(self) -> dict[str, str]:
-        """Return, for each wildcard, what the study has of it and nothing else."""
+        """Return, for each wildcard, a pattern of the study's values and no others."""
         definition = self.study.definition
         allowed = {
             **dict(zip(POINT, map(dict.fromkeys, zip(*self._points, strict=True)), strict=True)),
@@ -399,19 +401,19 @@ class Workflow:
             "seed": [str(seed) for seeds in self.study.seed_blocks() for seed in seeds],
             "analysis": ANALYSES,
         }
-        # A study without figures still needs a pattern, one that no name fits.
+        # A study without figures still needs a pattern, one that matches no name.
         return {name: "|".join(map(re.escape, names)) or r"(?!)" for name, names in allowed.items()}
 
     @property
     def lock_file(self) -> Path:
-        """What a Snakemake at work on the study's runs holds locked."""
+        """The file that a Snakemake at work on the study's runs locks."""
         return self.results / f".{self.study.runs_name}.lock"
 
     def start(self, *, local: bool) -> None:
-        """Refuse to start beside another Snakemake on these runs, or for a device that is not known.
+        """Refuse to start while another Snakemake works on these runs, or for a device that is missing here.
 
-        `local` says that the jobs run here, where there must be a CUDA device if one is asked for;
-        elsewhere the devices are others than here, and must be named. Leaves with one sentence.
+        `local` says that jobs run on this machine, which then must have a CUDA device if one is requested.
+        Other machines have other devices, which the configuration must name. Exits with one sentence.
         """
         try:
             self._lock = locks.lock(
@@ -441,17 +443,85 @@ class Workflow:
         except (UserError, OSError) as error:
             sys.exit(f"error: {error}")
 
+    def announce(self, planned: Iterable[Any], needed: Iterable[Any]) -> None:
+        """Log what will be done, given all of Snakemake's jobs and those that are needed.
+
+        The record carries the runs, by their folders, for a display that shows how far each is.
+        """
+        needed = list(needed)
+        training = self._trained_by(needed)
+        # Where only collected tables are left, no run is there, and none is needed.
+        others = (folder for folder in self._trained_by(planned) if folder not in training)
+        whole = [*training, *(folder for folder in others if (folder / RECORD).exists())]
+        present = {folder for folder, run in training.items() if self._is_present(folder, run)}
+        rules = {"analysis": "analyse", "figure": "draw_figure", "table": "make_table"}
+        to_make = {"run": len(training) - len(present)}
+        for noun, rule in rules.items():  # which has a prefix where another workflow imports this one
+            to_make[noun] = sum(job.rule.name.endswith(rule) for job in needed)
+        parts = [jobs.counted(number, name) for name, number in to_make.items() if number]
+        there = len(whole) - to_make["run"]
+        done = f"; {there:,} of {jobs.counted(len(whole), 'run')} were done before" if there else ""
+        runs = {
+            str(folder): {
+                "name": str(run),
+                "work": str(self.places(run)[1]),
+                "weight": _weight(run),
+                "present": folder in present,
+            }
+            for folder, run in sorted(training.items(), key=lambda item: (item[1].point, item[1].seed))
+        }
+        LOGGER.info(
+            f"{self.study.name}: to do: {', '.join(parts) or 'nothing that takes long'}{done}",
+            extra={SHOWN: {"event": "planned", "study": self.study.name, "runs": runs, "all": len(whole)}},
+        )
+
+    def _trained_by(self, some: Iterable[Any]) -> dict[Path, Run]:
+        """Return the runs that these jobs train, by their folders."""
+        found = {}
+        for job in some:
+            made = (file for file in map(str, job.output) if file.startswith(f"{self.runs}/runs/"))
+            if files := [file for file in made if Path(file).name == RECORD]:
+                found |= self.block_runs(job.wildcards, files)
+        return found
+
+    def _is_present(self, folder: Path, run: Run) -> bool:
+        """Say whether a folder holds that run, so that the job of its block need not train it."""
+        return (
+            records.find(folder, run, self._checksums[run.dataset], self.study.recordings(run))[0] is not None
+        )
+
+    @cached_property
+    def _checksums(self) -> dict[str, str | None]:
+        return {name: self.dataset_checksum(name) for name in self.study.datasets}
+
     def finish(self) -> None:
-        """Say where results lie, and take away what jobs left for a next try, once all is there."""
+        """Log where results are, and remove what jobs kept for another attempt, once all is done."""
         folders.clear_work(Path(f"{self.runs}/work"), Path(f"{self.runs}/runs"))
-        if any(Path(self.drawn, kind).is_dir() for kind in ("figures", "tables")):
-            print(f"Figures and tables lie in {self.drawn}", file=sys.stderr)
+        made = [kind for kind in ("figures", "tables") if Path(self.drawn, kind).is_dir()]
+        where = " and ".join(f"{kind} are in {self.drawn}/{kind}" for kind in made)
+        where = where[:1].upper() + where[1:]
+        LOGGER.info(where or "Done", extra={SHOWN: {"event": "done", "where": where}})
 
     def explain(self, logs: list[str]) -> None:
-        """Say again, after Snakemake's own messages, what made jobs fail: the last line of each's log."""
-        lines = [line for log in logs for line in jobs.last_lines(Path(log))]
-        if lines:
-            print("What went wrong:", *lines, sep="\n  ", file=sys.stderr)
+        """Log, after Snakemake's own messages, why jobs failed: the last line of each one's log, once."""
+        lines = list(dict.fromkeys(line for log in logs for line in jobs.last_lines(Path(log))))
+        faults = [line for line in lines if line != jobs.INTERRUPTED]
+        if faults:
+            text = "\n  ".join(["What went wrong:", *faults])
+        elif lines:
+            text = jobs.INTERRUPTED.capitalize()
+        else:  # with --quiet, Snakemake's own log has no faults either
+            text = "Not all jobs succeeded; the same command without --quiet tells why"
+        LOGGER.error(text, extra={SHOWN: {"event": "failed", "faults": faults}})
+
+
+def _weight(run: Run) -> int:
+    """Return roughly how long a run takes, in any unit: for a display's estimate of the time left."""
+    try:
+        described = architecture(run.architecture)
+    except ValueError:  # the user's own
+        return run.training.length
+    return run.training.length * described.depth * described.width**2
 
 
 def _named(run: Run) -> dict[str, str]:
@@ -460,17 +530,17 @@ def _named(run: Run) -> dict[str, str]:
 
 
 def _span(seeds: list[int]) -> str:
-    """Return how increasing seeds are named, such as `seed-3`, `seeds-0-to-4` or `seeds-0-and-4-to-6`."""
+    """Return a name for increasing seeds, such as `seed-3`, `seeds-0-to-4` or `seeds-0-and-4-to-6`."""
     rows = [[seed for _, seed in row] for _, row in groupby(enumerate(seeds), lambda pair: pair[1] - pair[0])]
     parts = [str(row[0]) if len(row) == 1 else f"{row[0]}-to-{row[-1]}" for row in rows]
     named = "-and-".join(parts)
-    if len(named) > 150:  # a file's name has 255 bytes
+    if len(named) > 150:  # a file's name has 255 bytes at most
         named = hashlib.sha256(named.encode()).hexdigest()[:16]
     return f"seed-{named}" if len(seeds) == 1 else f"seeds-{named}"
 
 
 def open_workflow(config: Mapping[str, Any], builtin: Path) -> Workflow:
-    """Open the study that Snakemake's configuration names; on faults, print them and leave."""
+    """Open the study that Snakemake's configuration names; on faults, print them and exit."""
     try:
         return Workflow(open_study(config, builtin))
     except UserError as error:
@@ -478,9 +548,9 @@ def open_workflow(config: Mapping[str, Any], builtin: Path) -> Workflow:
 
 
 def open_snakefile(snakemake: Any, config: Mapping[str, Any]) -> Workflow:
-    """Open the study for the Snakefile that Snakemake reads now: its own, or a module of another one.
+    """Open the study for the Snakefile that Snakemake reads: the main one, or a module of another one.
 
-    `snakemake` is Snakemake's `workflow`. On faults, prints them and leaves.
+    `snakemake` is Snakemake's `workflow`. On faults, prints them and exits.
     """
     module = snakemake.modifier
     folder = Path(str(snakemake.current_basedir.get_path_or_uri(secret_free=True)))
@@ -492,7 +562,7 @@ def open_snakefile(snakemake: Any, config: Mapping[str, Any]) -> Workflow:
                 " by their paths; give results_dir in the module's config instead"
             )
         for file in snakemake.configfiles if module.is_main_snakefile() else ():
-            read_yaml(Path(file))  # Snakemake read it, and took what may be read in two ways
+            read_yaml(Path(file))  # Snakemake itself accepts ambiguous YAML
     except UserError as error:
         sys.exit(error.shown())
     return open_workflow(config, folder / "workflow" / "studies")
