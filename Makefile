@@ -31,6 +31,7 @@ endif
 
 reproduce: install ## train, measure and draw the default study (CORES=2 to use two cores)
 	@$(BIN)/snakemake main --cores $(CORES)
+	@$(BIN)/python -m onlybn claims
 
 report: install ## run a study and write one HTML file: CONFIG="study=cifar10-short …" TARGET=all
 	$(BIN)/snakemake $(TARGET) --cores $(CORES) $(if $(CONFIG),--config $(CONFIG))
