@@ -31,7 +31,7 @@ class LogHandler(LogHandlerBase):
         own_output = any(getattr(given, name) for name in OWN_OUTPUT)
         self.counts_jobs, self.counted = given.dryrun and not own_output, False
         self.display = None
-        if not given.dryrun and not own_output:
+        if stream and not given.dryrun and not own_output:  # Python has no stream that is closed
             try:
                 from snakemake_logger_plugin_onlybn.display import Display
             except ImportError:  # rich, or what it shows, is not installed here

@@ -23,25 +23,25 @@ from onlybn.jobs import DISPLAY, counted, duration
 from onlybn.screen import Screen
 from snakemake_logger_plugin_onlybn.work import Work
 
-# Seconds between two looks at the runs' progress; between two lines on it where there is no terminal; and in
-# which figures and tables that were drawn are gathered into one line.
+# Seconds between two looks at the progress of runs; between two lines about it without a terminal; for which
+# drawn figures and tables are gathered into one line.
 LOOK, PLAIN, GATHERED = 0.5, 300.0, 10.0
-# Snakemake's messages that are shown; of the others, those of warnings and errors.
+# How Snakemake's messages begin that are shown, beside warnings and errors.
 MESSAGES = ("Nothing to be done", "Creating conda environment", "Downloading and installing remote packages")
-# Those that are not: jobs' failures, which are shown by their logs, and what follows from them.
+# Errors that are not shown: a failed job's log tells why it failed.
 LEFT_OUT = (
     "Exiting because a job execution failed",
     "WorkflowError:\nAt least one job did not complete",
     "Cannot restore ",
 )
-# Those before the workflow starts that are not shown.
+# Messages before the workflow starts that are not shown.
 AT_START = ("Config file ", "Assuming unrestricted shared filesystem usage")
 STOPPING = "Terminating processes on user request"
 ENDING = "Will exit after finishing currently running jobs"
 
 
 class Display:
-    """Shows log records from when Snakemake starts the workflow; before, `take` leaves them to others."""
+    """Shows log records from the start of the workflow until `close`; `take` refuses those before."""
 
     def __init__(self, stream: TextIO, *, no_color: bool = False):
         self.screen = Screen(stream, no_color=no_color or None)  # None: the environment may say so (NO_COLOR)
@@ -52,7 +52,7 @@ class Display:
         self.written = self.drawn_at = 0.0
 
     def take(self, record: logging.LogRecord) -> bool:
-        """Show a record, or say that nothing is shown yet."""
+        """Show a record, and say whether Snakemake's own output may leave it out."""
         with self.lock:
             event = getattr(record, "event", None)
             if self.work is None:
@@ -111,11 +111,13 @@ class Display:
             get_renderable=self._frame,
             auto_refresh=False,
             transient=True,
-            redirect_stdout=sys.stdout.isatty(),
+            redirect_stdout=sys.stdout is not None and sys.stdout.isatty(),
         )
 
     def _tick(self) -> None:
-        while not self.over.wait(LOOK):
+        pause = LOOK
+        while not self.over.wait(pause):
+            began = time.monotonic()
             with self.lock:
                 self._look()
                 if self.drawn_at and time.monotonic() - self.drawn_at > GATHERED:
@@ -125,6 +127,7 @@ class Display:
                         self.live.refresh()
                 elif self.work.training and time.monotonic() - self.written > PLAIN:
                     self._say(f"{self.work.stand()}; {self.work.training[0].progress}")
+            pause = max(LOOK, 10 * (time.monotonic() - began))  # a cluster's jobs may train hundreds of runs
 
     def _look(self) -> None:
         self._say_ended(self.work.look())
