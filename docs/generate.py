@@ -192,7 +192,7 @@ def _write_thumbnail(picture: Path, target: Path) -> None:
         small = image.convert("RGB").resize((THUMBNAIL_WIDTH, height), Image.Resampling.LANCZOS)
     facts = PngImagePlugin.PngInfo()
     facts.add_text("source", sha256(picture))
-    small.quantize(64).save(target, "PNG", optimize=True, pnginfo=facts)
+    small.save(target, "PNG", optimize=True, pnginfo=facts)
 
 
 TABLES = {

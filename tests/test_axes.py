@@ -424,8 +424,8 @@ def test_values_that_are_not_neutral_have_separate_panels_and_rows():
     assert numbers["panel"].unique().tolist() == ["depth", "normalisation none x5: depth"]
     drawn = REGIMES.draw(numbers)
     assert [axes.get_title() for axes in drawn.axes] == [
-        "digits, depth",
-        "digits, normalisation none x5: depth",
+        "digits, resnet-14",
+        "digits, resnet-14 normalisation none x5",
     ]
     shown = accuracy.shown(accuracy.numbers(metrics))
     assert shown["network"].tolist() == ["resnet-14", "resnet-14 normalisation none x5"]

@@ -17,7 +17,7 @@ from matplotlib.transforms import offset_copy
 
 from onlybn.datasets import known
 from onlybn.drawing.looks import Looks, named, x_column
-from onlybn.drawing.summaries import chance, networks
+from onlybn.drawing.summaries import chance, differs, networks
 
 PERCENT = (0, 108)  # with room for the number above a bar
 PANEL_WIDTHS = {1: 3.4, 2: 2.4, 3: 2.2}  # in inches, by the number of columns
@@ -71,7 +71,7 @@ def panels(
         if here["x"].nunique() > 1:
             log_axis(axes, here["x"])
             axes.set_xlabel(X_LABELS[x_column(panel)])
-        members = here["architecture"].unique()
+        members = (here["architecture"].astype(str) + " " + differs(here)).str.strip().unique()
         title = f"{titles[panel]}, {members[0] if len(members) == 1 else panel}"
         axes.set_title(title + (f"\n{row_title(value)}" if rows else ""))
     for line in grid:

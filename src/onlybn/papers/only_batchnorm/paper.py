@@ -3,7 +3,7 @@
 from onlybn.papers import Figure, Paper, Table
 
 METRICS, AFFINE, CLAMPING, ACTIVATIONS = ("metrics",), ("affine",), ("clamping",), ("activations",)
-# Titles and sentences that several records share.
+# Titles that several records share, and the sentences of those and of the main figures.
 BY_REGIME = "accuracy by trained parameters"
 GAMMA = "distribution of γ"
 SHARES = "share of γ near 0"
@@ -12,6 +12,12 @@ OFF = "ReLU channels that are off"
 OFTEN_OFF = "how often ReLU channels are off"
 ACCURACY = "Final accuracy by network and regime"
 SAYS = {
+    "accuracy with and without γ and β": (
+        "Test accuracy by network, with all parameters trained, and with γ fixed at 1 and β at 0."
+    ),
+    "accuracy by number of BatchNorm parameters": (
+        "Test accuracy with only γ and β trained, against the number of BatchNorm parameters."
+    ),
     BY_REGIME: "Test accuracy by network, for each choice of trained parameters.",
     GAMMA: "Distribution of γ over all BatchNorm channels, shortcuts included.",
     SHARES: "Share of γ with |γ| < 0.01, over all BatchNorm channels, by network.",
@@ -21,9 +27,7 @@ SAYS = {
 }
 
 
-def _main(
-    number: int, module: str, reads: tuple[str, ...], shows: str, says: str = "", *regimes: str
-) -> Figure:
+def _main(number: int, module: str, reads: tuple[str, ...], shows: str, *regimes: str) -> Figure:
     """Return the record of a figure of the main text, of these regimes or of all."""
     return Figure(
         f"figure-{number}",
@@ -32,7 +36,7 @@ def _main(
         shows,
         section=f"Figure {number}",
         main=True,
-        says=says or SAYS[shows],
+        says=SAYS[shows],
         regimes=regimes,
     )
 
@@ -77,22 +81,9 @@ and nothing trains but BatchNorm's γ and β.""",
             ),
         ),
         "Main text": (
-            _main(
-                1,
-                ".figures.accuracy:AFFINE",
-                METRICS,
-                "accuracy with and without γ and β",
-                "Test accuracy by network, with all parameters trained, and with γ fixed at 1 and β at 0.",
-            ),
+            _main(1, ".figures.accuracy:AFFINE", METRICS, "accuracy with and without γ and β"),
             _main(2, ".figures.accuracy:REGIMES", METRICS, BY_REGIME),
-            _main(
-                3,
-                ".figures.figure_3",
-                METRICS,
-                "accuracy by number of BatchNorm parameters",
-                "Test accuracy with only γ and β trained, against the number of BatchNorm parameters.",
-                "batchnorm",
-            ),
+            _main(3, ".figures.figure_3", METRICS, "accuracy by number of BatchNorm parameters", "batchnorm"),
             _main(4, ".figures.distribution:GAMMA", AFFINE, GAMMA),
             _main(5, ".figures.shares:NEAR_ZERO", AFFINE, SHARES),
             _main(6, ".figures.figure_6", CLAMPING, CLAMPED),

@@ -44,7 +44,7 @@ def draw(numbers: pd.DataFrame) -> Figure:
     for panel, look in LOOKS.of_panels(numbers).items():
         family = numbers[numbers["panel"] == panel]
         slope, intercept = family[["slope", "intercept"]].iloc[0]
-        label = f"by {panel}"
+        label = f"growing {panel}"
         if not np.isnan(slope):
             label += f": {slope:+.1f} points per doubling"
             ends = np.array([family["x"].min(), family["x"].max()])
