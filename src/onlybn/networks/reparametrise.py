@@ -18,8 +18,7 @@ if TYPE_CHECKING:
 NEUTRAL = "none"
 # Each number has exactly one spelling, since it is part of the name of the run's folder.
 _NUMBER = r"(0\.\d{0,5}[1-9]|[1-9]\d{0,5}(?:\.\d{0,5}[1-9])?)"
-# By name, where N stands for a number: the class in `onlybn.networks.parametrisations` that makes Ψ from the
-# numbers.
+# Name, with a number for each N: the function of `onlybn.networks.parametrisations` that makes Ψ of them.
 REPARAMETRISATIONS = {"linear-N": "Linear"}
 
 
