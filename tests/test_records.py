@@ -119,17 +119,17 @@ def test_an_analysis_of_another_state_or_with_other_values_is_not_collected(resu
     list(collect("one", "clamping", runs))
     folder, run = next(iter(runs.items()))
     data = records.read_record(folder)["dataset_checksum"]
-    assert records.has_analysis("clamping", run, folder, data)
+    assert records.is_analysis(one, run, folder, data)
     metadata, whole = records.told_in(pq.read_schema(one)), one.read_bytes()
     edited = pa.Table.from_pylist([{"threshold": 0.2, "beta_too": False}], SCHEMAS["clamping"])
     write_table(one, records.telling(edited, **metadata))
     with pytest.raises(UserError, match=r"clamping.parquet was altered since it was measured"):
         list(collect("one", "clamping", runs))
-    assert not records.has_analysis("clamping", run, folder, data)
+    assert not records.is_analysis(one, run, folder, data)
     one.write_bytes(whole[:-1])
-    assert not records.has_analysis("clamping", run, folder, data)
+    assert not records.is_analysis(one, run, folder, data)
     one.unlink()
-    assert not records.has_analysis("clamping", run, folder, data)
+    assert not records.is_analysis(one, run, folder, data)
     one.write_bytes(whole)
     shutil.copy(one, other)
     with pytest.raises(

@@ -1,12 +1,12 @@
 # One job per run and analysis, not per block of seeds: the inputs of a block change with its size, and
-# Snakemake would then measure finished runs again. Training has usually written the table already; then this
-# job verifies it and ends. If a run has changed, the table itself shows that it is outdated.
+# Snakemake would then measure finished runs again. Training has usually left the table in the work folder: then
+# this job verifies and moves it. If a run has changed, the table itself shows that it is outdated.
 rule analyse:
     input:
         run=FORCED.analysis,
         dataset=FORCED.images,
     output:
-        update(STUDY.analysis_pattern),
+        STUDY.analysis_pattern,
     log:
         STUDY.analysis_log,
     conda:

@@ -15,8 +15,8 @@ from onlybn.runs.schemas import SCHEMAS
 from onlybn.study import Run
 
 
-def measure(analysis: str, run: Run, folder: Path, images: Images) -> None:
-    """Write an analysis of the run into its folder; an empty table if the run diverged.
+def measure(analysis: str, run: Run, folder: Path, images: Images, target: Path) -> None:
+    """Write an analysis of the run in `folder` to `target`; the table is empty if the run diverged.
 
     The network is tested in the precision that it was trained in. Raises UserError if the folder holds
     another run, a damaged one, or one that was trained on other images.
@@ -29,13 +29,14 @@ def measure(analysis: str, run: Run, folder: Path, images: Images) -> None:
             images,
             precision=getattr(torch, record["computed"]["precision"]),
         )
-    write_measured(folder / f"{analysis}.parquet", table, record)
+    write_measured(target, table, record)
 
 
 def measure_alone(
     analysis: str,
     run: Run,
     folder: Path,
+    target: Path,
     *,
     dataset: Path,
     data_dir: Path,
@@ -49,4 +50,5 @@ def measure_alone(
     keep_freed_memory()
     (place,) = take_devices(device)
     datasets.check_loader(dataset, data_dir, print, terminal.say)
-    measure(analysis, run, folder, datasets.read(dataset, place, data_dir=data_dir, workers=workers))
+    images = datasets.read(dataset, place, data_dir=data_dir, workers=workers)
+    measure(analysis, run, folder, images, target)

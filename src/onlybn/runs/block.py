@@ -94,7 +94,8 @@ def train_block(
     the runs, for example a job whose Snakemake was killed, this one waits and takes what that one finished.
     `processes` share each run, each with `threads` threads and `workers` more that decode photographs.
     `recordings` lists those of each run, with their options; a finished run that lacks one is trained again.
-    `analyses` lists those that are measured on each run after its training, unless processes share the run.
+    `analyses` lists those of each run, which are measured after its training into its work folder, unless
+    processes share the run.
     Raises UserError if the devices are missing, or if a recording does not exist.
     """
     _set_up(threads, deterministic)
@@ -158,9 +159,10 @@ def train_block(
                 if replaced in source.parents:
                     shutil.rmtree(source)
         trained = {run.seed for run, *_ in left} if images else set()
-        for run, folder, wanted in zip(runs, folders, analyses or [()] * len(runs), strict=True):
-            for analysis in wanted if run.seed in trained else ():
-                measure(analysis, run, folder, images)
+        wanted = analyses or [()] * len(runs)
+        for run, folder, work_folder, names in zip(runs, folders, folders_of_work, wanted, strict=True):
+            for analysis in names if run.seed in trained else ():
+                measure(analysis, run, folder, images, work_folder / f"{analysis}.parquet")
     if moved:
         size = sum(map(size_of, moved)) / 1e6
         told = ", ".join(map(str, moved))

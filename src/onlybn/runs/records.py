@@ -243,12 +243,11 @@ def check_measured(path: Path, table: pa.Table, record: Mapping[str, Any]) -> No
         )
 
 
-def has_analysis(analysis: str, run: Run, folder: Path, data: str) -> bool:
-    """Return whether a run's folder holds an intact table of an analysis of this run, on these data.
+def is_analysis(path: Path, run: Run, folder: Path, data: str) -> bool:
+    """Return whether a file is an intact table of an analysis of the run in `folder`, on these data.
 
     `data` is the dataset's checksum.
     """
-    path = folder / f"{analysis}.parquet"
     if not path.exists():
         return False
     record = expect(folder, run, data)

@@ -21,6 +21,7 @@ from torch.overrides import TorchFunctionMode
 
 from onlybn.models import batchnorm, kernels
 from onlybn.models.network import Network
+from onlybn.networks.parametrisations import Chosen
 
 _BF16, _LAST = torch.bfloat16, torch.channels_last
 # Larger weights are as fast without packing, and packing would double the memory of a wide network's weights.
@@ -170,6 +171,7 @@ class _Convolution(_Operation):
         self.trains_bias = layer.bias is not None and layer.bias.requires_grad
         self.bias = None if layer.bias is None else layer.bias.detach().to(_BF16)
         # A trainable weight is rounded in every pass, together with the others unless it is parametrised.
+        self.chosen = _chosen(layer) if self.trains_weight else None
         self.is_computed = self.trains_weight and (
             parametrize.is_parametrized(layer) or not layer.weight.is_contiguous(memory_format=_LAST)
         )
@@ -214,7 +216,10 @@ class _Convolution(_Operation):
 
     def forward(self, values: list[Tensor | None], training: bool) -> Any:
         x, weight, computed = values[self.source], self.weight, None
-        if self.is_computed:
+        if self.chosen:
+            trained, place = self.chosen
+            _in_memory(weight).scatter_(1, place, trained.detach().to(_BF16))
+        elif self.is_computed:
             with torch.enable_grad():
                 computed = self.layer.weight
             weight = computed.detach().to(_BF16, memory_format=_LAST)
@@ -246,7 +251,10 @@ class _Convolution(_Operation):
             gradients.full[self.source].append(dx)
         if self.trains_bias:
             self.layer.bias.grad = d_bias.float()
-        if self.is_computed:
+        if self.chosen:
+            trained, place = self.chosen
+            trained.grad = _in_memory(d_weight).gather(1, place).float()
+        elif self.is_computed:
             computed.backward(d_weight.float())
         elif self.trains_weight:
             self.layer.weight.grad = d_weight
@@ -299,6 +307,21 @@ class _MaxPool(_Operation):
             dy, kept[0], [2, 2], [2, 2], [0, 0], [1, 1], False, kept[1]
         )
         gradients.full[self.source].append(dx)
+
+
+def _chosen(layer: nn.Conv2d) -> tuple[nn.Parameter, Tensor] | None:
+    """Return the trained entries of a layer's weight and their places, if it has no other parametrisation."""
+    if not parametrize.is_parametrized(layer, "weight"):
+        return None
+    parametrisations = layer.parametrizations["weight"]
+    if [type(parametrisation) for parametrisation in parametrisations] != [Chosen]:
+        return None
+    return parametrisations.original, parametrisations[0].place
+
+
+def _in_memory(weight: Tensor) -> Tensor:
+    """Return a weight, (outputs, inputs, height, width), as (outputs, fan-in) in channels-last order."""
+    return weight.permute(0, 2, 3, 1).flatten(1)
 
 
 def _convolve(

@@ -10,7 +10,7 @@ from onlybn.errors import UserError
 from onlybn.workflow.paths import Workflow
 
 WIDTHS = [46, 24, 22, 14]
-COLUMNS = ("id", "statement", "published", "summary", "verdict")
+COLUMNS = ["id", "statement", "published", "summary", "verdict"]
 
 
 def verdicts(workflow: Workflow) -> str:
