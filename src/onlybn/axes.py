@@ -87,7 +87,7 @@ REPARAMETRISATION = Axis(
 )
 NORMALISATION = Axis(
     "normalisation",
-    "what stands where BatchNorm stands: batchnorm, or none",
+    "what replaces BatchNorm: batchnorm (no change), or none",
     normalise.check,
     "onlybn.networks.normalise:apply",
     default=normalise.NEUTRAL,

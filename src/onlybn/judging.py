@@ -310,10 +310,10 @@ def caption(numbers: pd.DataFrame) -> str:
     """Say how many claims have which verdict, and what the verdicts mean."""
     counted = ", ".join(f"{count} {verdict}" for verdict, count in numbers["verdict"].value_counts().items())
     return (
-        f"What the paper says, and what was measured with its 95 % interval over seeds: {counted}. Under the"
-        " paper's dataset and schedule a claim is reproduced if every interval lies in the range in brackets,"
-        " which is this project's tolerance where the paper gives one number, and contradicted if one lies"
-        " outside, of several with a Holm-adjusted p below 0.05. Elsewhere only directions are judged:"
+        f"{counted}. Measured values have their 95 % interval over seeds. Under the paper's dataset and"
+        " schedule, a claim is reproduced if every interval lies in the range in brackets (this project's"
+        " tolerance, where the paper gives one number). It is contradicted if an interval lies outside; if"
+        " there are several, only with a Holm-adjusted p below 0.05. Elsewhere only directions are judged:"
         " consistent or inconsistent."
     )
 

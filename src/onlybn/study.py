@@ -173,7 +173,7 @@ class Training(_Strict):
     epochs: Count | None = Field(default=None, description="passes over the training images; or `steps`")
     steps: Count | None = Field(default=None, description="the length of training in steps, not `epochs`")
     test_every: Count | None = Field(
-        default=None, description="steps between tests, beside `steps`; a pass over the images if not given"
+        default=None, description="steps between tests, with `steps`; by default a pass over the images"
     )
     batch_size: Count = Field(description="images per step; the last, partial batch is kept")
     learning_rate: Positive = Field(description="before any milestone")
@@ -299,19 +299,19 @@ def _grid(axis: Axis) -> tuple[Any, Any]:
 Experiment = create_model(
     "Experiment",
     __base__=_Strict,
-    __doc__="A named grid inside a study: every axis that it names, crossed.",
+    __doc__="A named grid inside a study: all combinations of the values on its axes.",
     **{axis.plural: _grid(axis) for axis in AXES},
     dataset=(
         Annotated[str | None, AfterValidator(_unless_none(lambda name: (datasets.check(name), name)[1]))],
-        Field(default=None, description="its images, where they are not the study's"),
+        Field(default=None, description="its images, if not the study's"),
     ),
     seeds=(
         Annotated[list[int] | None, BeforeValidator(_unless_none(seeds_from))],
-        Field(default=None, description="its seeds, where they are not the study's"),
+        Field(default=None, description="its seeds, if not the study's"),
     ),
     record=(
         Annotated[dict | None, BeforeValidator(_unless_none(recordings_from))],
-        Field(default=None, description="its recordings, where they are not the study's"),
+        Field(default=None, description="its recordings, if not the study's"),
     ),
 )
 

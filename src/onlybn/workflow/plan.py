@@ -15,6 +15,8 @@ from onlybn.workflow.costs import Times
 # Overhead of a job in seconds (benchmarks/startup.py), and bytes of a run's tables (benchmarks/storage.py):
 # per run, per epoch, and per BatchNorm channel.
 JOB_SECONDS = 2.3
+# A job that finds its analysis measured right after training, measured too: it imports no torch.
+VERIFY_SECONDS = 0.6
 RUN_BYTES, EPOCH_BYTES, CHANNEL_BYTES = 12_000, 60, 35
 # The number of tests of an analysis: clamping tests each threshold, with β and without, and once unclamped.
 PASSES = {"clamping": 2 * len(THRESHOLDS) + 1, "activations": 1}
@@ -98,7 +100,7 @@ def plan(study: Study, times: Times, *, main: bool = False) -> pd.DataFrame:
                 "step_ms": 1e3 * trained / steps(study, run),
                 "training_hours": count * trained / 3_600,
                 "testing_hours": count * tested / 3_600,
-                "starting_hours": JOB_SECONDS * (blocks + count * len(analyses)) / 3_600,
+                "starting_hours": (JOB_SECONDS * blocks + VERIFY_SECONDS * count * len(analyses)) / 3_600,
                 "megabytes": count * bytes_per_run / 1e6,
             }
         )

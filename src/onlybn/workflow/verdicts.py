@@ -1,5 +1,6 @@
 """The claims of a paper that a study has judged, as a short table for the terminal."""
 
+import textwrap
 from collections import Counter
 from pathlib import Path
 
@@ -41,8 +42,9 @@ def verdicts(workflow: Workflow) -> str:
     ]
     starred = [row for row in judged if row["id"] in doubts]
     if starred:
-        lines = [f"  {row['statement']}: {doubts[row['id']]}" for row in starred]
-        parts.append("* not expected here, as the study file says beforehand:\n" + "\n".join(lines))
+        lines = [f"{row['statement']}: {doubts[row['id']]}" for row in starred]
+        wrapped = [textwrap.fill(line, 110, initial_indent="  ", subsequent_indent="    ") for line in lines]
+        parts.append("\n".join(["* not expected, says the study file:", *wrapped]))
     counts = Counter(row["verdict"] for row in rows)
     parts.append(", ".join(f"{count} {verdict}" for verdict, count in counts.most_common()) + ".")
     return "\n\n".join(parts)
