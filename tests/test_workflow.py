@@ -75,7 +75,7 @@ def test_judged_claims_are_shown_in_short(reproduced):
     (reproduced.folder / "tiny.yaml").write_text(STUDY + DOUBT)
     shown = reproduced.claims()
     assert re.search(
-        r"^│ all beats all but γ and β, on every +│ 0\.5 to 2 .* │ inconclusive \* │$", shown, re.M
+        r"^│ all beats all but γ and β, on every network +│ 0\.5 to 2 .* │ inconclusive \* │$", shown, re.M
     )
     assert "\n  all beats all but γ and β, on every network: one epoch teaches little\n" in shown
     assert re.search(r"^\d+ not run, \d+ inconclusive\.$", shown, re.M)
