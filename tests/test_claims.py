@@ -33,6 +33,7 @@ from onlybn.papers.only_batchnorm.published import (
     NEAR_ZERO,
     NETWORKS,
 )
+from onlybn.papers.only_batchnorm.tables import claims_appendices
 from onlybn.papers.only_batchnorm.tables.claims import caption, numbers, shown
 
 CIFAR_BATCHNORM = {
@@ -385,6 +386,13 @@ def test_what_a_study_does_not_expect_is_judged_alike_and_says_why():
         "not expected here: all is well; " + reason for reason in plain.loc[changed, "reason"]
     ]
     pd.testing.assert_frame_equal(plain.drop(columns="reason"), doubted.drop(columns="reason"))
+
+
+def test_the_appendices_have_a_table_of_their_claims_alone():
+    given = tables(*SETTINGS["CIFAR-10"])
+    every, own = numbers(*given).set_index("id"), claims_appendices.numbers(*given).set_index("id")
+    assert set(own["section"]) == {"Appendix C", "Appendix E.2"}
+    pd.testing.assert_frame_equal(own, every.loc[own.index])
 
 
 @pytest.mark.parametrize("file", sorted(BUILTIN.rglob("*.yaml")), ids=lambda file: file.stem)

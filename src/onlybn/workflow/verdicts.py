@@ -30,21 +30,23 @@ def verdicts(workflow: Workflow) -> str:
     if not rows:
         how = "snakemake claims with the same keys judges them" if judging else "its file names no such table"
         raise UserError(f"claims: {workflow.study.name} has judged no claims yet; {how}")
-    judged = [row for row in rows if row["verdict"] != "not run"]
+    # A claim of the appendices is in both tables, and judged in one.
+    judged = {row["id"]: row for row in rows if row["verdict"] != "not run"}
+    claims = {row["id"]: row for row in rows} | judged
     doubts = workflow.study.definition.not_expected
     shown = [
         [row["statement"], row["published"], row["summary"], row["verdict"] + " *" * (row["id"] in doubts)]
-        for row in judged
+        for row in judged.values()
     ]
     parts = [
         f"Claims of the paper, judged by the study {workflow.study.name}:",
         tabulate(shown, ["claim", "published", "measured", "verdict"], "simple_grid", maxcolwidths=WIDTHS),
     ]
-    starred = [row for row in judged if row["id"] in doubts]
+    starred = [row for row in judged.values() if row["id"] in doubts]
     if starred:
         lines = [f"{row['statement']}: {doubts[row['id']]}" for row in starred]
         wrapped = [textwrap.fill(line, 110, initial_indent="  ", subsequent_indent="    ") for line in lines]
         parts.append("\n".join(["* not expected, says the study file:", *wrapped]))
-    counts = Counter(row["verdict"] for row in rows)
+    counts = Counter(row["verdict"] for row in claims.values())
     parts.append(", ".join(f"{count} {verdict}" for verdict, count in counts.most_common()) + ".")
     return "\n\n".join(parts)

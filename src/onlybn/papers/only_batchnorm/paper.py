@@ -41,12 +41,12 @@ def _main(number: int, module: str, reads: tuple[str, ...], shows: str, *regimes
     )
 
 
-def _claims(name: str, shows: str, *, main: bool) -> Table:
+def _claims(name: str, module: str, shows: str, *, main: bool) -> Table:
     """Return the record of a table of judged claims."""
     kinds = ("affine", "clamping", "activations")
     return Table(
         name,
-        ".tables.claims",
+        module,
         METRICS,
         shows,
         main=main,
@@ -68,8 +68,13 @@ and nothing trains but BatchNorm's γ and β.""",
     claims=".claims",
     records={
         "Claims and accuracy": (
-            _claims("claims", "Claims of the paper, judged", main=True),
-            _claims("claims-appendices", "Claims of the paper's appendices, judged", main=False),
+            _claims("claims", ".tables.claims", "Claims of the paper, judged", main=True),
+            _claims(
+                "claims-appendices",
+                ".tables.claims_appendices",
+                "Claims of the paper's appendices, judged",
+                main=False,
+            ),
             Table(
                 "accuracy",
                 ".tables.accuracy",
