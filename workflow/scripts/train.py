@@ -7,6 +7,7 @@ sys.path.append(str(Path(__file__).parents[2] / "src"))
 from onlybn.jobs import job
 
 with job(Path(snakemake.log[0])) as terminal:
+    from onlybn.analyses.measure import measure
     from onlybn.runs.block import train_block
     from onlybn.workflow.paths import open_workflow
 
@@ -28,5 +29,6 @@ with job(Path(snakemake.log[0])) as terminal:
         checkpoint_every=study.checkpoint_every,
         recordings=[study.recordings(run) for run in runs.values()],
         analyses=[workflow.analyses(run) for run in runs.values()],
+        measure=measure,
         terminal=terminal,
     )

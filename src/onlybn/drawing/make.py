@@ -19,7 +19,7 @@ def make(
     study: str,
     tables: Iterable[Path],
     target: Path,
-    not_expected: Mapping[str, str],
+    not_expected: Mapping[str, str] | None = None,
 ) -> None:
     """Write a table of a paper, made from collected tables, into `target` with .csv, .md and .parquet.
 

@@ -16,7 +16,6 @@ import pyarrow.parquet as pq
 import torch
 
 from onlybn import custom, datasets, observers
-from onlybn.analyses.measure import measure
 from onlybn.datasets.images import Images
 from onlybn.devices import choose_precision, free_memory, name_of, name_of_precision, take_devices
 from onlybn.distributed import ALONE, Group, join, launch
@@ -85,6 +84,7 @@ def train_block(
     terminal: Terminal,
     recordings: Sequence[Mapping[str, Mapping[str, Any]]] | None = None,
     analyses: Sequence[Collection[str]] | None = None,
+    measure: Callable[[str, Run, Path, Images, Path], None] | None = None,
 ) -> None:
     """Train the runs that are not finished, then copy all runs into their folders at once.
 
@@ -94,7 +94,7 @@ def train_block(
     the runs, for example a job whose Snakemake was killed, this one waits and takes what that one finished.
     `processes` share each run, each with `threads` threads and `workers` more that decode photographs.
     `recordings` lists those of each run, with their options; a finished run that lacks one is trained again.
-    `analyses` lists those of each run, which are measured after its training into its work folder, unless
+    `analyses` lists those of each run, which `measure` writes after its training into its work folder, unless
     processes share the run.
     Raises UserError if the devices are missing, or if a recording does not exist.
     """
