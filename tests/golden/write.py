@@ -115,7 +115,7 @@ def committed(workflow: Workflow) -> list[str]:
     """Return the names of a study's committed figures and tables, without the claims."""
     drawn = Path(workflow.drawn)
     found = {path.stem for kind in ("figures", "tables") for path in (drawn / kind).glob("*.parquet")}
-    return sorted(found - {"claims"})
+    return sorted(name for name in found if not name.startswith("claims"))
 
 
 def as_table(frame: pd.DataFrame) -> pa.Table:
