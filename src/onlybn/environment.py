@@ -64,7 +64,7 @@ def install(folder: Path, index: str | None = None) -> None:
         )
     requirements = ROOT / "requirements.txt"
     others, torch, cuda = split_requirements(requirements.read_text(encoding="utf-8"))
-    from_index = ["install", "--index-url", index, "--only-binary", ":all:", *torch]
+    from_index = ["install", "-i", index, "--only-binary", ":all:", *torch]
     if index:
         print(
             f"torch and torchvision come from {index}, without hashes. {len(cuda)} packages of CUDA libraries"

@@ -611,6 +611,16 @@ class Study:
         """Return an experiment's seeds."""
         return self.experiments[experiment].seeds or self.definition.seeds
 
+    def kinds_shown(self, experiment: str, *, main: bool = False) -> set[str]:
+        """Return the kinds of collected tables that figures and tables read of an experiment.
+
+        With `main`, only those of the figures and tables that the target `main` makes.
+        """
+        shown = self.definition.figures | self.definition.tables
+        made = papers.paper(self.definition.paper).made
+        records = [made[name] for name, experiments in shown.items() if experiment in experiments]
+        return {kind for record in records if record.main or not main for kind in record.reads}
+
     def recordings(self, run: Run) -> dict[str, dict[str, Any]]:
         """Return the recordings of a run, with options, for all experiments that it belongs to."""
         return self._recordings.get((run.point, run.seed), {})

@@ -15,5 +15,6 @@ with job(Path(snakemake.log[0])):
     wildcards = snakemake.wildcards
     runs = {workflow.places(run)[0]: run for run in workflow.study.runs(wildcards.experiment)}
     dataset = next(iter(runs.values())).dataset
-    tables = collect(wildcards.experiment, wildcards.collected, runs, workflow.dataset_checksum(dataset))
+    data = workflow.dataset_checksums()[dataset]
+    tables = collect(wildcards.experiment, wildcards.collected, runs, data)
     write_tables(Path(snakemake.output[0]), tables)

@@ -12,6 +12,7 @@ from onlybn.drawing import report, style
 from onlybn.drawing.summaries import read_kinds, seeds_phrase
 from onlybn.errors import UserError
 from onlybn.files import written_whole
+from onlybn.jobs import counted
 from onlybn.papers import Figure, Paper
 from onlybn.runs.records import write_drawn
 
@@ -61,7 +62,7 @@ def length(numbers: pd.DataFrame) -> str:
     found = []
     for unit in ("epoch", "step"):
         longest = int(numbers[f"{unit}s"].max()) if f"{unit}s" in numbers else 0
-        found += [f"{longest:,} {unit}{'s' * (longest != 1)}"] if longest else []
+        found += [counted(longest, unit)] if longest else []
     return " or ".join(found)
 
 

@@ -20,7 +20,7 @@ from onlybn.datasets.images import Images
 from onlybn.devices import choose_precision, free_memory, name_of, name_of_precision, take_devices
 from onlybn.distributed import ALONE, Group, join, launch
 from onlybn.errors import UserError
-from onlybn.jobs import Terminal, die_with_parent, duration, keep_freed_memory, stoppable
+from onlybn.jobs import Terminal, counted, die_with_parent, duration, keep_freed_memory, stoppable
 from onlybn.locks import PATIENCE, lock, wait_for_lock
 from onlybn.machine import commit
 from onlybn.models.batchnorm import gpu_kernels
@@ -300,7 +300,7 @@ def _result(run: Run, work_folder: Path) -> str:
         return f"{run}: diverged in epoch {record['diverged_epoch']}, {duration(seconds)}"
     row = pq.read_table(work_folder / "metrics.parquet").to_pylist()[-1]
     unit = run.training.unit
-    length = f"{row[unit]:,} {unit}{'s' * (row[unit] != 1)}"
+    length = counted(row[unit], unit)
     return f"{run}: test accuracy {row['top_1']:.1f} % after {length}, {duration(seconds)}"
 
 

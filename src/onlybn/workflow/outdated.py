@@ -17,7 +17,7 @@ from onlybn.workflow.paths import COLLECTED, Workflow
 
 def find_runs(workflow: Workflow) -> list[tuple[Run, Found]]:
     """Return every run of the study once, with what its folder has."""
-    data = {name: workflow.dataset_checksum(name) for name in workflow.study.datasets}
+    data = workflow.dataset_checksums()
     study = workflow.study
     return [
         (run, records.find(workflow.places(run)[0], run, data[run.dataset], study.recordings(run)))

@@ -64,11 +64,13 @@ class Workflow:
         study = self.study.definition.dataset
         return "prepare" if dataset == study else f"prepare-{custom.to_path(dataset)}"
 
-    def dataset_checksum(self, dataset: str) -> str | None:
-        """Return the checksum of prepared images; None if they are not prepared, or damaged."""
-        with suppress(UserError):
-            return datasets.read_facts(Path(self.dataset_files(dataset)[0]).parent)["checksum"]
-        return None
+    def dataset_checksums(self) -> dict[str, str | None]:
+        """Return the checksum of each dataset's prepared images; None if they are missing or damaged."""
+        found: dict[str, str | None] = dict.fromkeys(self.study.datasets)
+        for name in found:
+            with suppress(UserError):
+                found[name] = datasets.read_facts(Path(self.dataset_files(name)[0]).parent)["checksum"]
+        return found
 
     def dataset_log(self, dataset: str) -> str:
         """Return the log of preparing a dataset."""
@@ -209,12 +211,17 @@ class Workflow:
 
     def analyses(self, run: Run) -> list[str]:
         """Return the analyses of a run that the study's figures and tables show."""
-        shown = (self.study.definition.figures | self.study.definition.tables).items()
-        experiments = {name for name in self.study.experiments if run in self.study.runs(name)}
-        kinds = {
-            kind for name, wanted in shown if experiments & {*wanted} for kind in self.paper.made[name].reads
-        }
-        return [analysis for analysis in ANALYSES if analysis in kinds]
+        return [name for name in ANALYSES if name in self._shown.get((run.point, run.seed), ())]
+
+    @cached_property
+    def _shown(self) -> dict[tuple[Any, int], set[str]]:
+        """The kinds of collected tables that figures and tables read, by a run's point and seed."""
+        found: dict[tuple[Any, int], set[str]] = {}
+        for name in self.study.experiments:
+            kinds = self.study.kinds_shown(name)
+            for run in self.study.runs(name):
+                found.setdefault((run.point, run.seed), set()).update(kinds)
+        return found
 
     @property
     def analysis_pattern(self) -> str:
@@ -453,7 +460,12 @@ class Workflow:
         # Where only collected tables are left, no run is there, and none is needed.
         others = (folder for folder in self._trained_by(planned) if folder not in training)
         whole = [*training, *(folder for folder in others if (folder / RECORD).exists())]
-        present = {folder for folder, run in training.items() if self._is_present(folder, run)}
+        data = self.dataset_checksums()
+        found = {
+            folder: records.find(folder, run, data[run.dataset], self.study.recordings(run))
+            for folder, run in training.items()
+        }
+        present = {folder for folder, (record, _) in found.items() if record}  # which no job trains again
         rules = {"analysis": "analyse", "figure": "draw_figure", "table": "make_table"}
         to_make = {"run": len(training) - len(present)}
         for noun, rule in rules.items():  # which has a prefix where another workflow imports this one
@@ -483,16 +495,6 @@ class Workflow:
             if files := [file for file in made if Path(file).name == RECORD]:
                 found |= self.block_runs(job.wildcards, files)
         return found
-
-    def _is_present(self, folder: Path, run: Run) -> bool:
-        """Say whether a folder holds that run, so that the job of its block need not train it."""
-        return (
-            records.find(folder, run, self._checksums[run.dataset], self.study.recordings(run))[0] is not None
-        )
-
-    @cached_property
-    def _checksums(self) -> dict[str, str | None]:
-        return {name: self.dataset_checksum(name) for name in self.study.datasets}
 
     def finish(self) -> None:
         """Log where results are, and remove what jobs kept for another attempt, once all is done."""

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from onlybn import custom, papers
+from onlybn import custom
 from onlybn.analyses.clamping import THRESHOLDS
 from onlybn.datasets import Dataset, prepared
 from onlybn.jobs import duration
@@ -65,18 +65,10 @@ def plan(study: Study, times: Times, *, main: bool = False) -> pd.DataFrame:
     megabytes.
     """
     kinds: dict[tuple[str, str, str], set[str]] = {}
-    made = papers.paper(study.definition.paper).made
     runs: dict[tuple[str, str, str], dict[int, Run]] = {}
-    wanted = {
-        name: shown
-        for name, shown in (study.definition.figures | study.definition.tables).items()
-        if made[name].main or not main
-    }
     for name in study.experiments:
-        drawn = {kind for one, shown in wanted.items() if name in shown for kind in made[one].reads}
-        if not drawn:
-            continue
-        for run in study.runs(name):
+        drawn = study.kinds_shown(name, main=main)
+        for run in study.runs(name) if drawn else ():
             kinds.setdefault(run.point, set()).update(drawn)
             runs.setdefault(run.point, {})[run.seed] = run
     rows, all_blocks = [], study.seed_blocks()

@@ -61,7 +61,7 @@ def watch(workflow: Workflow) -> None:
 def _status(workflow: Workflow, *, verify: bool = False) -> tuple[str, bool]:
     """Return the status, and whether all runs are done and no Snakemake is at work."""
     study = workflow.study
-    data = {name: workflow.dataset_checksum(name) for name in study.datasets}
+    data = workflow.dataset_checksums()
     # Experiments share runs: each run is looked at once, under its name.
     looked = {str(run): _look(workflow, run, data[run.dataset], verify) for run in study.each_run()}
     states = {name: state for name, (state, _) in looked.items()}

@@ -21,9 +21,7 @@ def verdicts(workflow: Workflow) -> str:
     if no claims have been judged.
     """
     judging = [name for name in workflow.tables if workflow.paper.tables[name].judges]
-    files = [
-        Path(file) for name in judging for file in workflow.table_files(name) if file.endswith(".parquet")
-    ]
+    files = [Path(workflow.drawn) / "tables" / f"{name}.parquet" for name in judging]
     rows = [
         row for file in files if file.exists() for row in pq.read_table(file, columns=COLUMNS).to_pylist()
     ]
