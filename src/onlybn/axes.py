@@ -24,7 +24,8 @@ Values = tuple[tuple[str, str], ...]
 class Axis:
     """One way in which runs differ.
 
-    `check` raises ValueError, in one sentence, for an unknown value. `implementation` is the
+    `check` raises ValueError, in one sentence, for an unknown value; it may return the value's one spelling.
+    `implementation` is the
     `module:function` that a job calls with the network, the value and the seed; an axis that changes only the
     training has none. `default` is the value where an experiment names none; if it is None, the experiment
     must name one. `acts` returns whether a value changes a run of a regime, and raises ValueError if the two
@@ -42,6 +43,11 @@ class Axis:
     def plural(self) -> str:
         """The key for values of the axis, in an experiment and in --config."""
         return f"{self.name}s"
+
+    def spelled(self, value: str) -> str:
+        """Return the value in its one spelling; raise ValueError, in one sentence, for an unknown value."""
+        spelling = self.check(value)
+        return spelling if isinstance(spelling, str) else value
 
     def misfits(self, values: Iterable[str], regimes: Iterable[str]) -> Iterator[str]:
         """Yield one sentence for each value that does not fit one of the regimes."""
@@ -79,7 +85,7 @@ VARIANT = Axis(
 )
 REPARAMETRISATION = Axis(
     "reparametrisation",
-    "the function through which the weights train: none, or linear-S for S · v",
+    "the function w = Ψ(v) through which the weights train, such as arctan-0.8-0.5; none is w itself",
     reparametrise.check,
     "onlybn.networks.reparametrise:apply",
     default=reparametrise.NEUTRAL,

@@ -341,7 +341,7 @@ def _select(
         if key not in overrides:
             continue
         wanted = overrides[key] if isinstance(overrides[key], list) else [overrides[key]]
-        wanted = list(dict.fromkeys(map(str, wanted)))
+        wanted = list(dict.fromkeys(_spelled(axis, str(name)) for name in wanted))
         present = list(dict.fromkeys(name for grid in kept.values() for name in grid[key]))
         if axis is RECIPE:
             allowed = [RECIPE.default, *definition.recipes]
@@ -388,6 +388,14 @@ def _select(
     raw |= {"experiments": kept, "seeds": seeds}
     raw |= {"figures": drawn(definition.figures), "tables": drawn(definition.tables)}
     return _validate(raw, overrides, file), selections
+
+
+def _spelled(axis: Axis, name: str) -> str:
+    """Return a value in its one spelling; an unknown one as it is."""
+    try:
+        return axis.spelled(name)
+    except ValueError:
+        return name
 
 
 def _not_present(axis: Axis, name: str, present: list[str]) -> str | None:

@@ -47,6 +47,9 @@ class Group:
         if self.size == 1:
             return network
         device = next(network.parameters()).device
+        # The optimiser computes the gradients of functions' own parameters, the same in every process.
+        own = [n for n, _ in network.named_parameters(remove_duplicate=False) if ".psi." in n]
+        DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(network, own)
         return DistributedDataParallel(
             network, device_ids=[device] if device.type == "cuda" else None, broadcast_buffers=False
         )

@@ -25,7 +25,18 @@ from pydantic import (
 )
 
 from onlybn import custom, datasets, observers, papers
-from onlybn.axes import ALWAYS, AXES, OPTIONAL, RECIPE, VARIANT, Axis, Values, ordered, other_axis
+from onlybn.axes import (
+    ALWAYS,
+    AXES,
+    NORMALISATION,
+    OPTIONAL,
+    RECIPE,
+    VARIANT,
+    Axis,
+    Values,
+    ordered,
+    other_axis,
+)
 from onlybn.errors import UserError, unknown_message
 
 # Increase this when the meaning of a specification changes, so that older runs are not taken for new ones.
@@ -183,7 +194,8 @@ class Training(_Strict):
     )
     divide_by: Positive = Field(default=10.0, description="the learning rate's divisor at a milestone")
     warmup: NotNegative = Field(default=0.0, description="epochs (or `steps`) of linear warm-up")
-    momentum: Share = Field(default=0.9, description="SGD's momentum")
+    optimiser: Literal["sgd", "adam"] = Field(default="sgd", description="the rule of a step: sgd, or adam")
+    momentum: Share = Field(default=0.9, description="SGD's momentum, or Adam's β₁ (β₂ is 0.999)")
     weight_decay: NotNegative = Field(
         default=1e-4, description="on every trainable parameter, γ and β included"
     )
@@ -291,7 +303,7 @@ def changed(training: Training, changes: Mapping[str, Any]) -> dict[str, Any]:
 
 def _grid(axis: Axis) -> tuple[Any, Any]:
     """Return the type and the field of an experiment's key for an axis."""
-    names = Annotated[list[Annotated[str, _named(axis.check)]], NonEmpty]
+    names = Annotated[list[Annotated[str, AfterValidator(axis.spelled)]], NonEmpty]
     default = {} if axis.default is None else {"default": [axis.default]}
     return names, Field(min_length=1, description=axis.description, **default)
 
@@ -484,7 +496,7 @@ class Run:
     @property
     def structure(self) -> Values:
         """The values that change the network, without those that change only its training."""
-        return tuple(pair for pair in self.values if pair[0] != RECIPE.name)
+        return tuple(pair for pair in self.values if pair[0] == NORMALISATION.name)
 
     @property
     def differs(self) -> list[str]:

@@ -1,4 +1,4 @@
-"""Parametrisations: layers whose weight is a function of the trained values."""
+"""Weights in which only chosen entries train, as parametrisations of their layers."""
 
 import math
 from collections.abc import Iterator
@@ -7,26 +7,6 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
-
-
-class Psi(nn.Module):
-    """An elementwise function w = Ψ(v) that gives a weight: `forward` is Ψ, `right_inverse` is Ψ⁻¹."""
-
-
-class Linear(Psi):
-    """Ψ(v) = S · v: SGD then moves the weight with S² times the learning rate (a control for other Ψ)."""
-
-    def __init__(self, scale: float):
-        super().__init__()
-        self.scale = scale
-
-    def forward(self, v: Tensor) -> Tensor:
-        """Return the weight."""
-        return self.scale * v
-
-    def right_inverse(self, weight: Tensor) -> Tensor:
-        """Return v for a weight."""
-        return weight / self.scale
 
 
 class Chosen(nn.Module):

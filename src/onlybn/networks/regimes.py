@@ -145,6 +145,11 @@ def trains_weights(name: str) -> bool:
     return name not in ONLY_AFFINE
 
 
+def trains_entries(name: str) -> bool:
+    """Return whether a regime trains single entries of weights, and not whole weights."""
+    return re.fullmatch(_RANDOM, name) is not None
+
+
 def needs_affine(name: str) -> bool:
     """Return whether a regime is meaningless for a network without γ and β."""
     return name in OF_AFFINE

@@ -1,13 +1,17 @@
 """Reparametrisations: a weight trains through a function, w = Ψ(v). Names are checked without torch.
 
 Ψ applies to the weight of every convolution and linear layer that the regime trains, but not to γ and β of a
-normalisation, nor to a bias. v starts so that Ψ(v) is the drawn weight.
+normalisation, nor to a bias. v starts so that Ψ(v) is the drawn weight. The network itself stays ordinary:
+the optimiser owns v, and writes Ψ(v) into the layer's weight after each step (`onlybn.training.optimisers`).
 """
 
+import math
 import re
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from onlybn.errors import unknown_message
+from onlybn import custom
+from onlybn.errors import UserError, unknown_message
 from onlybn.networks import regimes
 
 if TYPE_CHECKING:
@@ -16,79 +20,147 @@ if TYPE_CHECKING:
     from onlybn.models.network import Network
 
 NEUTRAL = "none"
-# Each number has exactly one spelling, since it is part of the name of the run's folder.
-_NUMBER = r"(0\.\d{0,5}[1-9]|[1-9]\d{0,5}(?:\.\d{0,5}[1-9])?)"
-# Name, with a number for each N: the function of `onlybn.networks.parametrisations` that makes Ψ of them.
-REPARAMETRISATIONS = {"linear-N": "Linear"}
+_NUMBER = r"(\d{1,6}(?:\.\d{1,6})?)"
+# Name, with a number for each N: the class in `onlybn.networks.functions`, and how its numbers are called.
+REPARAMETRISATIONS = {
+    "arctan-N-N": ("Arctan", "A-B"),
+    "arsinh-N-N": ("Arsinh", "A-B"),
+    "erf-N-N": ("Erf", "A-B"),
+    "arctan-fine-N-N": ("LearnedArctan", "A-B"),
+    "arctan-coarse-N-N": ("LearnedArctan", "A-B"),
+    "powerpropagation-N": ("PowerPropagation", "ALPHA"),
+    "weight-norm": ("WeightNorm", ""),
+    "linear-N": ("Linear", "S"),
+}
+# Endings of the names that choose layers: the first convolution alone, and all but the output layer.
+PARTS = ("first", "but-last")
 
 
-def _parsed(name: str) -> tuple[str, tuple[float, ...]]:
-    """Return the class that makes Ψ, and its numbers; raise ValueError, in one sentence, if unknown."""
-    for pattern, function in REPARAMETRISATIONS.items():
-        if match := re.fullmatch(pattern.replace("N", _NUMBER), name):
-            return function, tuple(map(float, match.groups()))
-    examples = [pattern.replace("N", "2") for pattern in REPARAMETRISATIONS]
+def _spelled(number: float) -> str:
+    """Return the one spelling of a number, since it is part of the name of the run's folder."""
+    return f"{number:.6f}".rstrip("0").rstrip(".")
+
+
+def _parsed(name: str) -> tuple[str, tuple[float, ...], str]:
+    """Return the pattern of a name, its numbers and the part of the network; raise ValueError if unknown."""
+    part = next((part for part in PARTS if name.endswith(f"-{part}")), "")
+    whole = name.removesuffix(f"-{part}") if part else name
+    for pattern in REPARAMETRISATIONS:
+        if match := re.fullmatch(pattern.replace("N", _NUMBER), whole):
+            numbers = tuple(map(float, match.groups()))
+            least = 1 if pattern.startswith("powerpropagation") else 0
+            for number in numbers:
+                if number < least or number == 0:
+                    raise ValueError(
+                        f"{name!r}: {_spelled(number)} is not a number"
+                        + (" of at least 1" if least else " above 0")
+                    )
+            return pattern, numbers, part
+    shown = {
+        pattern: pattern.replace("-N" * pattern.count("N"), f"-{names}" if names else "")
+        for pattern, (_, names) in REPARAMETRISATIONS.items()
+    }
+    for pattern, form in shown.items():
+        stem = pattern.partition("-N")[0]
+        if re.fullmatch(rf"{stem}(-[0-9.]*)*", whole):
+            count = pattern.count("N")
+            raise ValueError(
+                f"{name!r} is not of the form {form}, with {('no', 'one number', 'two numbers')[count]}"
+                " of at most six digits before and after the point"
+            )
     raise ValueError(
-        unknown_message("reparametrisation", name, [NEUTRAL, *examples])
-        + " (or other numbers, written as 2, 1.6 or 0.5)"
+        unknown_message("reparametrisation", name, [NEUTRAL, *shown.values()])
+        + f" (and with -{' or -'.join(PARTS)} behind it, or module:function)"
     )
 
 
-def check(name: str) -> None:
-    """Raise ValueError, in one sentence, if no reparametrisation has that name."""
-    if name != NEUTRAL:
-        _parsed(name)
+def check(name: str) -> str:
+    """Return the one spelling of a name; raise ValueError, in one sentence, if unknown."""
+    if name == NEUTRAL:
+        return name
+    if custom.is_custom(name):
+        custom.check("reparametrisation", name)
+        return name
+    pattern, numbers, part = _parsed(name)
+    for number in numbers:
+        pattern = pattern.replace("N", _spelled(number), 1)
+    return f"{pattern}-{part}" if part else pattern
 
 
 def acts(name: str, regime: str) -> bool:
-    """Return whether it changes a run: the regime trains weights, and Ψ is not the identity."""
-    return name not in (NEUTRAL, "linear-1") and regimes.trains_weights(regime)
+    """Return whether it changes a run: the regime trains weights, and Ψ is not the identity.
+
+    Raises ValueError if the regime trains only some entries of a weight.
+    """
+    if name == NEUTRAL or not regimes.trains_weights(regime):
+        return False
+    if regimes.trains_entries(regime):
+        raise ValueError(
+            f"the regime {regime} trains single entries of weights, which the reparametrisation {name} cannot"
+            " reach; put them in different experiments"
+        )
+    return name not in ("linear-1", "powerpropagation-1")
 
 
 def apply(network: "Network", name: str, seed: int) -> None:
-    """Make every trainable weight train through Ψ."""
+    """Give every layer whose weight trains through Ψ its function, as the layer's module `psi`.
+
+    Layers share one function, unless it is learned for each layer or custom. Raises UserError, in one
+    sentence, if a drawn weight lies outside the function's range.
+    """
     if name == NEUTRAL:
         return
-    from torch import no_grad
-    from torch.nn.utils import parametrize
+    psi, is_shared = None, not (custom.is_custom(name) or name.startswith("arctan-fine"))
+    for layer_name, layer in _layers(network, name):
+        if psi is None or not is_shared:
+            psi = function(name, layer.weight.detach())
+        check_range(name, layer_name, layer.weight.detach(), psi)
+        layer.psi = psi
 
-    from onlybn.networks import parametrisations
 
-    function, numbers = _parsed(name)
-    for layer in _layers(network):
-        psi = getattr(parametrisations, function)(*numbers)
-        if not parametrize.is_parametrized(layer, "weight"):
-            if layer.weight.requires_grad:
-                parametrize.register_parametrization(layer, "weight", psi)
-        elif (chosen := layer.parametrizations["weight"]).original.requires_grad:
-            # With `random-K` only the chosen entries go through Ψ; the others keep their initial values.
-            with no_grad():
-                chosen.original.copy_(psi.right_inverse(chosen.original))
-            chosen.insert(0, psi)
+def function(name: str, weight: object = None) -> "nn.Module":
+    """Return a new Ψ of that name; a custom function gets the drawn weight."""
+    from onlybn.networks import functions
+
+    if custom.is_custom(name):
+        return custom.call(name, weight)
+    pattern, numbers, _ = _parsed(name)
+    return getattr(functions, REPARAMETRISATIONS[pattern][0])(*numbers)
+
+
+def check_range(name: str, layer: str, weight: object, psi: "nn.Module") -> None:
+    """Raise UserError, in one sentence, if a weight of the layer lies outside Ψ's range."""
+    limit = getattr(psi, "limit", math.inf)
+    largest = float(abs(weight).max())
+    if largest >= limit:
+        raise UserError(out_of_range(name, layer, largest, limit, psi.scale))
+
+
+def out_of_range(name: str, layer: str, largest: float, limit: float, scale: float, seeds: str = "") -> str:
+    """Return the sentence about a drawn weight that is too large; `scale` is the limit over A."""
+    needed = math.floor(largest / scale * 100 + 1) / 100
+    return (
+        f"{name} does not fit the drawn weights: the largest of {layer} is {largest:.3f}, and Ψ stays below"
+        f" {limit:.3f}; take a first number of at least {_spelled(needed)}{seeds}"
+    )
 
 
 def settle(network: "Network") -> None:
-    """Replace each weight that trained through Ψ by a plain weight with the value Ψ(v)."""
-    from torch import no_grad
-    from torch.nn.utils import parametrize
-
-    from onlybn.networks.parametrisations import Psi
-
-    for layer in _layers(network):
-        if not parametrize.is_parametrized(layer, "weight"):
-            continue
-        through = layer.parametrizations["weight"]
-        if not isinstance(through[0], Psi):
-            continue
-        if len(through) == 1:
-            parametrize.remove_parametrizations(layer, "weight")
-        else:
-            with no_grad():
-                through.original.copy_(through[0](through.original))
-            del through[0]
+    """Remove the functions through which weights trained: what is left is an ordinary network."""
+    for layer in network.modules():
+        if "psi" in layer._modules:
+            del layer.psi
 
 
-def _layers(network: "Network") -> "list[nn.Module]":
+def _layers(network: "Network", name: str) -> "Iterator[tuple[str, nn.Module]]":
+    """Yield the name and module of the layers whose weight trains through Ψ."""
     from torch import nn
 
-    return [layer for _, layer in network.named_layers((nn.Conv2d, nn.Linear))]
+    part = "" if custom.is_custom(name) else _parsed(name)[2]
+    for layer_name, layer in network.named_layers((nn.Conv2d, nn.Linear)):
+        if part == "first" and layer is not network.convolutions()[0]:
+            continue
+        if part == "but-last" and layer is network.output:
+            continue
+        if layer.weight.requires_grad:
+            yield layer_name, layer

@@ -1,4 +1,4 @@
-"""Quantiles of every layer's weight as it trains."""
+"""The weights of every layer as they train, and the function through which they do (Weight Compander)."""
 
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,14 +17,21 @@ if TYPE_CHECKING:
     from onlybn.study import Run
 
 
-# The columns, with the share of a layer's weights below each.
-QUANTILES = [(f"percentile_{percent}", percent / 100) for percent in (0, 1, 5, 25, 50, 75, 95, 99, 100)]
+# The columns, with the share of a layer's weights below each; 7 to 93 are Weight Compander's Figures 3 and 4.
+PERCENTILES = (0, 1, 5, 7, 16, 25, 31, 50, 69, 75, 84, 93, 95, 99, 100)
+QUANTILES = [(f"percentile_{percent}", percent / 100) for percent in PERCENTILES]
+# A weight is near 0 if it is below this share of the root mean square of the layer's drawn weights, and its
+# slope is flat if it is below this share of the slope at 0.
+NEAR, FLAT = 0.1, 0.01
 SCHEMA = pa.schema(
     [
         ("epoch", pa.int32()),
         ("step", pa.int64()),
         ("layer", pa.dictionary(pa.int32(), pa.string())),
+        ("number", pa.int32()),
         *((column, pa.float64()) for column, _ in QUANTILES),
+        *((column, pa.float64()) for column in ("rms", "near_zero", "limit", "beyond")),
+        *((column, pa.float64()) for column in ("slope", "flat", "a", "b")),
     ]
 )
 
@@ -43,21 +50,28 @@ class Options(BaseModel):
 
 
 class Recorder:
-    """Records quantiles of the weights of convolutions and linear layers, float64, linearly interpolated.
+    """Records the weights of convolutions and linear layers, float64.
 
-    A row has the weights after `step` steps of training; rows from before training have epoch and step 0. For
-    a parametrised layer, the weight itself is recorded.
+    A row has the weights after `step` steps of training; rows from before training have epoch and step 0. A
+    reparametrised or partly trained weight is recorded itself. `number` is the layer's place in the network,
+    from 0. `near_zero` is the percentage below `NEAR` times the root mean square of the drawn weights. Where
+    the weight is a function Ψ(v): `limit` is the least upper bound of |w|, if there is one, and `beyond` the
+    percentage above it; `slope` is the mean of Ψ′; `flat` is the percentage whose Ψ′ is below `FLAT` times
+    Ψ′(0), unless that is 0; `a` and `b` are Ψ's parameters.
     """
 
     def __init__(self, run: "Run", network: "Network", steps_per_epoch: int, options: Mapping[str, Any]):
         self.training, self.steps_per_epoch, self.every = run.training, steps_per_epoch, options["every"]
-        names = list(_layers(network))
+        layers = _layers(network)
+        names = list(layers)
+        self.numbers = {name: number for number, name in enumerate(names)}
         self.layers = names if options["layers"] is None else options["layers"]
         for name in self.layers:
             if name not in names:
                 raise UserError(
                     f"weights.layers: {unknown_message(f'layer of {run.architecture}', name, names)}"
                 )
+        self.drawn_rms = {name: _rms(_weight(layers[name])) for name in self.layers}
 
     def wants(self, epoch: int, step: int) -> bool:
         """Return whether to look: at the first step, and at each step after which there are rows."""
@@ -90,10 +104,54 @@ class Recorder:
     def _rows(self, epoch: int, step: int, network: "Network") -> Iterator[dict[str, Any]]:
         layers = _layers(network)
         for name in self.layers:
-            weight = layers[name].weight.detach().double().cpu().numpy()
+            weight = _weight(layers[name])
             values = np.quantile(weight, [share for _, share in QUANTILES]).tolist()
             quantiles = {column: value for (column, _), value in zip(QUANTILES, values, strict=True)}
-            yield {"epoch": epoch, "step": step, "layer": name, **quantiles}
+            near = np.abs(weight) < NEAR * self.drawn_rms[name]
+            yield {
+                "epoch": epoch,
+                "step": step,
+                "layer": name,
+                "number": self.numbers[name],
+                **quantiles,
+                "rms": _rms(weight),
+                "near_zero": 100 * float(near.mean()),
+                **_through(layers[name], weight),
+            }
+
+
+def _weight(layer: "nn.Module") -> np.ndarray:
+    return layer.weight.detach().double().cpu().numpy()
+
+
+def _rms(weight: np.ndarray) -> float:
+    return float(np.sqrt(np.mean(np.square(weight))))
+
+
+def _through(layer: "nn.Module", weight: np.ndarray) -> dict[str, float | None]:
+    """Return what is recorded of the function Ψ through which a layer's weight trains."""
+    import torch
+
+    found = dict.fromkeys(("limit", "beyond", "slope", "flat", "a", "b"))
+    psi = getattr(layer, "psi", None)
+    if psi is None:
+        return found
+    limit = float(getattr(psi, "limit", np.inf))
+    if np.isfinite(limit):
+        found |= {"limit": limit, "beyond": 100 * float((np.abs(weight) > limit).mean())}
+    for name in ("a", "b"):
+        value = getattr(psi, name, np.nan)
+        value = value.item() if isinstance(value, torch.Tensor) else float(value)
+        found[name] = None if np.isnan(value) else value
+    if hasattr(psi, "slope"):
+        with torch.no_grad():
+            inside = torch.from_numpy(np.clip(weight, -limit, limit)).to(layer.weight.device)
+            slopes = psi.slope(psi.right_inverse(inside)).cpu().numpy()
+            steepest = float(psi.slope(inside.new_zeros(1)))
+        found["slope"] = float(slopes.mean())
+        if steepest > 0:
+            found["flat"] = 100 * float((slopes < FLAT * steepest).mean())
+    return found
 
 
 def _layers(network: "Network") -> "dict[str, nn.Module]":

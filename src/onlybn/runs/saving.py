@@ -45,7 +45,6 @@ def save(folder: Path, run: Run, outcome: "Outcome", images: "Images", settings:
     from onlybn.runs.affine import affine
 
     network = outcome.network.cpu()
-    reparametrise.settle(network)
     (folder / RECORD).unlink(missing_ok=True)  # an old record would not match the new files
     metrics = columns("metrics", in_steps=run.training.unit == "step")
     write_table(folder / "metrics.parquet", pa.Table.from_pylist(outcome.rows, metrics))
@@ -96,9 +95,14 @@ def save(folder: Path, run: Run, outcome: "Outcome", images: "Images", settings:
     write_json(folder / RECORD, sealed(record))
 
 
+def _custom_names(run: Run) -> list[str]:
+    """Return the names of custom code that a run's network needs."""
+    return [name for name in (run.value(axis) for axis in AXES) if custom.is_custom(name)]
+
+
 def _custom_facts(run: Run, network: "Network", size: int) -> dict[str, Any]:
     """Return what the record of a run with custom code has in addition: its sources and its architecture."""
-    names = [name for name in (run.architecture, run.regime) if custom.is_custom(name)]
+    names = _custom_names(run)
     if not names and not custom.is_custom(run.dataset):
         return {}
     placed = asdict(network.architecture)
@@ -124,7 +128,7 @@ def load(folder: str | Path, *, trust: bool = False) -> "Network":
     run = _recorded_run(folder, record)
     check_files(folder, record, ["state.safetensors"])
     state, facts = _read_state(folder)
-    if names := [name for name in (run.architecture, run.regime) if custom.is_custom(name)]:
+    if names := _custom_names(run):
         for changed in _find_code_again(folder, record, names, trust):
             warnings.warn(f"the file of {changed} has changed since {folder} was trained", stacklevel=2)
     network = _drawn(folder, record, run, record["own"]["size"] if names else None)
@@ -155,6 +159,7 @@ def load(folder: str | Path, *, trust: bool = False) -> "Network":
         warnings.warn(f"{folder}: the frozen weights differ by rounding ({machines})", stacklevel=2)
     for name, tensor in wanted.items():
         tensor.copy_(state[name])
+    reparametrise.settle(network)
     return network.eval()
 
 
@@ -205,7 +210,6 @@ def _drawn(folder: Path, record: Mapping[str, Any], run: Run, size: int | None) 
         for axis in AXES:
             axis.check(run.value(axis))
         network, _ = draw(run, channels=record["channels"], classes=record["classes"], size=size)
-        reparametrise.settle(network)
         return network
     # What torch, NumPy and the draws raise for numbers too large for a tensor or for memory, or for 0.
     except (ValueError, TypeError, RuntimeError, ArithmeticError, MemoryError) as error:

@@ -24,7 +24,7 @@ from onlybn.study import Run
 from onlybn.tensors import digest
 from onlybn.training.evaluation import Measures, evaluate
 from onlybn.training.forward import Forward
-from onlybn.training.optimisers import SGD
+from onlybn.training.optimisers import Optimiser
 
 
 class LiveRun:
@@ -54,10 +54,10 @@ class LiveRun:
         }
         shape = training.batch_size, images.channels, images.size, images.size
         self.forward = Forward(group.wrap(self.network), self.network, precision, shape)
-        self.optimiser = SGD(
+        self.optimiser = Optimiser(
+            self.network,
             self.trained.values(),
-            momentum=training.momentum,
-            weight_decay=training.weight_decay,
+            training,
             in_one_pass=is_one_thread_in_bfloat16(precision, images.device),
         )
         self.measures = Measures(images.device)
@@ -265,6 +265,7 @@ class LiveRun:
             tensor.copy_(found[self.group.rank] if name in each else found)
         for number, buffer in enumerate(self.optimiser.buffers):
             buffer.copy_(tensors[f"momentum.{number}"])
+        self.optimiser.restored()
         between_tests = self.taken > self.tested
         if between_tests:
             self.measures.sums.copy_(tensors["sums"][self.group.rank])

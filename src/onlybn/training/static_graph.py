@@ -21,7 +21,6 @@ from torch.overrides import TorchFunctionMode
 
 from onlybn.models import batchnorm, kernels
 from onlybn.models.network import Network
-from onlybn.networks.parametrisations import Chosen
 
 _BF16, _LAST = torch.bfloat16, torch.channels_last
 # Larger weights are as fast without packing, and packing would double the memory of a wide network's weights.
@@ -173,7 +172,7 @@ class _Convolution(_Operation):
         # A trainable weight is rounded in every pass, together with the others unless it is parametrised.
         self.chosen = _chosen(layer) if self.trains_weight else None
         self.is_computed = self.trains_weight and (
-            parametrize.is_parametrized(layer) or not layer.weight.is_contiguous(memory_format=_LAST)
+            self.chosen is not None or not layer.weight.is_contiguous(memory_format=_LAST)
         )
         if self.trains_weight and not self.is_computed:
             layer.weight.grad_dtype = None  # the gradient may stay in bfloat16
@@ -310,13 +309,11 @@ class _MaxPool(_Operation):
 
 
 def _chosen(layer: nn.Conv2d) -> tuple[nn.Parameter, Tensor] | None:
-    """Return the trained entries of a layer's weight and their places, if it has no other parametrisation."""
+    """Return the trained entries of a layer's weight and their places, if not the whole weight trains."""
     if not parametrize.is_parametrized(layer, "weight"):
         return None
-    parametrisations = layer.parametrizations["weight"]
-    if [type(parametrisation) for parametrisation in parametrisations] != [Chosen]:
-        return None
-    return parametrisations.original, parametrisations[0].place
+    chosen = layer.parametrizations["weight"]
+    return chosen.original, chosen[0].place
 
 
 def _in_memory(weight: Tensor) -> Tensor:
