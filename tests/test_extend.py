@@ -712,10 +712,7 @@ TOUCHED = {
     "An architecture": ["mine/networks.py"],
     "A dataset": ["mine/images.py"],
     "A regime": ["mine/regimes.py"],
-    "A value of an axis": [
-        "src/onlybn/networks/parametrisations.py",
-        "src/onlybn/networks/reparametrise.py",
-    ],
+    "A reparametrisation": ["mine/bounded.py"],
     "A recording": ["src/onlybn/observers/moves.py", "src/onlybn/observers/__init__.py"],
     "A figure": [
         "src/onlybn/papers/only_batchnorm/figures/learning.py",
@@ -749,11 +746,6 @@ def test_the_page_on_extending_is_correct(tmp_path):
     more = "  figure-j: [regimes]\ntables:\n  hits: [regimes]\n"
     text = study.read_text().replace("tables:\n", more).replace("seeds: 1\n", "seeds: 1\nrecord: [moves]\n")
     study.write_text(text + "  failed: [bounded]\n")
-    bounded = "[networks:plain_5], regimes: [batchnorm, regimes:stem], reparametrisations: [tanh-2]}"
-    text = study.read_text().replace(
-        "experiments:\n", f"experiments:\n  bounded: {{architectures: {bounded}\n"
-    )
-    study.write_text(text)
     results = tmp_path / "results" / "mine"
     moves = results / "experiments" / "bounded" / "moves.parquet"
     collected = str(moves.relative_to(tmp_path))
@@ -771,10 +763,10 @@ def test_the_page_on_extending_is_correct(tmp_path):
     assert set(pd.read_parquet(results / "figures" / "figure-2.parquet")["regime"]) == set(accuracy.index)
     moved = pd.read_parquet(moves)
     assert (moved["distance"] > 0).all()
-    # `batchnorm` trains no weight: with tanh-2 it is the existing run.
+    # `batchnorm` trains no weight: with a function it is the existing run.
     assert set(moved.groupby("regime")["reparametrisation"].unique().map(tuple).items()) == {
         ("batchnorm", ("none",)),
-        ("regimes:stem", ("tanh-2",)),
+        ("regimes:stem", ("none", "bounded:tanh")),
     }
 
 

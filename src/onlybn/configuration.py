@@ -360,7 +360,8 @@ def _select(
             extended = axis in OPTIONAL and grid[key] == [axis.default]
             grid[key] = wanted if extended else [name for name in grid[key] if name in wanted]
         if axis in OPTIONAL and not faults:
-            misfits = (m for grid in kept.values() for m in axis.misfits(grid[key], grid[REGIME.plural]))
+            left = [grid for grid in kept.values() if all(grid[of.plural] for of in AXES)]
+            misfits = (m for grid in left for m in axis.misfits(grid[key], grid[REGIME.plural]))
             faults += dict.fromkeys(f"config: {key}: {misfit}" for misfit in misfits)
         if {name: set(grid[key]) for name, grid in kept.items()} != {n: set(b) for n, b in before.items()}:
             selections[key] = [name for name in dict.fromkeys([*present, *wanted]) if name in wanted]

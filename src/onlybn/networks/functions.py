@@ -52,7 +52,7 @@ class Arctan(_Companding):
 
     def forward(self, v: Tensor) -> Tensor:
         """Return the weight Ψ(v)."""
-        return (v / self.b).atan_().mul_(self.a)
+        return self.a * torch.atan(v / self.b)
 
     def right_inverse(self, weight: Tensor) -> Tensor:
         """Return v for a weight within the limit."""
@@ -60,7 +60,7 @@ class Arctan(_Companding):
 
     def slope(self, v: Tensor) -> Tensor:
         """Return Ψ′(v)."""
-        return (v / self.b).square_().add_(1).reciprocal_().mul_(self.a / self.b)
+        return self.a / self.b / (1 + (v / self.b).square())
 
 
 class Arsinh(_Companding):
@@ -68,7 +68,7 @@ class Arsinh(_Companding):
 
     def forward(self, v: Tensor) -> Tensor:
         """Return the weight Ψ(v)."""
-        return (v / self.b).asinh_().mul_(self.a)
+        return self.a * torch.asinh(v / self.b)
 
     def right_inverse(self, weight: Tensor) -> Tensor:
         """Return v for a weight."""
@@ -76,7 +76,7 @@ class Arsinh(_Companding):
 
     def slope(self, v: Tensor) -> Tensor:
         """Return Ψ′(v)."""
-        return (v / self.b).square_().add_(1).rsqrt_().mul_(self.a / self.b)
+        return self.a / self.b * torch.rsqrt(1 + (v / self.b).square())
 
 
 class Erf(_Companding):
@@ -86,7 +86,7 @@ class Erf(_Companding):
 
     def forward(self, v: Tensor) -> Tensor:
         """Return the weight Ψ(v)."""
-        return (v / self.b).erf_().mul_(self.a)
+        return self.a * torch.erf(v / self.b)
 
     def right_inverse(self, weight: Tensor) -> Tensor:
         """Return v for a weight within the limit."""
@@ -95,7 +95,7 @@ class Erf(_Companding):
     def slope(self, v: Tensor) -> Tensor:
         """Return Ψ′(v)."""
         steepest = 2 * self.a / (self.b * math.sqrt(math.pi))
-        return (v / self.b).square_().neg_().exp_().mul_(steepest)
+        return steepest * torch.exp(-(v / self.b).square())
 
 
 class PowerPropagation(Elementwise):
@@ -107,15 +107,15 @@ class PowerPropagation(Elementwise):
 
     def forward(self, v: Tensor) -> Tensor:
         """Return the weight Ψ(v)."""
-        return v.abs().pow_(self.alpha).copysign_(v)
+        return v.abs().pow(self.alpha).copysign(v)
 
     def right_inverse(self, weight: Tensor) -> Tensor:
         """Return v for a weight."""
-        return weight.abs().pow_(1 / self.alpha).copysign_(weight)
+        return weight.abs().pow(1 / self.alpha).copysign(weight)
 
     def slope(self, v: Tensor) -> Tensor:
         """Return Ψ′(v), written out: autograd's would be 0 · ∞ at v = 0 for α below 2."""
-        return v.abs().pow_(self.alpha - 1).mul_(self.alpha)
+        return self.alpha * v.abs().pow(self.alpha - 1)
 
 
 class Linear(Elementwise):

@@ -15,7 +15,7 @@ from onlybn.errors import UserError, unknown_message
 from onlybn.networks import regimes
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from onlybn.models.network import Network
 
@@ -63,11 +63,9 @@ def _parsed(name: str) -> tuple[str, tuple[float, ...], str]:
     for pattern, form in shown.items():
         stem = pattern.partition("-N")[0]
         if re.fullmatch(rf"{stem}(-[0-9.]*)*", whole):
-            count = pattern.count("N")
-            raise ValueError(
-                f"{name!r} is not of the form {form}, with {('no', 'one number', 'two numbers')[count]}"
-                " of at most six digits before and after the point"
-            )
+            numbers = ("no number", "one number", "two numbers")[pattern.count("N")]
+            digits = " of at most six digits before and after the point" if "N" in pattern else ""
+            raise ValueError(f"{name!r} is not of the form {form}, with {numbers}{digits}")
     raise ValueError(
         unknown_message("reparametrisation", name, [NEUTRAL, *shown.values()])
         + f" (and with -{' or -'.join(PARTS)} behind it, or module:function)"
@@ -111,37 +109,53 @@ def apply(network: "Network", name: str, seed: int) -> None:
     if name == NEUTRAL:
         return
     psi, is_shared = None, not (custom.is_custom(name) or name.startswith("arctan-fine"))
-    for layer_name, layer in _layers(network, name):
+    for layer_name, layer in layers_through(network, name):
         if psi is None or not is_shared:
             psi = function(name, layer.weight.detach())
-        check_range(name, layer_name, layer.weight.detach(), psi)
+        check_range(name, layer_name, float(layer.weight.detach().abs().max()), psi)
         layer.psi = psi
 
 
-def function(name: str, weight: object = None) -> "nn.Module":
+def function(name: str, weight: "Tensor | None" = None) -> "nn.Module":
     """Return a new Ψ of that name; a custom function gets the drawn weight."""
     from onlybn.networks import functions
 
     if custom.is_custom(name):
-        return custom.call(name, weight)
+        return _custom(name, weight)
     pattern, numbers, _ = _parsed(name)
     return getattr(functions, REPARAMETRISATIONS[pattern][0])(*numbers)
 
 
-def check_range(name: str, layer: str, weight: object, psi: "nn.Module") -> None:
-    """Raise UserError, in one sentence, if a weight of the layer lies outside Ψ's range."""
+def _custom(name: str, weight: "Tensor") -> "nn.Module":
+    """Return what a custom function returns; raise UserError if it cannot start at the drawn weight."""
+    from torch import isfinite, nn, no_grad
+
+    psi = custom.call(name, weight)
+    if not isinstance(psi, nn.Module):
+        raise UserError(f"{name} returned a {type(psi).__name__}, expected a torch.nn.Module")
+    with custom.blaming(name), no_grad():
+        values = psi.right_inverse(weight)
+        start = psi(*values) if isinstance(values, tuple) else psi(values)
+        error = float((start - weight).abs().max()) if isfinite(start).all() else math.inf
+    if not error <= 1e-4 * float(weight.abs().max()):
+        raise UserError(
+            f"{name}: forward(right_inverse(w)) differs from a drawn weight w by {error:.2g}; it must be w"
+        )
+    return psi
+
+
+def check_range(name: str, layer: str, largest: float, psi: "nn.Module", seeds: str = "") -> None:
+    """Raise UserError, in one sentence, if the largest weight of a layer lies outside Ψ's range.
+
+    `seeds` says of which seeds it is the largest, if not of a run's own.
+    """
     limit = getattr(psi, "limit", math.inf)
-    largest = float(abs(weight).max())
-    if largest >= limit:
-        raise UserError(out_of_range(name, layer, largest, limit, psi.scale))
-
-
-def out_of_range(name: str, layer: str, largest: float, limit: float, scale: float, seeds: str = "") -> str:
-    """Return the sentence about a drawn weight that is too large; `scale` is the limit over A."""
-    needed = math.floor(largest / scale * 100 + 1) / 100
-    return (
-        f"{name} does not fit the drawn weights: the largest of {layer} is {largest:.3f}, and Ψ stays below"
-        f" {limit:.3f}; take a first number of at least {_spelled(needed)}{seeds}"
+    if largest < limit:
+        return
+    needed = math.floor(largest / psi.scale * 100 + 1) / 100
+    raise UserError(
+        f"{name} does not fit the drawn weights: the largest of {layer} is {largest:.3f}{seeds}, and Ψ stays"
+        f" below {limit:.3f}; its first number must be at least {_spelled(needed)}"
     )
 
 
@@ -152,7 +166,7 @@ def settle(network: "Network") -> None:
             del layer.psi
 
 
-def _layers(network: "Network", name: str) -> "Iterator[tuple[str, nn.Module]]":
+def layers_through(network: "Network", name: str) -> "Iterator[tuple[str, nn.Conv2d | nn.Linear]]":
     """Yield the name and module of the layers whose weight trains through Ψ."""
     from torch import nn
 

@@ -22,7 +22,9 @@ def running_statistics(network: Network) -> dict[str, Tensor]:
 
 def frozen(network: Network) -> dict[str, Tensor]:
     """Return what training does not change: every other floating-point tensor, by name."""
-    moved = learned(network)
+    # Layers may share a trained parameter, which then has several names.
+    shared = {n for n, p in network.named_parameters(remove_duplicate=False) if p.requires_grad}
+    moved = learned(network).keys() | shared
     return {
         name: tensor
         for name, tensor in network.state_dict().items()

@@ -131,22 +131,23 @@ class OneWeight:
         with torch.no_grad():
             started = psi.right_inverse(weight.detach().double())
         started = started if isinstance(started, tuple) else (started,)
-        self.values = [tensor.to(weight.dtype, copy=True).requires_grad_() for tensor in started]
+        self.values = [tensor.to(weight.dtype, copy=True) for tensor in started]
         self.decayed, self.free = self.values, [p for p in psi.parameters() if p.requires_grad]
         self.scales: Mapping[Tensor, Callable[[], Tensor]] = {}
         if hasattr(psi, "slope"):
-            self.scales = {self.values[0]: lambda: psi.slope(self.values[0].detach())}
+            self.scales = {self.values[0]: lambda: psi.slope(self.values[0])}
         self.push()
 
     def pull(self, *, by_slope: bool) -> None:
         """Set the gradients of the values, and add to those of the function's own parameters."""
         (weight,) = self.weights
-        inputs = [*self.values, *self.free]
         with torch.enable_grad():
+            values = [tensor.detach().requires_grad_() for tensor in self.values]
+            inputs = [*values, *self.free]
             found = torch.autograd.grad(
-                self.psi(*self.values), inputs, weight.grad.to(weight.dtype), allow_unused=True
+                self.psi(*values), inputs, weight.grad.to(weight.dtype), allow_unused=True
             )
-        for tensor, gradient in zip(inputs, found, strict=True):
+        for tensor, gradient in zip([*self.values, *self.free], found, strict=True):
             gradient = torch.zeros_like(tensor) if gradient is None else gradient
             tensor.grad = gradient if tensor.grad is None else tensor.grad + gradient
         if self.scales and not by_slope:

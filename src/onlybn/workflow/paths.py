@@ -13,7 +13,7 @@ from typing import Any
 
 from onlybn import custom, datasets, jobs, locks, observers, papers
 from onlybn.analyses import ANALYSES
-from onlybn.axes import ARCHITECTURE, AXES, OPTIONAL, REGIME
+from onlybn.axes import ARCHITECTURE, AXES, OPTIONAL, REGIME, REPARAMETRISATION
 from onlybn.configuration import open_study
 from onlybn.environment import check_python
 from onlybn.errors import UserError, unknown_message
@@ -433,6 +433,10 @@ class Workflow:
                 self.paper.check_claims(self.study.definition.not_expected)
             except ValueError as error:
                 raise UserError(f"study: not_expected: {error}") from None
+            if any(name != REPARAMETRISATION.default for name in self.study.names(REPARAMETRISATION)):
+                from onlybn.networks.ranges import check_ranges  # which imports torch
+
+                check_ranges(self.study)
             images = [[*map(Path, self.dataset_files(name))] for name in self.study.datasets]
             for first, *_ in images:
                 datasets.check_loader(first.parent, Path(self.study.data_dir))
