@@ -3,9 +3,9 @@
     python benchmarks/reparametrise.py [--architectures resnet-14,vgg-16] [--rounds 9] [--device cuda]
 
 All networks live in one process, on one thread of a CPU. In each round every function takes a block of steps,
-the baseline first and last, so that a change of the machine's speed hits all alike. The table gives the median
-over rounds of the ratio to the mean of the round's two baselines, with the lowest and highest ratio. Weight
-Compander prints + 7 to 14 % on a GTX 1080 Ti. Images are random bytes of CIFAR-10's shape.
+the baseline first and last, so that a change of the machine's speed hits all alike. The table gives the
+median over rounds of the cost over the mean of the round's two baselines, with the lowest and the highest.
+Weight Compander prints + 7 to 14 % on a GTX 1080 Ti. Images are random bytes of CIFAR-10's shape.
 """
 
 import argparse
@@ -43,6 +43,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--steps", type=int, default=5, help="steps in a block")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--out", type=Path, default=Path("results/benchmarks"))
     asked = parser.parse_args()
     torch.set_num_threads(1)
     keep_freed_memory()
@@ -66,12 +67,13 @@ def main() -> None:
                     "network": architecture,
                     "function": name,
                     "none, ms a step": round(1e3 * median(step) / asked.steps, 1),
-                    "cost (%)": f"{median(percent):+.1f}",
-                    "lowest": f"{min(percent):+.1f}",
-                    "highest": f"{max(percent):+.1f}",
+                    "cost (%)": round(median(percent), 1),
+                    "lowest": round(min(percent), 1),
+                    "highest": round(max(percent), 1),
+                    "rounds": asked.rounds,
                 }
             )
-    report.show(rows, f"{asked.rounds} rounds of {asked.steps} steps in batches of 128, one thread")
+    report.report("reparametrise", rows, asked.out)
 
 
 def block(architecture: str, name: str, asked: argparse.Namespace):

@@ -439,7 +439,8 @@ def test_a_learned_number_that_reaches_0_is_recorded_and_diverges_only_by_its_lo
     with torch.no_grad():
         getattr(psi, key).zero_()
         live.optimiser.computed[0].values[0].zero_()  # arctan(0 / 0) where b is 0
-    live.optimiser.restored()
+    for one in live.optimiser.computed:
+        one.push()
     live.step(*live.next_batch(), 32, 0.0)
     live.step_ended()
     live.tested, live.taken = 0, 4

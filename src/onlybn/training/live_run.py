@@ -265,7 +265,6 @@ class LiveRun:
             tensor.copy_(found[self.group.rank] if name in each else found)
         for number, buffer in enumerate(self.optimiser.buffers):
             buffer.copy_(tensors[f"momentum.{number}"])
-        self.optimiser.restored()
         between_tests = self.taken > self.tested
         if between_tests:
             self.measures.sums.copy_(tensors["sums"][self.group.rank])

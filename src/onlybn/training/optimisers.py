@@ -63,11 +63,6 @@ class Optimiser:
         for parameter in [*self.parameters, *(t for one in self.computed for t in one.values)]:
             parameter.grad = None
 
-    def restored(self) -> None:
-        """Compute what follows from the buffers, after they were read from a checkpoint."""
-        for one in self.computed:
-            one.push()
-
 
 def computed_weights(network: Network, weight_decay: float) -> "list[Flat | OneWeight]":
     """Return the computed weights of a network, those of one fixed function together."""
