@@ -59,7 +59,7 @@ def test_a_training_key_added_later_is_specified_only_where_it_is_not_neutral(ma
     )
     assert neutral.specification == today.specification
     assert neutral.digest == today.digest != changed.digest
-    assert changed.specification["training"] == {**given, "nesterov": True}
+    assert changed.specification["training"] == {**today.training.specified, "nesterov": True}
     for run, was in ((neutral, today), (changed, changed)):
         # A record of today lacks the key; it and one of later are read as the same run.
         assert records.run_of(json.loads(json.dumps(records.described(was)))) == run

@@ -258,15 +258,15 @@ class Adam:
         """Move every parameter by its gradient, which is not changed."""
         gradients = [p.grad.to(p.dtype) for p in self.parameters]
         decayed = torch._foreach_add(gradients, self.parameters, alpha=self.weight_decay)
-        self.taken += 1
+        self.taken, dtype = self.taken.add_(1), self.parameters[0].dtype
         torch._foreach_lerp_(self.first, decayed, 1 - self.momentum)
         torch._foreach_mul_(self.second, self.SECOND)
         torch._foreach_addcmul_(self.second, decayed, decayed, 1 - self.SECOND)
         roots = torch._foreach_sqrt(self.second)
-        torch._foreach_mul_(roots, (1 - self.SECOND**self.taken).rsqrt().float())
+        torch._foreach_mul_(roots, (1 - self.SECOND**self.taken).rsqrt().to(dtype))
         torch._foreach_add_(roots, self.EPSILON)
         moves = torch._foreach_div(self.first, roots)
-        torch._foreach_mul_(moves, (learning_rate / (1 - self.momentum**self.taken)).float())
+        torch._foreach_mul_(moves, (learning_rate / (1 - self.momentum**self.taken)).to(dtype))
         for parameter, move in zip(self.parameters, moves, strict=True):
             if id(parameter) in self.scales:
                 move *= self.scales[id(parameter)]()
