@@ -12,9 +12,11 @@ import subprocess
 import sys
 import termios
 import time
+from pathlib import Path
 
 import pyte
 import pytest
+import snakemake
 from checkout import ROOT, STUDY, Checkout
 
 from onlybn import jobs
@@ -160,6 +162,13 @@ def test_a_fault_is_shown_when_it_happens_and_again_at_the_end_each_time_once(ch
     assert told.replace("\n", "").strip() == f"error: β is wrong ({log})"
     assert "Traceback" not in text
     assert "CalledProcessError" not in text
+
+
+def test_what_is_left_out_is_what_snakemake_says():
+    package = Path(snakemake.__file__).parent
+    source = "".join(path.read_text() for path in package.glob("*.py"))
+    for message in displays.LEFT_OUT:
+        assert message.removeprefix("WorkflowError:\n").strip() in source
 
 
 def test_ctrl_c_leaves_the_terminal_whole_and_says_how_to_go_on(checkout):

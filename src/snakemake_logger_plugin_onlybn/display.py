@@ -33,6 +33,7 @@ LEFT_OUT = (
     "Exiting because a job execution failed",
     "WorkflowError:\nAt least one job did not complete",
     "Cannot restore ",
+    "Restored previous version of ",
 )
 # Messages before the workflow starts that are not shown.
 AT_START = ("Config file ", "Assuming unrestricted shared filesystem usage")
