@@ -166,7 +166,7 @@ def test_a_fault_is_shown_when_it_happens_and_again_at_the_end_each_time_once(ch
 
 def test_what_is_left_out_is_what_snakemake_says():
     package = Path(snakemake.__file__).parent
-    source = "".join(path.read_text() for path in package.glob("*.py"))
+    source = "".join(path.read_text() for path in package.rglob("*.py"))
     for message in displays.LEFT_OUT:
         assert message.removeprefix("WorkflowError:\n").strip() in source
 
