@@ -10,16 +10,19 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+import onlybn
 from onlybn.jobs import Stop
 from onlybn.runs import folders, records
 from onlybn.training import checkpoints as module
 from onlybn.training import loop
 from onlybn.training.checkpoints import Checkpoints
+from onlybn.training.evaluation import evaluate
 from onlybn.training.live_run import LiveRun
 from onlybn.training.loop import train_replicates
 from onlybn.training.steps import GraphSteps
@@ -471,12 +474,18 @@ def test_a_write_that_fails_halfway_gives_one_sentence_and_keeps_the_old_file(
         assert (tmp_path / path).read_bytes() == content, path
 
 
-def test_two_processes_resume_to_the_same_bytes_after_their_launcher_was_killed(
-    digits_folder, make_run, train_block, tmp_path
+def test_two_processes_resume_to_the_same_bytes_and_selection_after_their_launcher_was_killed(
+    digits, digits_folder, make_run, train_block, tmp_path
 ):
-    run = make_run(epochs=4, batch_size=128)
+    run = make_run(epochs=4, batch_size=128, validation=0.2, select="best")
     (folder,) = train_block([run], digits_folder, processes=2)
     expected = {name: (folder / name).read_bytes() for name in TABLES}
+    *validated, tested = pq.read_table(folder / "metrics.parquet").to_pylist()
+    best = max(validated[1::2], key=lambda row: row["top_1"])
+    assert (tested["split"], tested["epoch"]) == ("test", best["epoch"])
+    images, held_out = digits.hold_out(287, seed=0)
+    for row, some in ((best, held_out), (tested, images)):
+        assert evaluate(onlybn.load(folder), some)["top_1"] == pytest.approx(row["top_1"])
     killed = tmp_path / "killed"
     command = [sys.executable, Path(__file__).with_name("killed.py"), killed, digits_folder]
     never = ["SIGKILL", "onlybn.training.live_run:evaluate", "-1"]

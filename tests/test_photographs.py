@@ -351,3 +351,16 @@ def test_another_data_dir_is_read_without_preparing_again(prepared, tree):
     assert len(epoch(prepared(data_dir=tree / "moved"))) == 3
     with pytest.raises(UserError, match="cannot be read"):
         epoch(prepared())
+
+
+def test_photographs_are_held_out_and_scored_like_any_test_split(prepared):
+    images, held_out = prepared().hold_out(4, seed=0)
+    assert sorted(torch.cat([labels for _, labels in epoch(images)]).tolist()) == [0] * 3 + [1] * 3
+    tested = list(held_out.test_batches(3))
+    assert torch.cat([labels for _, labels in tested]).tolist() == [0, 0, 1, 1]
+    (place, *_) = np.setdiff1d(np.arange(10), images.places)
+    expected = centre_crop(images.train.open(place), resize=28, size=24)
+    assert torch.equal(tested[0][0][0], images.normalise(torch.from_numpy(np.array(expected))[None])[0])
+    training = Training(epochs=1, batch_size=4, learning_rate=0.1, shift=0, validation=0.4, select="best")
+    run = Run("test", "tree", training, "imagenet-resnet-18", "batchnorm", "kaiming-normal_gamma-uniform", 0)
+    assert [row["split"] for row in train(run, prepared()).rows] == ["train", "validation", "test"]

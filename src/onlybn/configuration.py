@@ -161,13 +161,15 @@ def open_study(config: Mapping[str, Any], builtin: Path) -> Study:
 
 
 def _check_trainings(study: Study) -> None:
-    """Reject a last batch of fewer than two images per process, and a precision without measured costs."""
+    """Reject too small a last batch or validation split, and a precision without measured costs."""
     points = [run for name in study.experiments for run in study.points(name)]
     for run in {(run.dataset, run.value(RECIPE)): run for run in points}.values():
         recipe = run.value(RECIPE)
-        if examples := datasets.known(run.dataset).examples:
-            key = "batch_size" if recipe == RECIPE.default else f"recipes.{recipe}.batch_size"
-            run.training.check_last_batch(examples[0], study.processes_per_run, key)
+        dataset, part = datasets.known(run.dataset), "" if recipe == RECIPE.default else f"recipes.{recipe}."
+        if dataset.examples:
+            examples, _ = dataset.examples
+            run.training.check_validation(examples, dataset.classes, f"{part}validation")
+            run.training.check_last_batch(examples, study.processes_per_run, f"{part}batch_size")
     for precision in dict.fromkeys(run.training.precision for run in points):
         _check_planned_on(study.planned_on, precision)
 

@@ -204,6 +204,12 @@ class Training(_Strict):
     precision: Literal["float32", "bfloat16", "auto"] = Field(
         default="float32", description="of activations; auto is bfloat16 where the device has it"
     )
+    validation: Share = Field(
+        default=0.0, description="share of the training images held out, stratified, drawn by the seed"
+    )
+    select: Literal["last", "best"] = Field(
+        default="last", description="the state that is kept: the last, or the best on validation"
+    )
 
     @model_validator(mode="after")
     def _schedule_fits(self) -> Self:
@@ -225,6 +231,8 @@ class Training(_Strict):
             )
         if self.warmup >= length:
             faults.append(f"warmup of {self.warmup:g} {unit}s is not shorter than the {length} {unit}s")
+        if self.select == "best" and not self.validation:
+            faults.append("select: best needs images to choose by; add validation: 0.1")
         if faults:
             raise ValueError("; ".join(faults))
         return self
@@ -243,12 +251,20 @@ class Training(_Strict):
         """The length of training, in its unit."""
         return self.epochs or self.steps
 
+    def held_out(self, examples: int) -> int:
+        """Return how many of a dataset's `examples` training images are held out for validation."""
+        return round(self.validation * examples)
+
+    def trained_on(self, examples: int) -> int:
+        """Return how many of a dataset's `examples` training images train."""
+        return examples - self.held_out(examples)
+
     def steps_per_epoch(self, examples: int) -> int:
-        """Return the number of steps of one pass over `examples` training images."""
-        return -(-examples // self.batch_size)
+        """Return the number of steps of a pass over what trains of a dataset's `examples` training images."""
+        return -(-self.trained_on(examples) // self.batch_size)
 
     def steps_of(self, examples: int) -> int:
-        """Return the number of steps of a run on `examples` training images."""
+        """Return the number of steps of a run on a dataset with `examples` training images."""
         return self.steps or self.epochs * self.steps_per_epoch(examples)
 
     def next_test(self, taken: int, steps_per_epoch: int) -> int:
@@ -257,7 +273,7 @@ class Training(_Strict):
         return min(self.steps or self.epochs * steps_per_epoch, (taken // rhythm + 1) * rhythm)
 
     def tests(self, examples: int) -> int:
-        """Return the number of tests of a run on `examples` training images."""
+        """Return the number of tests of a run on a dataset with `examples` training images."""
         return -(-self.steps_of(examples) // (self.test_every or self.steps_per_epoch(examples)))
 
     @property
@@ -272,12 +288,22 @@ class Training(_Strict):
 
     def check_last_batch(self, examples: int, processes: int, key: str = "batch_size") -> None:
         """Raise UserError if the last, partial batch has fewer than two images for each process."""
-        last = examples % self.batch_size or self.batch_size
+        last = self.trained_on(examples) % self.batch_size or self.batch_size
         if last < 2 * processes:  # BatchNorm may have no variance over a single image
             fewer = f"set processes_per_run to at most {last // 2}, or " if last >= 2 else ""
             raise UserError(
                 f"config: {key}: an epoch's last batch has {last} of {self.batch_size} images, fewer"
                 f" than two for each process of a run; {fewer}choose another batch_size"
+            )
+
+    def check_validation(self, examples: int, classes: int, key: str = "validation") -> None:
+        """Raise UserError if so few images are held out, or train, that a class must be without one there."""
+        held_out = self.held_out(examples)
+        if self.validation and not classes <= held_out <= examples - classes:
+            raise UserError(
+                f"config: {key}: a share of {self.validation:g} holds out {held_out:,} of {examples:,}"
+                f" training images, and each of the {classes:,} classes needs one on either side; hold out"
+                f" at least {classes:,} and at most {examples - classes:,}"
             )
 
 

@@ -2,21 +2,26 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Self
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from onlybn.datasets import validation
 from onlybn.distributed import ALONE, Group
+from onlybn.randomness import generator
 
 
 @dataclass(frozen=True, kw_only=True)
 class Images(ABC):
     """A prepared dataset that yields batches on one device.
 
-    `examples` counts the training images. `size`, which each subclass defines, is the height and width, in
-    pixels, of the images that the network gets. `mean` and `std` normalise each channel of pixels in [0, 1].
+    Each subclass defines `size`, the height and width, in pixels, of the images that the network gets, and
+    the splits `train` and `test`. `examples` counts the images that train, and `places` are theirs in the
+    training split, unless all of them train. `mean` and `std` normalise each channel of pixels in [0, 1].
     """
 
     device: torch.device
@@ -26,6 +31,7 @@ class Images(ABC):
     mean: list[float]
     std: list[float]
     checksum: str
+    places: np.ndarray | None = None
 
     @abstractmethod
     def training_batches(
@@ -50,6 +56,22 @@ class Images(ABC):
     @abstractmethod
     def test_batches(self, batch_size: int, group: Group = ALONE) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the test split in order: normalised images and labels; the last batch may be partial."""
+
+    def hold_out(self, count: int, seed: int) -> tuple[Self, Self]:
+        """Return these images without `count` of the training images, and with those as the test split.
+
+        Raises UserError if a class would have no image on one of the sides.
+        """
+        labels = self.train.labels
+        labels = labels.cpu().numpy() if isinstance(labels, Tensor) else labels
+        places, held_out = validation.hold_out(labels, count, seed)
+        training = replace(self, examples=len(places), places=places)
+        return training, replace(self, test=self.train.take(held_out))
+
+    def order(self, seed: int, epoch: int) -> np.ndarray:
+        """Draw the order of an epoch, as places in the training split."""
+        order = generator(seed, "order", epoch).permutation(self.examples)
+        return order if self.places is None else self.places[order]
 
     def normalise(self, images: Tensor) -> Tensor:
         """Turn uint8 (batch, height, width, channels) into float32 (batch, channels, height, width)."""

@@ -48,6 +48,11 @@ class Split:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def take(self, places: np.ndarray) -> "Split":
+        """Return the files at these places."""
+        chosen = pa.array(places)
+        return Split(self.folder, self.paths.take(chosen), self.labels[places], self.checksums.take(chosen))
+
     def open(self, example: int) -> Image.Image:
         """Decode an example; raise UserError if its file is missing or has changed since it was prepared."""
         path = self.folder / self.paths[example].as_py()
@@ -93,12 +98,11 @@ class Photographs(Images):
         (seed, purpose, epoch, place in the order), so the number of workers changes nothing. `shift` is 0,
         since a random crop already moves the image.
         """
-        count = len(self.train)
         views = _TrainingViews(
             self.train,
             self.size,
-            order=generator(seed, "order", epoch).permutation(count),
-            flips=generator(seed, "flip", epoch).random(count) < (0.5 if flip else 0),
+            order=self.order(seed, epoch),
+            flips=generator(seed, "flip", epoch).random(self.examples) < (0.5 if flip else 0),
             seed=seed,
             epoch=epoch,
         )
@@ -111,7 +115,7 @@ class Photographs(Images):
     def _batches(
         self, views: "_TrainingViews | _TestViews", batch_size: int, group: Group, skip: int = 0
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        places = range(len(views.split))
+        places = range(len(views))
         parts = islice(group.parts(len(places), batch_size), skip, None)
         loader = DataLoader(
             views,
@@ -139,6 +143,9 @@ class _TrainingViews:
     seed: int
     epoch: int
 
+    def __len__(self) -> int:
+        return len(self.order)
+
     def __getitem__(self, place: int) -> tuple[np.ndarray, np.int64]:
         image = self.split.open(self.order[place])
         box = random_crop(generator(self.seed, "crop", self.epoch, place), *image.size)
@@ -155,6 +162,9 @@ class _TestViews:
     split: Split
     size: int
     resize: int
+
+    def __len__(self) -> int:
+        return len(self.split)
 
     def __getitem__(self, place: int) -> tuple[np.ndarray, np.int64]:
         image = centre_crop(self.split.open(place), resize=self.resize, size=self.size)

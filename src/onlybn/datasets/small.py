@@ -34,6 +34,11 @@ class Split:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def take(self, places: np.ndarray) -> "Split":
+        """Return a copy of the images at these places."""
+        chosen = torch.from_numpy(places).to(self.labels.device)
+        return Split(self.images[chosen], self.labels[chosen])
+
 
 @dataclass(frozen=True, kw_only=True)
 class SmallImages(Images):
@@ -66,8 +71,8 @@ class SmallImages(Images):
         random crop.
         """
         images, labels = self.train.images, self.train.labels
-        count, pixels = len(labels), round(shift * images.shape[1])
-        order = generator(seed, "order", epoch).permutation(count)
+        count, pixels = self.examples, round(shift * images.shape[1])
+        order = self.order(seed, epoch)
         moves = generator(seed, "shift", epoch).integers(-pixels, pixels + 1, (count, 2))
         flips = generator(seed, "flip", epoch).random(count) < (0.5 if flip else 0)
         parts = list(islice(group.parts(count, batch_size), skip, None))

@@ -17,22 +17,31 @@ class Measured:
         self.tables = tables
         metrics = tables.get("metrics")
         self.finals = None if metrics is None else finals(metrics)
-        self._finished: dict[tuple, pd.DataFrame] = {}
-        if self.finals is not None:
-            finished = self.finals[self.finals["status"] == "finished"].set_index("seed").sort_index()
-            names = ["architecture", "regime", *(name for name in DEFAULTS if name in finished)]
-            self._finished = dict(iter(finished.groupby(names, observed=True)))
+        self._finished: dict[str, dict[tuple, pd.DataFrame]] = {}
 
-    def values(self, network: str, regime: str, value: str = "top_1", **axes: str) -> pd.Series:
-        """Return each finished run's final test accuracy, in percent, by seed.
+    def values(
+        self, network: str, regime: str, value: str = "top_1", split: str = "test", **axes: str
+    ) -> pd.Series:
+        """Return each finished run's final accuracy on a split, in percent, by seed.
 
-        `axes` name, by column, the values of axes that are not neutral, `variant` for instance.
+        On `train` and `validation` it is that of the state that was tested last. `axes` name, by column, the
+        values of axes that are not neutral, `variant` for instance.
         """
         point = {"architecture": network, "regime": regime, **DEFAULTS, **axes}
         found = None
         if self.finals is not None and _neutral_beyond(self.finals, axes):
-            found = self._finished.get(tuple(v for name, v in point.items() if name in self.finals))
+            named = tuple(v for name, v in point.items() if name in self.finals)
+            found = self._by_point(split).get(named)
         return pd.Series(dtype=float) if found is None else found[value]
+
+    def _by_point(self, split: str) -> dict[tuple, pd.DataFrame]:
+        """Return the final rows of the finished runs of each point, by seed."""
+        if split not in self._finished:
+            rows = self.finals if split == "test" else finals(self.tables["metrics"], split)
+            finished = rows[rows["status"] == "finished"].set_index("seed").sort_index()
+            names = ["architecture", "regime", *(name for name in DEFAULTS if name in finished)]
+            self._finished[split] = dict(iter(finished.groupby(names, observed=True)))
+        return self._finished[split]
 
     def per_seed(
         self,

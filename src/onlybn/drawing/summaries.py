@@ -196,10 +196,14 @@ def by_run(table: pd.DataFrame, names: Sequence[str]) -> Iterator[tuple[tuple, p
         yield run, rows[0] if len(rows) == 1 else pd.concat(rows)
 
 
-def finals(metrics: pd.DataFrame) -> pd.DataFrame:
-    """Return each run's last test row."""
+def finals(metrics: pd.DataFrame, split: str = "test") -> pd.DataFrame:
+    """Return each run's last test row, or what another split gave at that row's epoch and step."""
     test = metrics[metrics["split"] == "test"]
-    return test.groupby(run(test), dropna=False).tail(1).reset_index(drop=True)
+    last = test.groupby(run(test), dropna=False).tail(1).reset_index(drop=True)
+    if split == "test":
+        return last
+    at = [*run(test), "epoch", *([STEP.name] if STEP.name in test else [])]
+    return metrics[metrics["split"] == split].merge(last[at], on=at)
 
 
 def per_run(table: pd.DataFrame, measure: Callable[[pd.DataFrame], dict[str, float]]) -> pd.DataFrame:

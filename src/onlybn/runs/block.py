@@ -50,12 +50,14 @@ def reporting(publisher: Publisher, terminal: Terminal | None = None) -> Callabl
 
     def report(live: LiveRun) -> None:
         nonlocal written
-        train_row, test_row = live.rows[-2:]
-        training = live.run.training
+        trained = next(row for row in reversed(live.rows) if row["split"] == "train")
+        tested, training = live.rows[-1], live.run.training
+        at = f" of {training.unit} {tested[training.unit]:,}" if tested["step"] != trained["step"] else ""
         left = publisher.seconds_left(live) or 0.0
         line = (
-            f"{live.run}: {training.unit} {test_row[training.unit]:,}/{training.length:,}, training loss"
-            f" {train_row['loss']:.3f}, test accuracy {test_row['top_1']:.1f} %, {duration(left)} left"
+            f"{live.run}: {training.unit} {trained[training.unit]:,}/{training.length:,}, training loss"
+            f" {trained['loss']:.3f}, {tested['split']} accuracy {tested['top_1']:.1f} %{at},"
+            f" {duration(left)} left"
         )
         print(line, flush=True)
         if live.is_over:
@@ -301,6 +303,8 @@ def _result(run: Run, work_folder: Path) -> str:
     row = pq.read_table(work_folder / "metrics.parquet").to_pylist()[-1]
     unit = run.training.unit
     length = counted(row[unit], unit)
+    if run.training.select == "best":
+        length += f" of {run.training.length:,}"
     return f"{run}: test accuracy {row['top_1']:.1f} % after {length}, {duration(seconds)}"
 
 

@@ -25,8 +25,9 @@ class Progress:
     `state` is `training`, `finished` or `diverged`. `reached` of `length` epochs are trained and tested, or
     steps trained where the study counts those (`unit`). `step` of `steps` are trained in either case, of
     which this job found `begun` done.
-    `accuracy` is the top-1 test accuracy in percent, None before the first test. `seconds_left` are those
-    that the run itself still takes, None before its first step. `written` is the time, in seconds since 1970.
+    `accuracy` is the last top-1 accuracy in percent on the test split, or on that of `split`; None before the
+    first test. `seconds_left` are those that the run itself still takes, None before its first step.
+    `written` is the time, in seconds since 1970.
     """
 
     run: str
@@ -40,6 +41,7 @@ class Progress:
     accuracy: float | None
     seconds_left: float | None
     written: float
+    split: str = "test"
 
     @property
     def share(self) -> float:
@@ -56,7 +58,7 @@ class Progress:
         """What came of the run, or what its last test gave."""
         if self.state == "diverged":
             return f"diverged in {self.unit} {self.reached:,}"
-        return "not tested yet" if self.accuracy is None else f"test accuracy {self.accuracy:.1f} %"
+        return "not tested yet" if self.accuracy is None else f"{self.split} accuracy {self.accuracy:.1f} %"
 
     def __str__(self) -> str:
         if self.state != "training":
@@ -68,7 +70,7 @@ class Progress:
 def of(live: "LiveRun", seconds_left: float | None) -> Progress:
     """Return how far a live run is."""
     training = live.run.training
-    tests = [row for row in live.rows[-2:] if row["split"] == "test"]
+    *_, tested = [{"top_1": None, "split": "test"}, *live.rows[-1:]]
     return Progress(
         run=str(live.run),
         state="diverged" if live.diverged else "finished" if live.is_over else "training",
@@ -78,9 +80,10 @@ def of(live: "LiveRun", seconds_left: float | None) -> Progress:
         step=live.taken,
         steps=live.steps,
         begun=live.begun,
-        accuracy=tests[-1]["top_1"] if tests else None,
+        accuracy=tested["top_1"],
         seconds_left=seconds_left,
         written=time.time(),
+        split=tested["split"],
     )
 
 

@@ -62,8 +62,9 @@ def save(folder: Path, run: Run, outcome: "Outcome", images: "Images", settings:
                 "onlybn": json.dumps({"digest": run.digest, "seed": run.seed, "frozen_sums": prints["sums"]})
             },
         )
-    epochs, steps = divmod(outcome.rows[-1]["step"], run.training.steps_per_epoch(images.examples))
-    examples = epochs * images.examples + steps * run.training.batch_size
+    taken = max(row["step"] for row in outcome.rows)
+    epochs, steps = divmod(taken, run.training.steps_per_epoch(images.examples))
+    examples = epochs * run.training.trained_on(images.examples) + steps * run.training.batch_size
     together = len(settings.get("seeds_together", [run.seed]))
     record = {
         **described(run),
@@ -92,6 +93,9 @@ def save(folder: Path, run: Run, outcome: "Outcome", images: "Images", settings:
     }
     if outcome.recordings:
         record["recordings"] = outcome.recordings
+    if run.training.select == "best":
+        units = dict.fromkeys(["epoch", run.training.unit])
+        record |= {f"selected_{unit}": outcome.rows[-1][unit] for unit in units}
     write_json(folder / RECORD, sealed(record))
 
 

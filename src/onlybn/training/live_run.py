@@ -25,11 +25,14 @@ from onlybn.tensors import digest
 from onlybn.training.evaluation import Measures, evaluate
 from onlybn.training.forward import Forward
 from onlybn.training.optimisers import Optimiser
+from onlybn.training.selection import Best
 
 
 class LiveRun:
     """The state of one run while it trains: the network on the device, the measurements, and the progress.
 
+    `images` leaves out what is held out for validation. `tested_on` has the images of each split that every
+    test scores: validation, if there is one, and test, unless only the `best` state is kept and scored.
     `taken` counts the steps so far, and `tested` the steps at the last test. `rows` are the rows of the
     metrics, `recorded` the rows of each recording, and `journal` all of them as (table, row), in order.
     """
@@ -44,6 +47,12 @@ class LiveRun:
     ):
         self.run, self.images, self.precision, self.group = run, images, precision, group
         training = run.training
+        self.tested_on = {}
+        if training.validation:
+            held_out = training.held_out(images.examples)
+            self.images, self.tested_on["validation"] = images.hold_out(held_out, run.seed)
+        if training.select == "last":
+            self.tested_on["test"] = self.images
         self.network, self.trained = draw(
             run, channels=images.channels, classes=images.classes, size=images.size
         )
@@ -62,6 +71,7 @@ class LiveRun:
         )
         self.measures = Measures(images.device)
         self.before = {name: tensor.clone() for name, tensor in learned(self.network).items()}
+        self.best = Best(self.before) if training.select == "best" else None
         self.steps_per_epoch = training.steps_per_epoch(images.examples)
         self.steps = training.steps_of(images.examples)
         self.begun = self.taken = self.tested = 0
@@ -79,18 +89,25 @@ class LiveRun:
         self._batches: Iterator[tuple[Tensor, Tensor]] | None = None
 
     @property
-    def is_over(self) -> bool:
-        """Whether training has ended."""
+    def has_ended(self) -> bool:
+        """Whether no further step is to be taken."""
         return self.diverged is not None or self.tested == self.steps
 
     @property
-    def progress(self) -> tuple[int, int]:
-        """The progress, to compare replicates: steps taken, and steps tested."""
-        return self.taken, self.tested
+    def is_over(self) -> bool:
+        """Whether training has ended, and the state that is kept was scored on the test split."""
+        return self.has_ended and self.rows[-1]["split"] == "test"
+
+    @property
+    def progress(self) -> tuple[int, int, bool]:
+        """The progress, to compare replicates: steps taken, steps tested, and whether that was the last."""
+        return self.taken, self.tested, self.has_ended
 
     @property
     def next_test(self) -> int:
-        """The step after which the next test comes."""
+        """The step after which the next test comes; the last one if only the best state is to be scored."""
+        if self.has_ended:
+            return self.taken
         return self.run.training.next_test(self.tested, self.steps_per_epoch)
 
     @property
@@ -155,27 +172,39 @@ class LiveRun:
     def test(self, rate: float, testing: Callable[[], None] = lambda: None) -> None:
         """Test the network and record the result; if a loss is not finite, restore the last test's state.
 
-        `testing` is called before each batch; `rate` is that of the last step.
+        If only the best state is kept, restore it at the end, and test it on the test split. `testing` is
+        called before each batch; `rate` is that of the last step.
         """
-        trained_on = self.measures.averages(self.group)
+        if not self.has_ended:
+            self._test_all(rate, testing)
+        if self.has_ended and self.best:
+            _copy(self.best.state, learned(self.network))
+            scored = self._score(self.images, testing)
+            self._note("metrics", self.best.row | {"split": "test", **scored})
+        self.seconds = time.perf_counter() - self.started
+
+    def _test_all(self, rate: float, testing: Callable[[], None]) -> None:
+        measured = {"train": self.measures.averages(self.group)}
         self.group.average(running_statistics(self.network).values())
-        tested = evaluate(
-            self.network, self.images, group=self.group, before_batch=testing, forward=self.forward
-        )
+        measured |= {split: self._score(images, testing) for split, images in self.tested_on.items()}
         self.tested = self.taken
         self.measures.clear()
         epoch = -(-self.taken // self.steps_per_epoch)
-        for split, measures in (("train", trained_on), ("test", tested)):
+        for split, measures in measured.items():
             row = {"epoch": epoch, "step": self.taken, "split": split, **measures, "learning_rate": rate}
             self._note("metrics", row)
-        self.seconds = time.perf_counter() - self.started
         now = learned(self.network)
-        if not np.isfinite([trained_on["loss"], tested["loss"]]).all():
+        if not np.isfinite([measures["loss"] for measures in measured.values()]).all():
             self.diverged = epoch
         with torch.no_grad():
             for name, tensor in now.items():
                 target, source = (tensor, self.before[name]) if self.diverged else (self.before[name], tensor)
                 target.copy_(source)
+        if self.best and not self.diverged:
+            self.best.offer(self.rows[-1], now)
+
+    def _score(self, images: Images, testing: Callable[[], None]) -> dict[str, float]:
+        return evaluate(self.network, images, group=self.group, before_batch=testing, forward=self.forward)
 
     def _wanting(self) -> Iterator[tuple[str, observers.Observer]]:
         epoch, step = divmod(self.taken, self.steps_per_epoch)
@@ -224,7 +253,7 @@ class LiveRun:
 
         `gather` stacks what differs between a group's processes into one tensor (processes, …). Between two
         tests, the checkpoint also has the sums so far and the state at the last test, which a divergence
-        restores.
+        restores. If the best state is kept, it is in every checkpoint.
         """
         each = running_statistics(self.network)
         held = {
@@ -235,11 +264,14 @@ class LiveRun:
         if self.taken > self.tested if between_tests is None else between_tests:
             held |= {f"before.{name}": tensor for name, tensor in self.before.items()}
             held |= {"sums": gather(self.measures.sums)}
+        if self.best:
+            held |= {f"best.{name}": tensor for name, tensor in self.best.state.items()}
         return held
 
     def record(self) -> dict[str, Any]:
         """Return the facts of a checkpoint, besides its tensors and rows."""
-        return {
+        selected = {"selected": self.best.row} if self.best else {}
+        return selected | {
             **{name: getattr(self, name) for name in ("taken", "tested", "diverged", "resumed")},
             "seconds": time.perf_counter() - self.started,
             "device_name": name_of(self.images.device),
@@ -270,6 +302,9 @@ class LiveRun:
             self.measures.sums.copy_(tensors["sums"][self.group.rank])
         for name, tensor in now.items():
             self.before[name].copy_(tensors[f"before.{name}"] if between_tests else tensor)
+        if self.best:
+            self.best.row = record["selected"]
+            _copy({name: tensors[f"best.{name}"] for name in now}, self.best.state)
 
 
 @torch.no_grad()

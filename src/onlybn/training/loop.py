@@ -25,9 +25,9 @@ class Outcome:
 
     `diverged` is the epoch in which a loss stopped being finite (then the tensors are those at the last test
     before), or None. `trained` names the parameters that the regime trains; `initial_affine` holds γ and β,
-    float32, before training. `rows` are the rows of the metrics, a pair for each test; `recorded` holds the
-    rows of each recording, `recordings` their options. `resumed` lists the checkpoints that the run resumed
-    from.
+    float32, before training. `rows` are the rows of the metrics, one for each split of each test; the last is
+    the test row of the state that was kept. `recorded` holds the rows of each recording, `recordings` their
+    options. `resumed` lists the checkpoints that the run resumed from.
     """
 
     network: Network
@@ -71,8 +71,9 @@ def train_replicates(
     for run in live:
         checkpoints.restore(run)
     training = runs[0].training
-    starts = range(0, images.examples, training.batch_size)
-    sizes = [min(training.batch_size, images.examples - start) for start in starts]
+    examples = training.trained_on(images.examples)
+    starts = range(0, examples, training.batch_size)
+    sizes = [min(training.batch_size, examples - start) for start in starts]
     rates = learning_rates(training, len(sizes))
     going: list[LiveRun] = []
     heard = False

@@ -33,9 +33,9 @@ def fills_a_gpu(run: Run, images: Images) -> bool:
 def memory(run: Run, images: Images, precision: torch.dtype, replicates: int) -> int:
     """Return the GPU memory, in bytes, that so many replicates take together, without the images."""
     done, size = _work(run, images), precision.itemsize
-    # Weights; momentum; the state at the last test; and, while steps are recorded, copies of what they
-    # change.
-    held = 4 * (done.parameters + 4 * done.trained)
+    # Weights; momentum; the state at the last test, and at the best one if that is kept; and, while steps are
+    # recorded, copies of what they change.
+    held = 4 * (done.parameters + (4 + (run.training.select == "best")) * done.trained)
     # Activations, weights in the activations' precision, gradients, and the optimiser's temporary tensors.
     batch = run.training.batch_size
     step = size * (KEPT * batch * done.activations + done.parameters) + 4 * 3 * done.trained

@@ -43,11 +43,11 @@ def training_minutes(study: Study, run: Run, runs: int, analyses: Iterable[str],
     """Return the minutes for a job that trains and analyses so many runs; `longest_job` if unknown."""
 
     def seconds(times: "Times") -> float:
-        from onlybn.workflow.plan import PASSES, testing_seconds, tests, training_seconds
+        from onlybn.workflow.plan import PASSES, passes, testing_seconds, training_seconds
 
-        passes = tests(study, run) + sum(PASSES.get(analysis, 1) for analysis in analyses)
+        tested = passes(study, run) + sum(PASSES.get(analysis, 1) for analysis in analyses)
         trained = training_seconds(study, times, run)
-        return runs * (trained + testing_seconds(study, times, run, passes))
+        return runs * (trained + testing_seconds(study, times, run, tested))
 
     return _minutes(study, run, seconds, attempt)
 

@@ -37,13 +37,20 @@ def tests(study: Study, run: Run) -> int:
     return run.training.tests(images(study, run.dataset).examples[0])
 
 
+def passes(study: Study, run: Run) -> float:
+    """Return how long the tests of a run in training take, in passes over the test images."""
+    training, (train, test) = run.training, images(study, run.dataset).examples
+    validated = tests(study, run) * training.held_out(train) / test
+    return validated + (1 if training.select == "best" else tests(study, run))
+
+
 def training_seconds(study: Study, times: Times, run: Run) -> float:
     """Return the seconds for a run's steps."""
     dataset, batch = images(study, run.dataset), run.training.batch_size
     return steps(study, run) * times.step(dataset, run.architecture, run.regime, batch, run.structure) / 1e3
 
 
-def testing_seconds(study: Study, times: Times, run: Run, passes: int) -> float:
+def testing_seconds(study: Study, times: Times, run: Run, passes: float) -> float:
     """Return the seconds for `passes` passes over the test images."""
     dataset = images(study, run.dataset)
     return passes * dataset.examples[1] * times.test(dataset, run.architecture, run.structure) / 1e3
@@ -78,7 +85,7 @@ def plan(study: Study, times: Times, *, main: bool = False) -> pd.DataFrame:
         done = work(images(study, run.dataset), run.architecture, run.regime, run.structure)
         trained = training_seconds(study, times, run)
         analyses = [PASSES[kind] for kind in drawn if kind in PASSES]
-        tested = testing_seconds(study, times, run, tests(study, run) + sum(analyses))
+        tested = testing_seconds(study, times, run, passes(study, run) + sum(analyses))
         channels = done.channels
         bytes_per_run = 4 * (done.trained + 2 * channels) + CHANNEL_BYTES * channels
         bytes_per_run += RUN_BYTES + EPOCH_BYTES * tests(study, run)
