@@ -53,7 +53,7 @@ class LaterTraining(Training):
 def test_a_training_key_added_later_is_specified_only_where_it_is_not_neutral(make_run, monkeypatch):
     monkeypatch.setattr("onlybn.runs.records.Training", LaterTraining)
     today = make_run()
-    given = today.training.model_dump()
+    given = today.training.specified
     neutral, changed = (
         replace(today, training=LaterTraining(**given, nesterov=nesterov)) for nesterov in (False, True)
     )
