@@ -43,6 +43,8 @@ CASES = [
     ("resnet-14", "batchnorm+output+shortcut", "bfloat16", True),
     ("vgg-11", "all", "bfloat16", True),
     ("wrn-14-4", "all", "bfloat16", True),
+    ("vgg-11-head-512", "all", "bfloat16", True),
+    ("preactivation-wrn-10-2", "all", "bfloat16", True),
     ("resnet-110", "batchnorm", "bfloat16", True),
 ]
 # The most important first: dataset, batch, steps, replicates, architectures, regimes.

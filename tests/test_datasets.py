@@ -20,9 +20,9 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
-from torchvision.datasets import CIFAR10
+from torchvision.datasets import CIFAR10, CIFAR100
 
-from onlybn.datasets import DATASETS, cifar10, small
+from onlybn.datasets import DATASETS, cifar10, cifar100, small
 from onlybn.datasets.prepare import _check
 from onlybn.datasets.small import augment, read
 from onlybn.distributed import ALONE, Group
@@ -214,38 +214,44 @@ def test_images_of_another_shape_or_label_are_rejected(images, labels, sentence)
         _check("digits", "test", DATASETS["digits"], 360, images, labels)
 
 
-# A CIFAR-10 of 20 + 10 images, in the original format, served as torchvision expects it.
+# CIFAR-10 and CIFAR-100 of 20 + 10 images, in the original format, served as torchvision expects it.
+
+ORIGINALS = {
+    "cifar10": (CIFAR10, cifar10.load_batches, "labels", ("data_batch_1", "test_batch", "batches.meta")),
+    "cifar100": (CIFAR100, cifar100.load, "fine_labels", ("train", "test", "meta")),
+}
 
 
-@pytest.fixture
-def small_cifar(tmp_path, monkeypatch):
+@pytest.fixture(params=ORIGINALS)
+def small_cifar(request, tmp_path, monkeypatch):
+    """Return the function that loads them, torchvision's class, the archive and its files by name."""
+    original, load, labels, (train, test, meta) = ORIGINALS[request.param]
     rng = np.random.default_rng(0)
     batches = {}
-    for name, count in (("data_batch_1", 20), ("test_batch", 10)):
+    for name, count in ((train, 20), (test, 10)):
         data = rng.integers(0, 256, (count, 3072), dtype=np.uint8)
-        batches[name] = pickle.dumps({"data": data, "labels": [i % 10 for i in range(count)]})
-    batches["batches.meta"] = pickle.dumps({"label_names": list("abcdefghij")})
+        batches[name] = pickle.dumps({"data": data, labels: [i % 10 for i in range(count)]})
+    named = original.meta["key"]
+    batches[meta] = pickle.dumps({named: list("abcdefghij")})
     md5 = {name: hashlib.md5(content).hexdigest() for name, content in batches.items()}
-    archive = tmp_path / "served" / "cifar-10-python.tar.gz"
+    archive = tmp_path / "served" / original.filename
     archive.parent.mkdir()
     with tarfile.open(archive, "w:gz") as tar:
         for name, content in batches.items():
-            member = tarfile.TarInfo(f"cifar-10-batches-py/{name}")
+            member = tarfile.TarInfo(f"{original.base_folder}/{name}")
             member.size = len(content)
             tar.addfile(member, io.BytesIO(content))
-    monkeypatch.setattr(CIFAR10, "train_list", [["data_batch_1", md5["data_batch_1"]]])
-    monkeypatch.setattr(CIFAR10, "test_list", [["test_batch", md5["test_batch"]]])
-    monkeypatch.setattr(
-        CIFAR10, "meta", {"filename": "batches.meta", "key": "label_names", "md5": md5["batches.meta"]}
-    )
-    monkeypatch.setattr(CIFAR10, "tgz_md5", hashlib.md5(archive.read_bytes()).hexdigest())
-    monkeypatch.setattr(CIFAR10, "url", "http://127.0.0.1:9/nothing-listens-here.tar.gz")
-    return archive, batches
+    monkeypatch.setattr(original, "train_list", [[train, md5[train]]])
+    monkeypatch.setattr(original, "test_list", [[test, md5[test]]])
+    monkeypatch.setattr(original, "meta", {"filename": meta, "key": named, "md5": md5[meta]})
+    monkeypatch.setattr(original, "tgz_md5", hashlib.md5(archive.read_bytes()).hexdigest())
+    monkeypatch.setattr(original, "url", "http://127.0.0.1:9/nothing-listens-here.tar.gz")
+    return load, original, archive, batches
 
 
 @pytest.fixture
 def server(small_cifar, monkeypatch):
-    archive, _ = small_cifar
+    _, original, archive, _ = small_cifar
 
     class Quiet(http.server.SimpleHTTPRequestHandler):
         def log_message(self, *args):
@@ -254,50 +260,56 @@ def server(small_cifar, monkeypatch):
     with http.server.ThreadingHTTPServer(
         ("127.0.0.1", 0), functools.partial(Quiet, directory=archive.parent)
     ) as httpd:
-        threading.Thread(target=httpd.serve_forever, daemon=True).start()
-        monkeypatch.setattr(CIFAR10, "url", f"http://127.0.0.1:{httpd.server_port}/{archive.name}")
+        threading.Thread(target=httpd.serve_forever, args=[0.01], daemon=True).start()
+        monkeypatch.setattr(original, "url", f"http://127.0.0.1:{httpd.server_port}/{archive.name}")
         yield
         httpd.shutdown()
 
 
-def test_cifar10_is_downloaded_when_absent_and_read_from_disk_after(server, tmp_path, monkeypatch):
-    splits = cifar10.load_batches(tmp_path / "data")
+def test_original_batches_are_downloaded_when_absent_and_read_from_disk_after(
+    server, small_cifar, tmp_path, monkeypatch
+):
+    load, original, _, _ = small_cifar
+    splits = load(tmp_path / "data")
     assert splits["train"][0].shape == (20, 32, 32, 3)
     assert splits["test"][1].tolist() == list(range(10))
-    monkeypatch.setattr(CIFAR10, "url", "http://127.0.0.1:9/nothing-listens-here.tar.gz")
-    np.testing.assert_array_equal(cifar10.load_batches(tmp_path / "data")["train"][0], splits["train"][0])
+    monkeypatch.setattr(original, "url", "http://127.0.0.1:9/nothing-listens-here.tar.gz")
+    np.testing.assert_array_equal(load(tmp_path / "data")["train"][0], splits["train"][0])
 
 
 def test_a_download_that_fails_says_where_the_files_belong(small_cifar, tmp_path):
-    with pytest.raises(UserError, match=r"cifar-10-batches-py does not exist, and downloading .* failed"):
-        cifar10.load_batches(tmp_path / "data")
+    load, original, _, _ = small_cifar
+    sentence = rf"^cifar100?: .*{original.base_folder} does not exist, and downloading .* failed"
+    with pytest.raises(UserError, match=sentence):
+        load(tmp_path / "data")
 
 
 def test_a_damaged_archive_is_rejected(server, small_cifar, tmp_path):
-    archive, _ = small_cifar
+    load, _, archive, _ = small_cifar
     archive.write_bytes(archive.read_bytes()[:-10])
     with pytest.raises(UserError, match=r"downloading .* failed"):
-        cifar10.load_batches(tmp_path / "data")
+        load(tmp_path / "data")
 
 
 def test_original_batches_are_checked_before_they_are_unpickled(small_cifar, tmp_path):
-    _, batches = small_cifar
-    folder = tmp_path / "data" / "cifar-10-batches-py"
+    load, original, _, batches = small_cifar
+    folder = tmp_path / "data" / original.base_folder
     folder.mkdir(parents=True)
     for name, content in batches.items():
         (folder / name).write_bytes(content)
-    cifar10.load_batches(tmp_path / "data")
+    load(tmp_path / "data")
 
     class Trap:
         def __reduce__(self):
             return (pytest.fail, ("an altered file was unpickled",))
 
-    (folder / "test_batch").write_bytes(pickle.dumps(Trap()))
-    with pytest.raises(UserError, match=r"test_batch is truncated or altered: its MD5 is .* expected"):
-        cifar10.load_batches(tmp_path / "data")
-    (folder / "test_batch").unlink()
-    with pytest.raises(UserError, match="test_batch is missing; expected a file with MD5"):
-        cifar10.load_batches(tmp_path / "data")
+    _, test, _ = batches
+    (folder / test).write_bytes(pickle.dumps(Trap()))
+    with pytest.raises(UserError, match=rf"{test} is truncated or altered: its MD5 is .* expected"):
+        load(tmp_path / "data")
+    (folder / test).unlink()
+    with pytest.raises(UserError, match=f"{test} is missing; expected a file with MD5"):
+        load(tmp_path / "data")
 
 
 # A JPEG-coded copy of 20 + 10 images.

@@ -12,6 +12,7 @@ import torch
 from safetensors.numpy import save_file
 from safetensors.torch import load_file
 
+from onlybn.axes import NORMALISATION
 from onlybn.datasets import small
 from onlybn.datasets.prepare import checksum
 from onlybn.distributed import ALONE, Group, _fault
@@ -81,6 +82,17 @@ def test_two_processes_agree_with_one_if_their_statistics_agree(together, some_d
     trained = {name: t for name, t in learned(alone.network).items() if not name.endswith("running_var")}
     assert_same(together_folder, [row if row["split"] == "train" else {} for row in alone.rows], trained)
     assert records.read_record(together_folder)["computed"]["processes"] == 2
+
+
+def test_two_processes_with_dropout_agree_with_one_that_drops_the_same_values(
+    together, some_digits, make_run
+):
+    folder = some_digits()
+    run = make_run("preactivation-wrn-10-1", epochs=1, batch_size=25, regime="all", learning_rate=0.01)
+    run = replace(run, values=((NORMALISATION.name, "none"),))  # each part would have statistics of its own
+    together_folder = together(run, folder)
+    alone = train(run, small.read(folder, torch.device("cpu")))
+    assert_same(together_folder, alone.rows, learned(alone.network))
 
 
 def test_two_processes_agree_with_one_that_trains_the_halves_of_a_batch_in_turn(

@@ -1,12 +1,22 @@
 """Architectures: the exact counts of Table 1, and the structure behind them."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
 
+from onlybn.analyses.activations import activations
+from onlybn.analyses.clamping import clamping
+from onlybn.axes import NORMALISATION
+from onlybn.datasets import DATASETS
 from onlybn.models import architecture, build
-from onlybn.networks.regimes import apply
+from onlybn.models.dropout import Dropout
+from onlybn.models.preactivation import PreactivationBlock
+from onlybn.networks.regimes import REGIMES, apply, needs_affine
 from onlybn.networks.variants import DEFAULT, initialise
+from onlybn.networks.work import work
+from onlybn.training.loop import train
 
 # network: all, BatchNorm, output, shortcut convolutions (Table 1)
 TABLE_1 = {
@@ -37,6 +47,20 @@ VGG = {
     "vgg-16": (14_728_266, 8_448, 5_130, 0),
     "vgg-19": (20_040_522, 11_008, 5_130, 0),
 }
+# The networks of Weight Compander: all parameters for 10 classes and for 100; weights of convolutions and
+# linear layers for 10 classes, and the number of these layers; BatchNorm (COMPANDER.md's table).
+COMPANDER = {
+    "imagenet-resnet-18-3x3": (11_173_962, 11_220_132, 11_164_352, 21, 9_600),
+    "imagenet-resnet-34-3x3": (21_282_122, 21_328_292, 21_265_088, 37, 17_024),
+    "imagenet-resnet-50-3x3": (23_520_842, 23_705_252, 23_467_712, 54, 53_120),
+    "preactivation-wrn-28-10": (36_479_194, 36_536_884, 36_461_232, 29, 17_952),
+    "vgg-16-head-512": (15_253_578, 15_299_748, 15_239_872, 16, 8_448),
+    "vgg-16-head-4096": (33_646_666, 34_015_396, 33_625_792, 16, 8_448),
+    "vgg-19-head-512": (20_565_834, 20_612_004, 20_548_288, 19, 11_008),
+    "vgg-19-head-4096": (38_958_922, 39_327_652, 38_934_208, 19, 11_008),
+}
+# A small network of each of its families.
+COMPANDERS_FAMILIES = ["imagenet-resnet-18-3x3", "preactivation-wrn-10-1", "vgg-11-head-512"]
 
 
 @pytest.mark.parametrize("name", [*TABLE_1, *IMAGENET, *VGG])
@@ -45,8 +69,34 @@ def test_parameter_counts_are_those_of_table_1(name):
     assert tuple(counts.values()) == (TABLE_1 | IMAGENET | VGG)[name]
 
 
+@pytest.mark.parametrize("name", COMPANDER)
+def test_parameter_counts_are_those_of_weight_companders_networks(name):
+    of_10, of_100 = (build(name, channels=3, classes=classes) for classes in (10, 100))
+    counts = of_10.parameter_counts()
+    transformed = [layer.weight.numel() for _, layer in of_10.named_layers((nn.Conv2d, nn.Linear))]
+    assert COMPANDER[name] == (
+        counts["parameters"],
+        of_100.parameter_counts()["parameters"],
+        sum(transformed),
+        len(transformed),
+        counts["batchnorm_parameters"],
+    )
+    assert counts["parameters"] == sum(parameter.numel() for parameter in of_10.parameters())
+
+
+@pytest.mark.parametrize(("classes", "count"), [(200, 23_917_832), (1_000, 25_557_032)])
+def test_resnet_50_is_torchvisions_for_any_number_of_classes(classes, count):
+    network = build("imagenet-resnet-50", channels=3, classes=classes)
+    assert network.parameter_counts()["parameters"] == count
+
+
 @pytest.mark.parametrize(
-    "name", ["resnet-14", "wrn-14-2", "vgg-13", "imagenet-resnet-18", "imagenet-resnet-50"]
+    "name",
+    [
+        *("resnet-14", "wrn-14-2", "vgg-13", "imagenet-resnet-18", "imagenet-resnet-50"),
+        *COMPANDERS_FAMILIES,
+        "imagenet-resnet-50-3x3",
+    ],
 )
 def test_every_batchnorm_and_every_call_of_a_relu_has_a_place(name):
     network = build(name, channels=3, classes=10)
@@ -73,10 +123,10 @@ def test_a_vgg_stops_pooling_at_1_by_1_for_small_images():
     assert sizes == [(8, 8), (4, 4), (2, 2), (1, 1), (1, 1), (32, 32), (16, 16), (8, 8), (4, 4), (2, 2)]
 
 
-@pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("side", [8, 9, 32])
-def test_images_of_any_size_give_a_logit_per_class(channels, side):
-    network = build("resnet-8", channels=channels, classes=7)
+@pytest.mark.parametrize("name", ["resnet-8", *COMPANDERS_FAMILIES])
+@pytest.mark.parametrize(("channels", "side"), [(1, 8), (3, 9), (3, 32)])
+def test_images_of_any_size_give_a_logit_per_class(name, channels, side):
+    network = build(name, channels=channels, classes=7)
     initialise(network, DEFAULT, seed=0)
     assert network(torch.zeros(2, channels, side, side)).shape == (2, 7)
 
@@ -93,18 +143,102 @@ def test_only_the_first_blocks_of_stages_2_and_3_stride_and_have_shortcuts():
     assert all(block.convolution_1.stride == (1, 1) for block in network.stages[0])
 
 
+@pytest.mark.parametrize(("inputs", "stride"), [(4, 2), (4, 1), (6, 1)])
+def test_a_preactivation_block_adds_convolutions_of_what_is_normalised_before_them(inputs, stride):
+    torch.manual_seed(0)
+    block = PreactivationBlock(inputs, 6, stride).eval()
+    for layer in (block.batchnorm_1, block.batchnorm_2):
+        nn.init.uniform_(layer.running_mean)
+        nn.init.uniform_(layer.running_var, 0.5, 2)
+    x = torch.randn(2, inputs, 8, 8)
+    active = block.batchnorm_1(x).relu()
+    inner = block.batchnorm_2(nn.functional.conv2d(active, block.convolution_1.weight, None, stride, 1))
+    added = x if (inputs, stride) == (6, 1) else block.shortcut(active)
+    expected = block.convolution_2(inner.relu()) + added
+    torch.testing.assert_close(block(x), expected)
+
+
+def test_dropout_precedes_a_blocks_second_convolution_and_each_hidden_layer():
+    network = build("preactivation-wrn-16-2", channels=3, classes=10)
+    rates = [block.dropout.rate for stage in network.stages for block in stage]
+    assert rates == [0.3] * 6
+    network = build("vgg-13-head-4096", channels=3, classes=10)
+    layers = [layer for layer in network.modules() if isinstance(layer, Dropout | nn.Linear)]
+    assert [getattr(layer, "rate", None) for layer in layers] == [0.5, None, 0.5, None, None]
+    assert [layer.out_features for layer in layers if isinstance(layer, nn.Linear)] == [4096, 4096, 10]
+
+
+def test_a_vgg_with_hidden_layers_pools_after_its_last_stage_too():
+    network = build("vgg-11-head-512", channels=3, classes=10)
+    initialise(network, DEFAULT, seed=0)
+    network.eval()
+    features = network._features(torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0)))
+    assert features.shape == (2, 512, 2, 2)
+    given = []
+    network.hidden.register_forward_hook(lambda layer, inputs, output: given.append(inputs[0]))
+    network(torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0)))
+    assert torch.equal(given[0], features.amax(dim=(2, 3)))
+
+
+def test_a_stem_for_small_images_keeps_their_resolution():
+    network = build("imagenet-resnet-18-3x3", channels=3, classes=10)
+    with torch.no_grad():
+        assert network.maxpool(network.conv1(torch.empty(1, 3, 32, 32, device="meta"))).shape[2:] == (32, 32)
+    whole = build("imagenet-resnet-18", channels=3, classes=10)
+    difference = whole.conv1.weight.numel() - network.conv1.weight.numel()
+    assert difference == 64 * 3 * (49 - 9)
+
+
+@pytest.mark.parametrize("regime", [*REGIMES, "random-2"])
+@pytest.mark.parametrize("name", COMPANDERS_FAMILIES)
+def test_the_work_of_weight_companders_networks_is_counted_in_every_regime(name, regime):
+    done = work(DATASETS["cifar100"], name, regime)
+    network = build(name, channels=3, classes=100)
+    assert done.trained == sum(p.numel() for p in apply(network, regime, 0).values())
+    assert done.forward > 0
+    if not needs_affine(regime):
+        assert work(DATASETS["cifar100"], name, regime, ((NORMALISATION.name, "none"),)).channels == 0
+
+
+@pytest.mark.parametrize("normalisation", ["batchnorm", "none"])
+@pytest.mark.parametrize("name", COMPANDERS_FAMILIES)
+def test_weight_companders_networks_train_and_can_be_analysed(name, normalisation, few_digits, make_run):
+    run = make_run(name, "all", epochs=1, batch_size=50, learning_rate=0.01)
+    run = replace(run, values=((NORMALISATION.name, normalisation),) * (normalisation == "none"))
+    outcome = train(run, few_digits)
+    assert outcome.diverged is None
+    rows = activations(outcome.network, few_digits).to_pandas()
+    assert len(rows.groupby("relu")) == sum(map(len, outcome.network.relu_places().values()))
+    clamped = clamping(outcome.network, few_digits, thresholds=[0.5])
+    assert len(clamped) == (2 if normalisation == "batchnorm" else 0)
+
+
 @pytest.mark.parametrize(
     "name",
-    ["resnet-15", "resnet-2", "resnet-", "resnet--14", "wrn-14-0", "wrn-20-2", "resnet-014", "", "vgg-12"],
+    [
+        *("resnet-15", "resnet-2", "resnet-", "resnet--14", "wrn-14-0", "wrn-20-2", "resnet-014", ""),
+        *("vgg-12", "vgg-12-head-512", "vgg-16-head-1024", "imagenet-resnet-19-3x3", "resnet-18-3x3"),
+        *("preactivation-wrn-27-10", "preactivation-wrn-4-1", "preactivation-wrn-28-0"),
+    ],
 )
 def test_a_wrong_name_is_rejected_in_one_sentence(name):
     with pytest.raises(ValueError, match=r"^[^\n]+$"):
         architecture(name)
 
 
-def test_the_nearest_depths_are_suggested():
-    with pytest.raises(ValueError, match=r"6n \+ 2 layers, such as resnet-14 or resnet-20"):
-        architecture("resnet-15")
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("resnet-15", r"6n \+ 2 layers, such as resnet-14 or resnet-20"),
+        ("preactivation-wrn-27-10", r"6n \+ 4 .* preactivation-wrn-22-10 or preactivation-wrn-28-10"),
+        ("vgg-16-head-1024", "did you mean 'vgg-16-head-512'"),
+        ("vgg-15-head-512", "did you mean 'vgg-1[0-9]-head-512'"),
+        ("imagenet-resnet-5-3x3", "did you mean 'imagenet-resnet-50-3x3'"),
+    ],
+)
+def test_the_nearest_name_is_suggested(name, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        architecture(name)
 
 
 def test_counts_cover_the_whole_network_even_if_only_chosen_weights_are_parameters():

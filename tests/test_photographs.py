@@ -364,3 +364,106 @@ def test_photographs_are_held_out_and_scored_like_any_test_split(prepared):
     training = Training(epochs=1, batch_size=4, learning_rate=0.1, shift=0, validation=0.4, select="best")
     run = Run("test", "tree", training, "imagenet-resnet-18", "batchnorm", "kaiming-normal_gamma-uniform", 0)
     assert [row["split"] for row in train(run, prepared()).rows] == ["train", "validation", "test"]
+
+
+# TinyImageNet's layout, whose validation photographs are in one folder.
+
+
+@pytest.fixture
+def tiny(tmp_path, monkeypatch):
+    """Two classes of three training and two validation photographs of 16×16."""
+    facts = {"classes": 2, "examples": (6, 4), "size": 24, "resize": 28}
+    monkeypatch.setitem(DATASETS, "tinyimagenet", replace(DATASETS["tinyimagenet"], **facts))
+    folder = tmp_path / "tiny-imagenet-200"
+    for label, name in enumerate(CLASSES):
+        (folder / "train" / name / "images").mkdir(parents=True)
+        (folder / "train" / name / f"{name}_boxes.txt").touch()
+        for number in range(3):
+            picture = photograph(10 * label + number, size=(16, 16))
+            picture.save(folder / "train" / name / "images" / f"{name}_{number}.JPEG")
+    (folder / "val" / "images").mkdir(parents=True)
+    for number in range(4):
+        photograph(50 + number, size=(16, 16)).save(folder / "val" / "images" / f"val_{number}.JPEG")
+    annotations = [f"val_{number}.JPEG\t{CLASSES[1 - number % 2]}\t0\t1\t2\t3\n" for number in range(4)]
+    (folder / "val" / "val_annotations.txt").write_text("".join(annotations))
+    return tmp_path
+
+
+def test_tinyimagenet_has_its_official_layout_and_enlarged_photographs(tiny):
+    folder = tiny / "results" / "tinyimagenet"
+    prepare("tinyimagenet", tiny, folder)
+    rows = {split: pq.read_table(folder / f"{split}.parquet").to_pylist() for split in ("train", "test")}
+    assert [row["path"] for row in rows["train"]] == [
+        f"train/{name}/images/{name}_{number}.JPEG" for name in CLASSES for number in range(3)
+    ]
+    assert [(row["path"], row["label"]) for row in rows["test"]] == [
+        ("val/images/val_1.JPEG", 0),
+        ("val/images/val_3.JPEG", 0),
+        ("val/images/val_0.JPEG", 1),
+        ("val/images/val_2.JPEG", 1),
+    ]
+    images = datasets.read(folder, torch.device("cpu"), data_dir=tiny)
+    assert [tuple(batch.shape) for batch, _ in epoch(images)] == [(4, 3, 24, 24), (2, 3, 24, 24)]
+    ((batch, labels),) = images.test_batches(4)
+    assert (tuple(batch.shape), labels.tolist()) == ((4, 3, 24, 24), [0, 0, 1, 1])
+    small = Image.open(tiny / "tiny-imagenet-200/val/images/val_1.JPEG")
+    enlarged = small.resize((28, 28), Image.Resampling.BILINEAR).crop((2, 2, 26, 26))
+    assert torch.equal(images.normalise(torch.from_numpy(np.array(enlarged))[None]), batch[:1])
+
+
+def annotate(tree, text):
+    (tree / "tiny-imagenet-200/val/val_annotations.txt").write_text(text)
+
+
+TINY_DAMAGES = {
+    "no annotations": (
+        lambda t: (t / "tiny-imagenet-200/val/val_annotations.txt").unlink(),
+        r"val_annotations.txt cannot be read \(No such file or directory\); expected a line .*; set data_dir",
+    ),
+    "binary annotations": (
+        lambda t: (t / "tiny-imagenet-200/val/val_annotations.txt").write_bytes(b"\xff\xfe"),
+        r"val_annotations.txt cannot be read \(it is not UTF-8 text\)",
+    ),
+    "spaces for tabs": (
+        lambda t: annotate(t, "val_0.JPEG n01440764\n"),
+        "line 1 is 'val_0.JPEG n01440764', expected a line for each photograph: file name, tab, class",
+    ),
+    "a name twice": (
+        lambda t: annotate(t, "val_0.JPEG\tn01440764\nval_0.JPEG\tn02102040\n"),
+        "line 2 names val_0.JPEG again",
+    ),
+    "a photograph too few": (
+        lambda t: (t / "tiny-imagenet-200/val/images/val_2.JPEG").unlink(),
+        "val_annotations.txt has 1 photographs that .*val/images lacks, such as val_2.JPEG$",
+    ),
+    "annotations cut short": (
+        lambda t: annotate(t, "val_0.JPEG\tn01440764\nval_1.JPEG\tn02102040\n"),
+        "val/images has 2 photographs that .*val_annotations.txt lacks, such as val_2.JPEG$",
+    ),
+    "another class": (
+        lambda t: annotate(t, "".join(f"val_{i}.JPEG\tn{i % 3}\n" for i in range(4))),
+        "train and .*val have different classes: only one has n0, n01440764, n02102040",
+    ),
+    "a truncated photograph": (
+        lambda t: truncate(t / "tiny-imagenet-200/val/images/val_3.JPEG"),
+        "1 of 4 files are not whole images: .*val/images/val_3.JPEG$",
+    ),
+    "a training photograph too few": (
+        lambda t: (t / f"tiny-imagenet-200/train/{CLASSES[0]}/images/{CLASSES[0]}_1.JPEG").unlink(),
+        "train holds 5 images, expected 6",
+    ),
+    "no training photographs": (
+        lambda t: (t / "tiny-imagenet-200/train").rename(t / "elsewhere"),
+        "tiny-imagenet-200/train is missing; expected",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", TINY_DAMAGES)
+def test_a_damaged_tinyimagenet_is_rejected_in_one_sentence_before_anything_is_written(tiny, case):
+    damage, sentence = TINY_DAMAGES[case]
+    damage(tiny)
+    with pytest.raises(UserError, match=f"^tinyimagenet: .*{sentence}") as raised:
+        prepare("tinyimagenet", tiny, tiny / "results" / "tinyimagenet")
+    assert "\n" not in str(raised.value)
+    assert not (tiny / "results").exists()

@@ -8,14 +8,15 @@ import sys
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
-from onlybn.models import build
+from onlybn.networks.draw import build
 from onlybn.networks.variants import AFFINES, FEATURES, NAMES, initialise
 from onlybn.randomness import generator
 
 
 def drawn(variant="kaiming-normal_gamma-uniform", seed=0, name="wrn-14-4"):
-    network = build(name, channels=3, classes=10)
+    network = build(name, "batchnorm", channels=3, classes=10, size=32)
     initialise(network, variant, seed)
     return network
 
@@ -68,7 +69,13 @@ def test_every_variant_draws_as_its_name_says(variant):
         case "binary":
             assert rows.abs().unique().numel() == 1
             assert rows.std().item() == pytest.approx((2 / fan_in) ** 0.5, rel=0.02)
-        case "kaiming-uniform":
+        case "torch-uniform":
+            assert rows.abs().max() <= (1 / fan_in) ** 0.5
+            assert rows.std().item() == pytest.approx((1 / 3 / fan_in) ** 0.5, rel=0.02)
+        case "vgg-gaussian":
+            assert rows.abs().max() > 3 * (2 / (9 * 128)) ** 0.5
+            assert rows.std().item() == pytest.approx((2 / (9 * 128)) ** 0.5, rel=0.02)
+        case "kaiming-uniform" | "kaiming-uniform-zero-bias":
             assert rows.abs().max() <= (6 / fan_in) ** 0.5
             assert rows.std().item() == pytest.approx((2 / fan_in) ** 0.5, rel=0.02)
         case "kaiming-normal":
@@ -80,6 +87,27 @@ def test_every_variant_draws_as_its_name_says(variant):
     assert all((layer.bias == beta).all() for layer in network.normalisations())
 
 
+def test_biases_are_pytorchs_or_with_weight_companders_draws_0():
+    for features in FEATURES:
+        network = build("resnet-8", "none", channels=3, classes=10, size=32)
+        initialise(network, f"{features}_gamma-one", 0)
+        biases = [layer.bias for _, layer in network.named_layers((nn.Conv2d, nn.Linear))]
+        assert len(biases) == 10
+        if features in ("kaiming-uniform-zero-bias", "vgg-gaussian"):
+            assert not any(bias.any() for bias in biases)
+        else:
+            assert all(bias.all() for bias in biases)
+            assert biases[0].abs().max() <= 27**-0.5
+
+
+def test_linear_layers_beside_the_vggs_gaussian_convolutions_are_he_uniform():
+    gaussian, uniform = (
+        drawn(f"{features}_gamma-one", name="resnet-8").output.weight
+        for features in ("vgg-gaussian", "kaiming-uniform")
+    )
+    assert torch.equal(gaussian, uniform)
+
+
 def test_every_kind_of_features_has_a_function_that_is_documented():
     assert all(function.__doc__ for function in FEATURES.values())
 
@@ -89,10 +117,12 @@ import json, torch
 from onlybn import models
 from onlybn.networks import regimes
 from onlybn.tensors import fingerprint
-from onlybn.networks.variants import NAMES, initialise
+from onlybn.networks.variants import AFFINES, FEATURES, initialise
 
 prints = {}
-for variant in NAMES:
+variants = [f"{features}_gamma-uniform" for features in FEATURES]
+variants += [f"kaiming-normal_{affine}" for affine in AFFINES]
+for variant in variants:
     network = models.build("wrn-14-2", channels=3, classes=10)
     initialise(network, variant, 5)
     regimes.apply(network, "random-2", 5)
@@ -129,7 +159,7 @@ def test_an_orthogonal_draw_under_another_blas_kernel_differs_by_rounding_at_mos
     # The order of sums in QR depends on the kernel: only this draw does not have the same bits everywhere.
     here, _ = drawn_elsewhere()
     other, _ = drawn_elsewhere(OPENBLAS_CORETYPE="Prescott")
-    for variant in NAMES:
+    for variant in here:
         if variant.startswith("orthogonal"):
             assert other[variant]["sums"] == pytest.approx(here[variant]["sums"], abs=1e-5)
         else:

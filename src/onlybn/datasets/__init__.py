@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 SPLITS = ("train", "test")
 
-# The authors' framework normalises CIFAR-10 with ImageNet's constants.
+# The authors of Only BatchNorm normalise CIFAR-10 with ImageNet's constants.
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -31,8 +31,9 @@ class Dataset:
     testing crops. `examples` counts the images of the training and the test split. `flips` is true if a
     mirrored image still shows its class. `mean` and `std` normalise each channel of pixels in [0, 1]; if they
     are None, those of the training split are used. `source` is the `module:function` that reads small images,
-    or the folder of photographs below `data_dir`. For a custom dataset only title and source are known until
-    it is prepared; the rest is None.
+    or the folder of photographs below `data_dir`; each class has a folder in its `train`, and if
+    `test_by_class`, in its `val`. For a custom dataset only title and source are known until it is prepared;
+    the rest is None.
     """
 
     title: str
@@ -45,6 +46,7 @@ class Dataset:
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     resize: int | None = None
+    test_by_class: bool = True
 
     @property
     def chance(self) -> float:
@@ -204,6 +206,32 @@ DATASETS = {
         source="onlybn.datasets.cifar10:load_jpeg",
         mean=_IMAGENET_MEAN,
         std=_IMAGENET_STD,
+    ),
+    "cifar100": Dataset(
+        title="CIFAR-100",
+        classes=100,
+        channels=3,
+        size=32,
+        examples=(50_000, 10_000),
+        flips=True,
+        source="onlybn.datasets.cifar100:load",
+        # Of its training images.
+        mean=(0.5071, 0.4865, 0.4409),
+        std=(0.2673, 0.2564, 0.2762),
+    ),
+    # 64×64 photographs, which are enlarged as others are made smaller.
+    "tinyimagenet": Dataset(
+        title="TinyImageNet",
+        classes=200,
+        channels=3,
+        size=224,
+        resize=256,
+        examples=(100_000, 10_000),
+        flips=True,
+        source="tiny-imagenet-200",
+        mean=_IMAGENET_MEAN,
+        std=_IMAGENET_STD,
+        test_by_class=False,
     ),
     "imagenet": Dataset(
         title="ImageNet",

@@ -3,6 +3,7 @@
 import hashlib
 import io
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +13,9 @@ from tqdm import tqdm
 
 from onlybn.errors import UserError
 from onlybn.files import sha256
+
+if TYPE_CHECKING:
+    from torchvision.datasets import CIFAR10
 
 # The copy that this project's measurements used.
 JPEG_FILES = {
@@ -29,34 +33,41 @@ JPEG_FILES = {
 
 
 def load_batches(data_dir: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Read `cifar-10-batches-py` below `data_dir`; torchvision downloads it if it is missing.
-
-    Every file is checked against its published MD5 before it is opened, since the batches are pickles.
-    Raises UserError that names a missing or altered file.
-    """
+    """Read `cifar-10-batches-py` below `data_dir`, as `read_original` does."""
     from torchvision.datasets import CIFAR10
 
-    folder = data_dir / CIFAR10.base_folder
+    return read_original("cifar10", CIFAR10, data_dir)
+
+
+def read_original(
+    name: str, original: "type[CIFAR10]", data_dir: Path
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Read the files of torchvision's class below `data_dir`; it downloads them if their folder is missing.
+
+    Every file is checked against its published MD5 before it is opened, since the batches are pickles.
+    Raises UserError that begins with the dataset's name, and names a missing or altered file.
+    """
+    folder = data_dir / original.base_folder
     if not folder.exists():
         try:
-            CIFAR10(data_dir, download=True)
+            original(data_dir, download=True)
         except (OSError, RuntimeError) as error:
             raise UserError(
-                f"cifar10: {folder} does not exist, and downloading {CIFAR10.url} failed ({error});"
+                f"{name}: {folder} does not exist, and downloading {original.url} failed ({error});"
                 " put the unpacked archive there, or set data_dir to the folder that contains it"
             ) from None
-    metadata = (CIFAR10.meta["filename"], CIFAR10.meta["md5"])
-    for name, published in [*CIFAR10.train_list, *CIFAR10.test_list, metadata]:
-        path = folder / name
+    metadata = (original.meta["filename"], original.meta["md5"])
+    for file, published in [*original.train_list, *original.test_list, metadata]:
+        path = folder / file
         if not path.is_file():
-            raise UserError(f"cifar10: {path} is missing; expected a file with MD5 {published}")
+            raise UserError(f"{name}: {path} is missing; expected a file with MD5 {published}")
         found = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
         if found != published:
             raise UserError(
-                f"cifar10: {path} is truncated or altered: its MD5 is {found}, expected {published}"
+                f"{name}: {path} is truncated or altered: its MD5 is {found}, expected {published}"
             )
-    splits = {name: CIFAR10(data_dir, train=name == "train") for name in ("train", "test")}
-    return {name: (split.data, np.array(split.targets)) for name, split in splits.items()}
+    splits = {split: original(data_dir, train=split == "train") for split in ("train", "test")}
+    return {split: (read.data, np.array(read.targets)) for split, read in splits.items()}
 
 
 def load_jpeg(

@@ -1,7 +1,8 @@
 """Photographs in an ImageFolder tree: the index of their files that the prepare stage makes.
 
-The dataset's folder, below `data_dir`, contains `train/<class>/*` and `val/<class>/*`. ImageNet's classes
-have WordNet's identifiers as names; labels follow the sorted names.
+The dataset's folder, below `data_dir`, contains `train/<class>/*` and `val/<class>/*`, or the `val` that
+`onlybn.datasets.tiny_imagenet` describes. ImageNet's classes have WordNet's identifiers as names; labels
+follow the sorted names.
 """
 
 import hashlib
@@ -16,6 +17,7 @@ from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
 from onlybn.datasets import DATASETS, SPLITS
+from onlybn.datasets.tiny_imagenet import validation_files
 from onlybn.errors import UserError
 
 # What Pillow raises for a file that is no image, is truncated, or has unreasonable dimensions.
@@ -35,7 +37,8 @@ def index(name: str, data_dir: Path) -> tuple[dict[str, pa.Table], list[str]]:
     """
     dataset = DATASETS[name]
     folder = data_dir / dataset.source
-    found = {split: _files(name, folder / FOLDERS[split]) for split in SPLITS}
+    read = {"train": _files, "test": _files if dataset.test_by_class else validation_files}
+    found = {split: read[split](name, folder / FOLDERS[split]) for split in SPLITS}
     classes = list(found["train"])
     if list(found["test"]) != classes:
         odd = sorted(set(classes) ^ set(found["test"]))
@@ -50,7 +53,8 @@ def index(name: str, data_dir: Path) -> tuple[dict[str, pa.Table], list[str]]:
         if count != expected:
             place = folder / FOLDERS[split]
             raise UserError(f"{name}: {place} holds {count:,} images, expected {expected:,}")
-    return {split: _checked(name, folder, by_class) for split, by_class in found.items()}, classes
+    tables = {split: _checked(name, folder, split, by_class) for split, by_class in found.items()}
+    return tables, classes
 
 
 def _files(name: str, folder: Path) -> dict[str, list[Path]]:
@@ -71,11 +75,12 @@ def _files(name: str, folder: Path) -> dict[str, list[Path]]:
     return by_class
 
 
-def _checked(name: str, folder: Path, by_class: dict[str, list[Path]]) -> pa.Table:
+def _checked(name: str, folder: Path, split: str, by_class: dict[str, list[Path]]) -> pa.Table:
     labelled = [(path, label) for label, paths in enumerate(by_class.values()) for path in paths]
-    split = labelled[0][0].parts[-3]
     facts: list[tuple[int, bytes] | None] = []
-    progress = tqdm(desc=f"checking {name} {split}", total=len(labelled), unit=" files", mininterval=1)
+    progress = tqdm(
+        desc=f"checking {name} {FOLDERS[split]}", total=len(labelled), unit=" files", mininterval=1
+    )
     with progress, ThreadPoolExecutor(min(32, 4 * (os.cpu_count() or 1))) as pool:
         for start in range(0, len(labelled), 1_000):  # a million tasks at once would take gigabytes
             facts += pool.map(_look, (path for path, _ in labelled[start : start + 1_000]))

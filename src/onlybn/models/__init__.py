@@ -1,8 +1,13 @@
-"""Architectures by name (Table 1), and custom ones. Names are checked without torch."""
+"""Architectures by name, and custom ones. Names are checked without torch.
+
+Those of Only BatchNorm are its Table 1 and Appendix C; those of Weight Compander are `imagenet-resnet-N-3x3`,
+`preactivation-wrn-N-K` and `vgg-N-head-UNITS`.
+"""
 
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from onlybn import custom
@@ -26,46 +31,67 @@ class Architecture:
     width: int
 
 
+_VGG_DEPTHS = (11, 13, 16, 19)
+_IMAGENET_DEPTHS = (18, 34, 50, 101, 200)
+
+
 def _resnet(depth: int) -> Architecture:
-    if depth < 8 or depth % 6 != 2:
-        below = max(8, depth - (depth - 2) % 6)
-        raise ValueError(
-            f"'resnet-{depth}' does not exist: a CIFAR-10 ResNet has 6n + 2 layers,"
-            f" such as resnet-{below} or resnet-{below + 6}"
-        )
-    return Architecture(f"resnet-{depth}", "resnet", depth, 1)
+    return Architecture(_of_blocks("a CIFAR-10 ResNet", "resnet-{}", depth, 2), "resnet", depth, 1)
 
 
 def _wrn(width: int) -> Architecture:
     return Architecture(f"wrn-14-{width}", "wrn", 14, width)
 
 
-def _vgg(depth: int) -> Architecture:
-    return _one_of("vgg", depth, (11, 13, 16, 19))
+def _preactivation_wrn(depth: int, width: int) -> Architecture:
+    name = _of_blocks("a pre-activation WRN", f"preactivation-wrn-{{}}-{width}", depth, 4)
+    return Architecture(name, "preactivation-wrn", depth, width)
 
 
-def _imagenet_resnet(depth: int) -> Architecture:
-    return _one_of("imagenet-resnet", depth, (18, 34, 50, 101, 200))
+def _vgg_with_head(depth: int, units: int) -> Architecture:
+    return _one_of(f"vgg-{{}}-head-{units}", f"vgg-head-{units}", _VGG_DEPTHS, depth)
 
 
-def _one_of(family: str, depth: int, depths: tuple[int, ...]) -> Architecture:
-    name = f"{family}-{depth}"
+def _of_blocks(kind: str, form: str, depth: int, others: int) -> str:
+    """Return the name of a network of 6n layers in blocks and some others; `form` has {} for the depth."""
+    least = 6 + others
+    if depth < least or depth % 6 != others:
+        below = max(least, depth - (depth - others) % 6)
+        raise ValueError(
+            f"'{form.format(depth)}' does not exist: {kind} has 6n + {others} layers,"
+            f" such as {form.format(below)} or {form.format(below + 6)}"
+        )
+    return form.format(depth)
+
+
+def _one_of(form: str, family: str, depths: tuple[int, ...], depth: int) -> Architecture:
+    name = form.format(depth)
     if depth not in depths:
-        raise ValueError(unknown_message("architecture", name, [f"{family}-{d}" for d in depths]))
+        raise ValueError(unknown_message("architecture", name, map(form.format, depths)))
     return Architecture(name, family, depth, 1)
 
 
-_PATTERNS: dict[str, Callable[[int], Architecture]] = {
+_PATTERNS: dict[str, Callable[..., Architecture]] = {
     r"resnet-([1-9]\d{0,4})": _resnet,
     r"wrn-14-([1-9]\d{0,3})": _wrn,
-    r"vgg-([1-9]\d{0,4})": _vgg,
-    r"imagenet-resnet-([1-9]\d{0,4})": _imagenet_resnet,
+    r"vgg-([1-9]\d{0,4})": partial(_one_of, "vgg-{}", "vgg", _VGG_DEPTHS),
+    r"imagenet-resnet-([1-9]\d{0,4})": partial(
+        _one_of, "imagenet-resnet-{}", "imagenet-resnet", _IMAGENET_DEPTHS
+    ),
+    r"imagenet-resnet-([1-9]\d{0,4})-3x3": partial(
+        _one_of, "imagenet-resnet-{}-3x3", "imagenet-resnet-3x3", _IMAGENET_DEPTHS
+    ),
+    r"preactivation-wrn-([1-9]\d{0,4})-([1-9]\d{0,3})": _preactivation_wrn,
+    r"vgg-([1-9]\d{0,4})-head-(512|4096)": _vgg_with_head,
 }
 _EXAMPLES = [
     *(f"resnet-{depth}" for depth in (14, 32, 56, 110, 218, 434, 866)),
     *(f"wrn-14-{width}" for width in (2, 4, 8, 16, 32)),
-    *(f"vgg-{depth}" for depth in (11, 13, 16, 19)),
-    *(f"imagenet-resnet-{depth}" for depth in (18, 34, 50, 101, 200)),
+    *(f"vgg-{depth}" for depth in _VGG_DEPTHS),
+    *(f"imagenet-resnet-{depth}" for depth in _IMAGENET_DEPTHS),
+    *(f"imagenet-resnet-{depth}-3x3" for depth in _IMAGENET_DEPTHS),
+    "preactivation-wrn-28-10",
+    *(f"vgg-{depth}-head-{units}" for units in (512, 4096) for depth in _VGG_DEPTHS),
 ]
 
 
@@ -73,8 +99,8 @@ def architecture(name: str) -> Architecture:
     """Return the built-in architecture of that name; raise ValueError, in one sentence, if unknown."""
     for pattern, make in _PATTERNS.items():
         if match := re.fullmatch(pattern, name):
-            return make(int(match[1]))
-    others = " (or any resnet-6n+2, wrn-14-w, module:function)"
+            return make(*map(int, match.groups()))
+    others = " (or any resnet-6n+2, wrn-14-w, preactivation-wrn-6n+4-w, module:function)"
     raise ValueError(unknown_message("architecture", name, _EXAMPLES) + others)
 
 
@@ -117,10 +143,21 @@ def _build(described: Architecture, **images: int) -> "Network":
             from onlybn.models.vgg import Vgg
 
             return Vgg(depth=described.depth, **images)
-        case "imagenet-resnet":
+        case "vgg-head-512" | "vgg-head-4096":
+            from onlybn.models.vgg import VggWithHead
+
+            units = int(described.family.removeprefix("vgg-head-"))
+            return VggWithHead(depth=described.depth, units=units, **images)
+        case "imagenet-resnet" | "imagenet-resnet-3x3":
             from onlybn.models.imagenet import ImageNetResNet
 
-            return ImageNetResNet(depth=described.depth, **images)
+            small = described.family == "imagenet-resnet-3x3"
+            return ImageNetResNet(depth=described.depth, for_small_images=small, **images)
+        case "preactivation-wrn":
+            from onlybn.models.preactivation import PreactivationResNet
+
+            blocks = (described.depth - 4) // 6
+            return PreactivationResNet(blocks=blocks, width=described.width, **images)
         case _:
             from onlybn.models.resnet import CifarResNet
 

@@ -1,4 +1,4 @@
-"""ResNets for ImageNet, from torchvision's blocks (Appendix B)."""
+"""ResNets for ImageNet, from torchvision's blocks (Appendix B), and the same with a stem for small images."""
 
 from torch import nn
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
@@ -16,12 +16,18 @@ POSITIONS = ("first", "second", "third")
 
 
 class ImageNetResNet(ResNet, Network):
-    """torchvision's ResNet, without the option that starts γ at 0; every γ is drawn later."""
+    """torchvision's ResNet, without the option that starts γ at 0; every γ is drawn later.
 
-    def __init__(self, *, depth: int, channels: int, classes: int):
+    `for_small_images` (from 8×8), the stem is a 3×3 convolution of stride 1 without a max-pool.
+    """
+
+    def __init__(self, *, depth: int, channels: int, classes: int, for_small_images: bool = False):
         block, layers = BLOCKS[depth]
         super().__init__(block, list(layers), num_classes=classes)
-        if channels != 3:
+        if for_small_images:
+            self.conv1 = nn.Conv2d(channels, 64, 3, padding=1, bias=False)
+            self.maxpool = nn.Identity()
+        elif channels != 3:
             self.conv1 = nn.Conv2d(channels, 64, 7, stride=2, padding=3, bias=False)
 
     @property

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 class Place(NamedTuple):
     """The place of a normalisation or a ReLU's call: stage and block from 1 (0 for the stem), and position.
 
-    The position of a normalisation is `stem`, `first`, `second`, `third`, `shortcut`, or `inside` in a VGG;
-    that of a ReLU is `stem`, `inside` a block, or after an `addition`.
+    The position of a normalisation is `stem`, `first`, `second`, `third`, `shortcut`, `inside` in a VGG, or
+    `final` after the last block; that of a ReLU is `stem`, `inside` a block, after an `addition`, `final`, or
+    between linear layers in a `head`. `final` and `head` are in a stage after the last one.
     """
 
     stage: int
@@ -72,9 +73,9 @@ class Network(nn.Module, ABC):
 
     def parameter_counts(self) -> dict[str, int]:
         """Count the parameters as Table 1 does: all, BatchNorm's, the output layer's, the shortcuts'."""
-        layers = [*self.convolutions(), *self.normalisations(), self.output]
+        layers = (nn.Conv2d, nn.Linear, *NORMALISATIONS)
         return {
-            "parameters": sum(_size(layer) for layer in layers),
+            "parameters": sum(_size(layer) for _, layer in self.named_layers(layers)),
             "batchnorm_parameters": sum(_size(layer) for layer in self.normalisations()),
             "output_parameters": _size(self.output),
             "shortcut_parameters": sum(_size(layer) for layer in self.shortcut_convolutions()),

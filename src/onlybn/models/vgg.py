@@ -1,9 +1,10 @@
-"""VGGs for CIFAR-10 (Appendix C), with BatchNorm and one linear layer in place of the dense stack."""
+"""VGGs with BatchNorm for CIFAR-10, with one linear layer (Appendix C) or with two hidden ones before it."""
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from onlybn.models.batchnorm import normalise
+from onlybn.models.dropout import Dropout
 from onlybn.models.network import Network, Place
 
 # Convolutions in each of the five stages; between stages there is a 2×2 max-pool.
@@ -14,6 +15,7 @@ STAGES = {
     19: (2, 2, 4, 4, 4),
 }
 CHANNELS = (64, 128, 256, 512, 512)
+DROPOUT = 0.5
 
 
 class Layer(nn.Module):
@@ -49,12 +51,7 @@ class Vgg(Network):
 
     def forward(self, images: Tensor) -> Tensor:
         """Map images, float (batch, channels, height, width), to logits, float (batch, classes)."""
-        x = self.stages[0](images)
-        for stage in self.stages[1:]:
-            if min(x.shape[2:]) > 1:
-                x = F.max_pool2d(x, 2)
-            x = stage(x)
-        return self.output(x.mean(dim=(2, 3)))
+        return self.output(self._features(images).mean(dim=(2, 3)))
 
     def normalisation_places(self) -> dict[nn.Module, Place]:
         """Return the place of each normalisation (or its replacement), in the order of the forward pass."""
@@ -68,9 +65,58 @@ class Vgg(Network):
         """Return none: a VGG has no shortcuts."""
         return []
 
+    def _features(self, images: Tensor) -> Tensor:
+        """Map images to the last stage's activations, float (batch, 512, height, width)."""
+        x = self.stages[0](images)
+        for stage in self.stages[1:]:
+            x = stage(_pooled(x))
+        return x
+
     def _layers(self) -> list[tuple[Layer, Place]]:
         return [
             (layer, Place(s, b, "inside"))
             for s, stage in enumerate(self.stages, start=1)
             for b, layer in enumerate(stage, start=1)
         ]
+
+
+class Hidden(nn.Module):
+    """Dropout, a linear layer and a ReLU."""
+
+    def __init__(self, inputs: int, units: int):
+        super().__init__()
+        self.dropout = Dropout(DROPOUT)
+        self.linear = nn.Linear(inputs, units)
+        self.relu = nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (batch, inputs) to (batch, units)."""
+        return self.relu(self.linear(self.dropout(x)))
+
+
+class VggWithHead(Vgg):
+    """A VGG with two hidden linear layers of `units`, each after dropout, before the output layer.
+
+    The last stage has a max-pool behind it too: 32×32 images reach 1×1, and larger ones are averaged.
+    """
+
+    def __init__(self, *, depth: int, units: int, channels: int, classes: int):
+        super().__init__(depth=depth, channels=channels, classes=classes)
+        del self.output  # layers are in the order of the forward pass
+        self.hidden = nn.Sequential(Hidden(CHANNELS[-1], units), Hidden(units, units))
+        self.output = nn.Linear(units, classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map images, float (batch, channels, height, width), to logits, float (batch, classes)."""
+        return self.output(self.hidden(_pooled(self._features(images)).mean(dim=(2, 3))))
+
+    def relu_places(self) -> dict[nn.ReLU, list[Place]]:
+        """Return the places of each ReLU's calls, in the order of the forward pass."""
+        after = len(self.stages) + 1
+        head = {layer.relu: [Place(after, b, "head")] for b, layer in enumerate(self.hidden, start=1)}
+        return super().relu_places() | head
+
+
+def _pooled(x: Tensor) -> Tensor:
+    """Halve the resolution, unless it is already 1 pixel."""
+    return F.max_pool2d(x, 2) if min(x.shape[2:]) > 1 else x

@@ -45,12 +45,31 @@ def binary(rng: np.random.Generator, shape: Shape) -> np.ndarray:
     return np.sign(draw) * draw.std(ddof=1)
 
 
+def torch_uniform(rng: np.random.Generator, shape: Shape) -> np.ndarray:
+    """Draw uniform weights between ±1 / √fan-in, the default of PyTorch."""
+    bound = _default_bound(shape)
+    return rng.uniform(-bound, bound, shape)
+
+
+def vgg_gaussian(rng: np.random.Generator, shape: Shape) -> np.ndarray:
+    """Draw convolutions normal, with standard deviation √(2 / (kernel area · outputs)); others He-uniform."""
+    if len(shape) == 2:
+        return kaiming_uniform(rng, shape)
+    outputs, _, *kernel = shape
+    return rng.standard_normal(shape) * math.sqrt(2 / (math.prod(kernel) * outputs))
+
+
 FEATURES: dict[str, Callable[[np.random.Generator, Shape], np.ndarray]] = {
     "kaiming-normal": kaiming_normal,
     "kaiming-uniform": kaiming_uniform,
     "orthogonal": orthogonal,
     "binary": binary,
+    "torch-uniform": torch_uniform,
+    "kaiming-uniform-zero-bias": kaiming_uniform,
+    "vgg-gaussian": vgg_gaussian,
 }
+# The features with which biases start at 0.
+ZERO_BIAS = ("kaiming-uniform-zero-bias", "vgg-gaussian")
 
 # γ is uniform between the first two numbers; β is the third.
 AFFINES: dict[str, tuple[float, float, float]] = {
@@ -73,7 +92,7 @@ def initialise(network: "Network", variant: str, seed: int) -> None:
     """Allocate a network from `onlybn.models.build` on the CPU, and draw its parameters.
 
     Each tensor is drawn in float64 from (seed, kind of tensor, name of the layer) and cast once. Biases are
-    uniform between ±1/√fan-in, as in PyTorch.
+    uniform between ±1/√fan-in, as in PyTorch, but 0 with the features of `ZERO_BIAS`.
     """
     import torch
     from torch import nn
@@ -96,7 +115,7 @@ def initialise(network: "Network", variant: str, seed: int) -> None:
                 shape = tuple(layer.weight.shape)
                 fill(layer.weight, FEATURES[features](generator(seed, "weight", name), shape))
                 if layer.bias is not None:
-                    bound = 1 / math.sqrt(_fan_in(shape))
+                    bound = 0 if features in ZERO_BIAS else _default_bound(shape)
                     rng = generator(seed, "bias", name)
                     fill(layer.bias, rng.uniform(-bound, bound, layer.bias.shape))
         for name, layer in network.named_normalisations():
@@ -105,6 +124,10 @@ def initialise(network: "Network", variant: str, seed: int) -> None:
             layer.bias.fill_(beta)
             layer.running_mean.zero_()
             layer.running_var.fill_(1)
+
+
+def _default_bound(shape: Shape) -> float:
+    return 1 / math.sqrt(_fan_in(shape))
 
 
 def _fan_in(shape: Shape) -> int:

@@ -16,9 +16,11 @@ from onlybn.datasets.images import Images
 from onlybn.devices import name_of
 from onlybn.distributed import ALONE, Group
 from onlybn.models.batchnorm import is_one_thread_in_bfloat16
+from onlybn.models.dropout import draw_from
 from onlybn.models.network import Network
 from onlybn.networks.draw import draw
 from onlybn.networks.state import frozen, learned, running_statistics
+from onlybn.noise import Noise
 from onlybn.observers.moment import Moment
 from onlybn.study import Run
 from onlybn.tensors import digest
@@ -57,6 +59,8 @@ class LiveRun:
             run, channels=images.channels, classes=images.classes, size=images.size
         )
         self.network.to(images.device, memory_format=torch.channels_last)
+        self.noise = Noise(run.seed, images.device)
+        draw_from(self.noise, self.network)
         self.initial_affine = {
             name: (layer.weight.detach().clone(), layer.bias.detach().clone())
             for name, layer in self.network.named_normalisations()
@@ -135,6 +139,7 @@ class LiveRun:
                 skip=skip,
                 compiled=self.optimiser.in_one_pass,
             )
+        self.noise.step.fill_(self.taken)  # not in `step`, which a graph may replay
         return next(self._batches)
 
     def step(self, images: Tensor, labels: Tensor, whole: int, rate: float | Tensor) -> None:
@@ -149,6 +154,7 @@ class LiveRun:
 
     def gradients(self, images: Tensor, labels: Tensor, whole: int, *, by_modules: bool = False) -> Tensor:
         """Set the parameters' gradients of a batch's mean loss; return the loss."""
+        self.noise.first = next(self.group.parts(whole, whole)).start
         logits = self.forward(images, by_modules=by_modules)
         loss = F.cross_entropy(logits.float(), labels)
         self.group.weigh(loss, len(labels), whole).backward()

@@ -20,6 +20,7 @@ from torch.nn.utils import parametrize
 from torch.overrides import TorchFunctionMode
 
 from onlybn.models import batchnorm, kernels
+from onlybn.models.dropout import Dropout
 from onlybn.models.network import Network
 
 _BF16, _LAST = torch.bfloat16, torch.channels_last
@@ -31,9 +32,10 @@ def static_graph(network: Network, images: Tensor) -> "StaticGraph | None":
     """Return the network as a static graph, or None if it has operations that static graphs do not support.
 
     `images` gives the shape of a batch, float (batch, channels, height, width); later batches may be smaller.
-    The network is called with the first image, in evaluation mode.
+    The network is called with the first image, in evaluation mode, which does not show dropout.
     """
-    if not torch.backends.mkldnn.is_available():
+    drops = any(isinstance(layer, Dropout) for layer in network.modules())
+    if drops or not torch.backends.mkldnn.is_available():
         return None
     was_training = network.training
     with torch.no_grad(), parametrize.cached():

@@ -1,0 +1,66 @@
+"""Random numbers that a run's steps draw on its device, with the same bits on every device.
+
+A number depends only on the seed, the purpose, the step, the example's place in its batch and the element, so
+it is the same alone, beside other runs, in several processes and after a kill. It is a hash of these
+(SplitMix64; Steele, Lea and Flood, 2014), computed by elementwise operations on integers, which are exact
+everywhere. A CUDA graph can record them, since the step is a tensor, set outside of the graph.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from onlybn.randomness import key
+
+
+def _signed(number: int) -> int:
+    """Return a number of 64 bits as torch's int64 holds it."""
+    return number - (number >> 63 << 64)
+
+
+_INCREMENT = _signed(0x9E3779B97F4A7C15)
+_SHIFTS_AND_FACTORS = ((30, _signed(0xBF58476D1CE4E5B9)), (27, _signed(0x94D049BB133111EB)))
+_LAST_SHIFT = 31
+
+
+class Noise:
+    """The source of a run's random numbers in training.
+
+    `step`, int64 () on the device, is the number of steps before this one; `first` is the place in the whole
+    batch of the first example that this process has.
+    """
+
+    def __init__(self, seed: int, device: torch.device):
+        self.seed = seed
+        self.step = torch.zeros((), dtype=torch.int64, device=device)
+        self.first = 0
+
+    @torch.no_grad()
+    def uniform(self, purpose: Sequence[str], shape: Sequence[int]) -> Tensor:
+        """Return multiples of 2⁻²⁴ in [0, 1), float32 of a shape (examples, …)."""
+        examples, *rest = shape
+        elements = math.prod(rest)
+        run = int.from_bytes(key(self.seed, *purpose)[:8], "little", signed=True)
+        step = _hashed(self.step * _INCREMENT + run)
+        example = _hashed(self._multiples(self.first, examples) + step)
+        # Each hash gives two numbers, of the upper 24 of 32 bits.
+        hashes = _hashed(example[:, None] + self._multiples(0, (elements + 1) // 2))
+        bits = (hashes.view(torch.int32)[:, :elements] >> 8).bitwise_and_(0xFFFFFF)
+        return bits.float().mul_(2**-24).view(tuple(shape))
+
+    def _multiples(self, start: int, count: int) -> Tensor:
+        return torch.arange(start, start + count, device=self.step.device).mul_(_INCREMENT)
+
+
+def _hashed(numbers: Tensor) -> Tensor:
+    """Return the hash of each number, int64; products wrap around."""
+    for shift, factor in _SHIFTS_AND_FACTORS:
+        numbers = _folded(numbers, shift).mul_(factor)
+    return _folded(numbers, _LAST_SHIFT)
+
+
+def _folded(numbers: Tensor, shift: int) -> Tensor:
+    """Return the numbers, each xor itself shifted to the right as an unsigned number."""
+    return (numbers >> shift).bitwise_and_((1 << 64 - shift) - 1).bitwise_xor_(numbers)
