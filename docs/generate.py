@@ -27,7 +27,7 @@ PAGES = (
     *(f"docs/{name}.md" for name in ("measurements", "running", "studies", "results", "figures")),
 )
 DEFAULT_STUDY = "digits"
-# The study of each paper that shows what has a committed result in none.
+# The study of each paper that a reader runs first.
 FIRST_STUDIES = dict(zip(PAPERS, (DEFAULT_STUDY, "weight-compander"), strict=True))
 THUMBNAILS = ROOT / "docs" / "thumbnails"
 THUMBNAIL_WIDTH = 320  # pixels
@@ -169,9 +169,20 @@ def _link(record: Figure | Table, of: str) -> str:
     return f"[{text}](../{file.relative_to(ROOT)})"
 
 
+def _study_of(record: Figure | Table, of: str) -> str:
+    """Return the first study of a paper that names a figure or table; for what every study has, the first."""
+    folder = ROOT / "workflow" / "studies" / of.replace("-", "_")
+    files = sorted(folder.glob("*.yaml"), key=lambda file: (file.stem != FIRST_STUDIES[of], file.stem))
+    for file in files:
+        study = yaml.safe_load(file.read_text(encoding="utf-8"))
+        if record.name in {**study.get("figures", {}), **study.get("tables", {})}:
+            return file.stem
+    return FIRST_STUDIES[of]
+
+
 def _says(record: Figure | Table, of: str) -> str:
     file = committed(record, of)
-    study = FIRST_STUDIES[of] if file is None else file.relative_to(REFERENCE).parts[0].split("_")[0]
+    study = _study_of(record, of) if file is None else file.relative_to(REFERENCE).parts[0].split("_")[0]
     config = "" if study == DEFAULT_STUDY else f" --config study={study}"
     place = record.number or record.section
     said = record.says.replace("|", "\\|")

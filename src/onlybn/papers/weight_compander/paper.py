@@ -22,7 +22,7 @@ def _methods(number: int, dataset: str) -> Table:
     return _table(
         f"table-{number}",
         "compared:METHODS_OF_OTHERS",
-        f"methods compared, for {dataset}",
+        f"methods compared (the paper: on {dataset})",
         "Final test accuracy without and with the compander, and with other reparametrisations: mean ±"
         " standard deviation over seeds.",
         f"Table {number}",
