@@ -32,14 +32,18 @@ class Function:
     part: str = ""
 
     @property
-    def label(self) -> str:
-        """The name as shown to a reader."""
+    def told(self) -> str:
+        """The numbers as shown to a reader."""
         names = {1: {"powerpropagation": ["α"]}.get(self.method, ["S"]), 2: ["a", "b"]}
         told = zip(names.get(len(self.numbers), []), self.numbers, strict=False)
-        at_start = "start " if self.method in LEARNED else ""
-        numbers = ", ".join(f"{name} = {number:g}" for name, number in told)
+        at_start = "start " if self.method in LEARNED and self.numbers else ""
+        return at_start + ", ".join(f"{name} = {number:g}" for name, number in told)
+
+    @property
+    def label(self) -> str:
+        """The name as shown to a reader."""
         whole = METHODS.get(self.method, self.method)
-        return whole + (f" ({at_start}{numbers})" if numbers else "") + PARTS[self.part]
+        return whole + (f" ({self.told})" if self.told else "") + PARTS[self.part]
 
 
 def parsed(name: str) -> Function:

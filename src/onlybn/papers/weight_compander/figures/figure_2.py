@@ -11,11 +11,11 @@ from onlybn.papers.weight_compander.arms import FUNCTION, with_function
 from onlybn.papers.weight_compander.functions import curve, parsed
 from onlybn.papers.weight_compander.looks import looks, ordered
 
-V = np.linspace(-3, 3, 241)
+V = np.linspace(-2, 2, 241)
 
 
 def numbers(metrics: pd.DataFrame) -> pd.DataFrame:
-    """Return a row per function of the study and v from −3 to 3: `weight` Ψ(v) and `slope` Ψ′(v).
+    """Return a row per function of the study and v from −2 to 2: `weight` Ψ(v) and `slope` Ψ′(v).
 
     Functions that are learned, or not of a single weight, are left out. The other columns are those of the
     function's first run.
@@ -46,7 +46,9 @@ def draw(numbers: pd.DataFrame) -> Figure:
         axes.set_xlabel("v")
         axes.set_ylabel(label)
         axes.axvline(0, color="0.85", linewidth=0.6, zorder=0)
-    grid[1].set_ylim(bottom=0)
+    at_0 = numbers.loc[numbers["v"] == 0, "slope"].max()
+    grid[0].set_ylim(V[0], V[-1])
+    grid[1].set_ylim(0, 1.25 * at_0)
     style.legend_below(figure, list(grid))
     return figure
 
@@ -55,5 +57,6 @@ def caption(numbers: pd.DataFrame) -> str:
     """Say what the slope does, and what is left out."""
     return (
         "SGD moves a weight in proportion to Ψ′(v)², so small weights move more where Ψ′ is largest at 0."
-        " Computed from the functions of the study's runs, without learned ones and weight normalisation."
+        " Larger values are cut off. Computed from the functions of the study's runs, without learned ones and"
+        " weight normalisation."
     )

@@ -34,7 +34,7 @@ def draw(numbers: pd.DataFrame) -> Figure:
             look = {"color": of[name].colour, "marker": of[name].mark}
             axes.errorbar(point.difference, rows[name], xerr=half, **look)
         axes.set_title(f"{title}, {network}")
-        axes.set_xlabel("gain over the baseline (points)")
+        axes.set_xlabel("gain (points)")
         axes.grid(axis="x")
         axes.grid(visible=False, axis="y")
     grid[0][0].set_yticks(list(rows.values()), [look.label for look in of.values()])

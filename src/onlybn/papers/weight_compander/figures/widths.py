@@ -65,7 +65,7 @@ def draw(numbers: pd.DataFrame) -> Figure:
             rows = here[here["width"] == words].sort_values("x")
             axes.plot(rows["x"], rows["ratio"], color=colour, marker=mark, label=f"width {words}")
             axes.fill_between(rows["x"], rows["low"], rows["high"], color=colour, alpha=0.18, linewidth=0)
-        axes.set_title(f"{title}, {network}\n{parsed(name).label}")
+        axes.set_title(f"{title}, {network}\n{parsed(name).told}")
         axes.set_xlabel("layer")
     grid[0][0].set_ylabel("width with / without")
     style.legend_below(figure, list(grid[0]))
