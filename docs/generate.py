@@ -5,6 +5,7 @@ committed file, which is copied. The thumbnails of docs/figures.md are generated
 """
 
 import re
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -15,6 +16,7 @@ from pydantic_core import PydanticUndefined
 from tabulate import tabulate
 
 from onlybn.files import sha256
+from onlybn.papers import NAMES as PAPERS
 from onlybn.papers import Figure, Table, paper
 from onlybn.study import Definition, Experiment, Training
 
@@ -25,6 +27,8 @@ PAGES = (
     *(f"docs/{name}.md" for name in ("measurements", "running", "studies", "results", "figures")),
 )
 DEFAULT_STUDY = "digits"
+# The study of each paper that a reader runs first.
+FIRST_STUDIES = dict(zip(PAPERS, (DEFAULT_STUDY, "weight-compander"), strict=True))
 THUMBNAILS = ROOT / "docs" / "thumbnails"
 THUMBNAIL_WIDTH = 320  # pixels
 
@@ -132,34 +136,53 @@ def parity() -> str:
     return tabulate(rows, "keys", tablefmt="pipe", intfmt=",")
 
 
-def committed(record: Figure | Table) -> Path | None:
-    """Return the committed picture or table of a record: the default study's, or another one's, or None."""
+def committed(record: Figure | Table, of: str = PAPERS[0]) -> Path | None:
+    """Return the committed picture or table of a record of a paper: its first study's, another's, or None."""
     place = f"figures/{record.name}.png" if isinstance(record, Figure) else f"tables/{record.name}.md"
-    studies = [REFERENCE / DEFAULT_STUDY, *sorted(REFERENCE.iterdir())]
+    own = {file.stem for file in (ROOT / "workflow" / "studies" / of.replace("-", "_")).glob("*.yaml")}
+    studies = [REFERENCE / FIRST_STUDIES[of], *sorted(REFERENCE.iterdir())]
+    studies = [study for study in studies if study.name.split("_")[0] in own]
     return next((study / place for study in studies if (study / place).exists()), None)
 
 
-def figures() -> str:
-    """Return the paper's figures and tables: what each shows, a thumbnail and its command, by section."""
+def figures(of: str) -> str:
+    """Return a paper's figures and tables: what each shows, a thumbnail and its command, by section."""
     sections = []
-    for part, records in paper("only-batchnorm").parts.items():
-        rows = [[_link(record), f"`{record.name}`", _says(record)] for record in records]
+    for part, records in paper(of).parts.items():
+        rows = [[_link(record, of), f"`{record.name}`", _says(record, of)] for record in records]
         listed = tabulate(rows, ["committed result", "target", "what it shows, and its command"], "pipe")
-        sections.append(f"## {part}\n\n{listed}")
+        sections.append(f"### {part}\n\n{listed}")
     return "\n\n".join(sections)
 
 
-def _link(record: Figure | Table) -> str:
-    file = committed(record)
+def thumbnail(name: str, of: str = PAPERS[0]) -> Path:
+    """Return the thumbnail of a figure of a paper; those of the first paper are in no folder of their own."""
+    return (THUMBNAILS if of == PAPERS[0] else THUMBNAILS / of) / f"{name}.png"
+
+
+def _link(record: Figure | Table, of: str) -> str:
+    file = committed(record, of)
     if file is None:
         return ""
-    text = f"![{record.name}]({THUMBNAILS.name}/{record.name}.png)" if file.suffix == ".png" else "table"
+    picture = thumbnail(record.name, of).relative_to(THUMBNAILS.parent)
+    text = f"![{record.name}]({picture})" if file.suffix == ".png" else "table"
     return f"[{text}](../{file.relative_to(ROOT)})"
 
 
-def _says(record: Figure | Table) -> str:
-    file = committed(record)
-    study = DEFAULT_STUDY if file is None else file.relative_to(REFERENCE).parts[0].split("_")[0]
+def _study_of(record: Figure | Table, of: str) -> str:
+    """Return the first study of a paper that names a figure or table; for what every study has, the first."""
+    folder = ROOT / "workflow" / "studies" / of.replace("-", "_")
+    files = sorted(folder.glob("*.yaml"), key=lambda file: (file.stem != FIRST_STUDIES[of], file.stem))
+    for file in files:
+        study = yaml.safe_load(file.read_text(encoding="utf-8"))
+        if record.name in {**study.get("figures", {}), **study.get("tables", {})}:
+            return file.stem
+    return FIRST_STUDIES[of]
+
+
+def _says(record: Figure | Table, of: str) -> str:
+    file = committed(record, of)
+    study = _study_of(record, of) if file is None else file.relative_to(REFERENCE).parts[0].split("_")[0]
     config = "" if study == DEFAULT_STUDY else f" --config study={study}"
     place = record.number or record.section
     said = record.says.replace("|", "\\|")
@@ -168,14 +191,19 @@ def _says(record: Figure | Table) -> str:
 
 def write_thumbnails() -> None:
     """Write a thumbnail of each figure's committed picture, unless it is there; delete all others."""
-    THUMBNAILS.mkdir(exist_ok=True)
-    pictures = {name: committed(record) for name, record in paper("only-batchnorm").figures.items()}
-    for file in THUMBNAILS.glob("*.png"):
-        if pictures.get(file.stem) is None:
+    found = {
+        thumbnail(name, of): committed(record, of)
+        for of in PAPERS
+        for name, record in paper(of).figures.items()
+    }
+    pictures = {target: picture for target, picture in found.items() if picture is not None}
+    for file in THUMBNAILS.rglob("*.png"):
+        if file not in pictures:
             file.unlink()
-    for name, picture in pictures.items():
-        if picture is not None and source(THUMBNAILS / f"{name}.png") != sha256(picture):
-            _write_thumbnail(picture, THUMBNAILS / f"{name}.png")
+    for target, picture in pictures.items():
+        if source(target) != sha256(picture):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _write_thumbnail(picture, target)
 
 
 def source(thumbnail: Path) -> str:
@@ -198,7 +226,7 @@ def _write_thumbnail(picture: Path, target: Path) -> None:
 TABLES = {
     "the parameters of random-2, layer by layer": parity,
     "the claims on CIFAR-10": claims,
-    "the figures and tables": figures,
+    **{f"the figures and tables of {name}": partial(figures, name) for name in PAPERS},
     "the keys of a study": lambda: keys(Definition),
     "the keys of training": lambda: keys(Training),
     "the keys of an experiment": lambda: keys(Experiment),

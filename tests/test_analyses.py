@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from onlybn.analyses import ANALYSES, activations, clamping
+from onlybn.analyses import ANALYSES, activations, clamping, removal
 from onlybn.datasets.small import Split
 from onlybn.models.network import Network, Place
 from onlybn.networks.draw import draw
@@ -95,7 +95,7 @@ def test_clamping_sets_gammas_strictly_below_the_threshold_to_0(few_digits, make
 def test_an_analysis_does_not_change_the_network(analysis, few_digits, make_run):
     network, _ = draw(make_run(), channels=1, classes=10)
     before = {name: tensor.clone() for name, tensor in learned(network).items()}
-    module = {"clamping": clamping, "activations": activations}[analysis]
+    module = {"clamping": clamping, "activations": activations, "removal": removal}[analysis]
     table = getattr(module, analysis)(network, few_digits)
     assert all(torch.equal(tensor, before[name]) for name, tensor in learned(network).items())
     assert table.schema == SCHEMAS[analysis]

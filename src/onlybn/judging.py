@@ -5,7 +5,7 @@ range in which it holds. `reproduced`: every interval lies inside, and no estima
 `contradicted`: one lies outside, of several estimates with a Holm-adjusted p below 0.05. Otherwise
 `inconclusive`: straddling, not measured in part, from one seed, or from two seeds that agree. On another
 dataset or schedule than the paper's only directions are judged, `consistent` or `inconsistent`, and a value
-is `not run`.
+is `not run`. A claim about ANY dataset is judged alike on each.
 """
 
 import json
@@ -32,6 +32,8 @@ NEGATIVE = (-math.inf, 0.0)
 # that are closer than this, one count was found twice, and the spread says nothing.
 STEP = 0.001
 
+# The dataset of a claim that holds on every dataset and schedule, as published.
+ANY = "any"
 # How the reason of a claim begins that the study says beforehand not to expect.
 NOT_EXPECTED = "not expected here: "
 
@@ -42,7 +44,8 @@ Tables = Mapping[str, pd.DataFrame | None]
 class Estimate:
     """What was measured of one network, or of one quantity: values by seed, or an interval of its own.
 
-    `range` is where the published claim holds; the ends are outside. Without values it was not measured.
+    `range` is where the published claim holds; the ends are outside. Without values it was not measured. If
+    it is `exact`, every value itself has to lie in the range.
     """
 
     of: str
@@ -50,6 +53,7 @@ class Estimate:
     range: tuple[float, float]
     network: str = ""
     bounds: tuple[float, float] | None = None
+    exact: bool = False
 
     @cached_property
     def mean(self) -> float:
@@ -63,18 +67,16 @@ class Estimate:
 
     @cached_property
     def interval(self) -> tuple[float, float]:
-        """The 95 % interval over seeds by Student's t; without end for one seed."""
-        if self.bounds is not None:
-            return self.bounds
-        count = len(self.values)
-        if count < 2:
-            return (-math.inf, math.inf)
-        half = float(special.stdtrit(count - 1, 0.975)) * self.error
-        return (self.mean - half, self.mean + half)
+        """The 95 % interval over seeds by Student's t, endless for one seed; of an exact one, the range."""
+        if self.exact:
+            return (min(self.values), max(self.values))
+        return self.bounds or student_interval(self.values)
 
     @property
     def decides(self) -> bool:
         """Whether there are seeds enough for the interval to mean something."""
+        if self.exact:
+            return True
         count, (low, high) = len(self.values), self.bounds or (min(self.values), max(self.values))
         return count > 2 or (count == 2 and high - low >= STEP)
 
@@ -85,6 +87,8 @@ class Estimate:
             return None
         if allowed[0] < low and high < allowed[1]:
             return True
+        if self.exact:
+            return False
         return False if high < allowed[0] or low > allowed[1] else None
 
     def p_outside(self, allowed: tuple[float, float]) -> float:
@@ -92,6 +96,8 @@ class Estimate:
 
         An interval of its own tells only on which side of 0.05 it is.
         """
+        if self.exact:
+            return float(self.judged(allowed) is True)
         if self.bounds is not None:
             return 0.05 if self.judged(allowed) is False else 1.0
         beyond = max(allowed[0] - self.mean, self.mean - allowed[1])
@@ -101,8 +107,19 @@ class Estimate:
         tail = float(special.stdtr(len(self.values) - 1, -beyond / self.error)) if self.error else 0.0
         return 2 * tail
 
+    def needed(self, allowed: tuple[float, float]) -> float:
+        """Return how many values would tell its mean from the nearer end of the allowed range."""
+        ends = [end for end in allowed if math.isfinite(end)]
+        if len(self.values) < 2 or not ends:
+            return math.inf
+        return values_needed(
+            min(abs(self.mean - end) for end in ends), self.error * math.sqrt(len(self.values))
+        )
+
     def __str__(self) -> str:
         low, high = self.interval
+        if self.exact:
+            return f"{self.of} {low:z.2g}" + (f" to {high:z.2g}" if high > low else "")
         spread = f" [{low:.2f}, {high:.2f}]" if len(self.values) > 1 else ""
         return f"{self.of} {self.mean:z.2f}{spread}"
 
@@ -115,7 +132,9 @@ class Claim:
     """A statement of a paper, where it stands, on which of its datasets, and how it is measured.
 
     `direction` is the range in which it holds on any dataset and schedule; None where it says nothing there.
-    `networks` is how many networks of the paper it is said of, where it is said of every one.
+    `networks` is how many networks of the paper it is said of, where it is said of every one. Estimates of
+    fewer than `least` pairs of runs decide nothing; 0 means that they are not of pairs. `measured_by` is the
+    command that measures what no table of a study holds.
     """
 
     id: str
@@ -126,6 +145,8 @@ class Claim:
     estimate: Callable[[Measured], Estimates]
     direction: tuple[float, float] | None = None
     networks: int = 0
+    least: int = 0
+    measured_by: str = ""
 
 
 @dataclass(frozen=True)
@@ -154,6 +175,40 @@ class Published:
 def around(centre: float, tolerance: float) -> tuple[float, float]:
     """Return the range of a value that is published with this tolerance."""
     return (centre - tolerance, centre + tolerance)
+
+
+def student_interval(values: Sequence[float]) -> tuple[float, float]:
+    """Return Student's 95 % interval of a mean; without ends for fewer than two values."""
+    count = len(values)
+    if count < 2:
+        return (-math.inf, math.inf)
+    half = float(special.stdtrit(count - 1, 0.975)) * float(np.std(values, ddof=1) / math.sqrt(count))
+    return (float(np.mean(values)) - half, float(np.mean(values)) + half)
+
+
+def values_needed(distance: float, deviation: float, most: int = 10_000) -> float:
+    """Return how many values resolve a mean at this distance from a bound, given their standard deviation.
+
+    Resolved: Student's two-sided test at 5 % finds the distance with a power of 80 %. At least 2; infinite
+    if it is more than `most`.
+    """
+
+    def power(count: int) -> float:
+        threshold = special.stdtrit(count - 1, 0.975)
+        return 1 - special.nctdtr(count - 1, distance / deviation * math.sqrt(count), threshold)
+
+    if deviation == 0:
+        return 2 if distance else math.inf
+    high = 2
+    while power(high) < 0.8:  # the power grows with the number of values
+        high *= 2
+        if high > 2 * most:
+            return math.inf
+    low = max(2, high // 2)
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if power(middle) >= 0.8 else (middle + 1, high)
+    return low if low <= most else math.inf
 
 
 def ratio_interval(above: np.ndarray, below: np.ndarray) -> tuple[float, float]:
@@ -225,11 +280,12 @@ def _not_run(claim: Claim, reason: str) -> dict[str, object]:
 
 def _row(claim: Claim, measured: Measured, setting: Setting | None) -> dict[str, object]:
     """Judge a claim by what was measured, in the paper's setting or (None) in no such."""
-    published = setting is not None and setting.dataset == claim.dataset
+    published = claim.dataset == ANY or (setting is not None and setting.dataset == claim.dataset)
     estimates = list(claim.estimate(measured))
     there = [estimate for estimate in estimates if estimate.values]
     if not there:
-        return _not_run(claim, "no run of this study measures it")
+        by = f"{claim.measured_by} measures it" if claim.measured_by else "no run of this study measures it"
+        return _not_run(claim, by)
     # Another dataset, or another schedule, stands in: of it only directions are judged.
     if not published and claim.direction is None:
         return _not_run(claim, "published values are judged under the paper's dataset and schedule alone")
@@ -238,8 +294,14 @@ def _row(claim: Claim, measured: Measured, setting: Setting | None) -> dict[str,
     ranges = [estimate.range if published else claim.direction for estimate in there]
     judged = [(e, allowed, e.judged(allowed)) for e, allowed in zip(there, ranges, strict=True)]
     words = ("reproduced", "contradicted") if published else ("consistent", "inconsistent")
-    verdict, reason = _verdict(judged, lacking)
-    remark = setting.remark if published else "direction only, on another dataset or schedule"
+    verdict, reason = _verdict(judged, lacking, claim.least)
+    remark = (
+        ""
+        if claim.dataset == ANY
+        else setting.remark
+        if published
+        else "direction only, on another dataset or schedule"
+    )
     reason += f"; {remark}" if remark else ""
     held = sum(holds is True for _, _, holds in judged)
     coverage = f"{held} of {len(there) + len(lacking)} estimates hold"
@@ -269,20 +331,36 @@ def _summary(estimates: Sequence[Estimate], held: int) -> str:
 Judged = tuple[Estimate, tuple[float, float], bool | None]
 
 
-def _verdict(judged: Sequence[Judged], lacking: Sequence[str]) -> tuple[bool | None, str]:
-    """Return whether the claim holds, fails, or (None) is undecided by these estimates, and why."""
+def _verdict(judged: Sequence[Judged], lacking: Sequence[str], least: int) -> tuple[bool | None, str]:
+    """Return whether the claim holds, fails, or (None) is undecided by these estimates, and why.
+
+    Of a claim about pairs, the reason says how many would be needed.
+    """
+    few = [estimate for estimate, _, _ in judged if len(estimate.values) < least]
+    judged = [one for one in judged if one[0] not in few]
     outside = _certainly_outside(judged)
     if outside:
         return False, f"outside: {', '.join(map(str, outside))}"
+    straddling = [(e, allowed) for e, allowed, holds in judged if e.decides and holds is None]
     undecided = {
-        "one seed": [e for e, _, _ in judged if len(e.values) == 1],
+        f"fewer than {least} pairs of runs": few,
+        "one seed": [e for e, _, _ in judged if len(e.values) == 1 and not e.decides],
         "two seeds that agree": [e for e, _, _ in judged if len(e.values) == 2 and not e.decides],
-        "the interval straddles the bound": [e for e, _, holds in judged if e.decides and holds is None],
+        "the interval straddles the bound": [
+            f"{e} (about {_pairs(e.needed(allowed))} needed)" if least else e for e, allowed in straddling
+        ],
         "outside, but not with a Holm-adjusted p below 0.05": [e for e, _, holds in judged if holds is False],
         "not measured": lacking,
     }
     reasons = [f"{why}: {', '.join(map(str, what))}" for why, what in undecided.items() if what]
-    return (None, "; ".join(reasons)) if reasons else (True, "every interval lies in the range")
+    if reasons:
+        return None, "; ".join(reasons)
+    exact = all(estimate.exact for estimate, _, _ in judged)
+    return True, f"every {'run' if exact else 'interval'} lies in the range"
+
+
+def _pairs(count: float) -> str:
+    return "more than 10,000 pairs" if math.isinf(count) else f"{count:,} pairs"
 
 
 def _certainly_outside(judged: Sequence[Judged]) -> list[Estimate]:
@@ -327,7 +405,7 @@ def beside(section: str, claims: Iterable[Claim], tables: Tables, published: Pub
     columns = ["statement", "published", "measured", "verdict"]
     dataset = next(table["dataset"].iloc[0] for table in tables.values() if table is not None)
     about = published.stands_for(dataset)
-    chosen = [claim for claim in claims if claim.dataset == about and claim.section.endswith(section)]
+    chosen = [c for c in claims if c.dataset in (about, ANY) and c.section.endswith(section)]
     if not chosen:
         return pd.DataFrame(columns=columns)
     judged = judge(chosen, tables, published)

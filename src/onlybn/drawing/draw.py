@@ -34,9 +34,12 @@ def draw(paper: Paper, figure: str, study: str, tables: Iterable[Path], target: 
     if numbers.empty:
         raise UserError(f"{figure}: the study {study} has no run that this figure shows")
     caption = f"{record.says} {module.caption(numbers)}".strip() + left_out(collected, numbers)
-    caption += f" Study {study}, {length(numbers)}; "
-    caption += "mean ± one standard deviation, " if "std" in numbers and numbers["n"].max() > 1 else ""
-    caption += f"{seeds_phrase(numbers)}."
+    caption += f" Study {study}"
+    if "n" in numbers:  # else it was computed, not measured
+        caption += f", {length(numbers)}; "
+        caption += "mean ± one standard deviation, " if "std" in numbers and numbers["n"].max() > 1 else ""
+        caption += seeds_phrase(numbers)
+    caption += "."
     size = known(numbers["dataset"].iloc[0]).size
     if size and size < 16 and (numbers["family"] == "vgg").any():
         caption += f" On {size}×{size} images, VGG's pooling stops at 1×1."

@@ -82,6 +82,14 @@ SCHEMAS = {
             ("off", pa.float64()),
         ]
     ),
+    "removal": pa.schema(
+        [
+            ("left_over", pa.int64()),
+            ("loss", pa.float64()),
+            ("top_1", pa.float64()),
+            ("top_5", pa.float64()),
+        ]
+    ),
 }
 
 SCHEMAS |= {name: observers.module(name).SCHEMA for name in observers.OBSERVERS}

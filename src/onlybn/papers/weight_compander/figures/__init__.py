@@ -1,0 +1,1 @@
+"""The figures: each module turns collected tables into numbers, and numbers into a picture."""

@@ -1,0 +1,49 @@
+"""Table 1: accuracy on a grid of a and b, by which the paper chose them."""
+
+import pandas as pd
+
+from onlybn.drawing.summaries import finals, over_seeds, run
+from onlybn.papers.weight_compander.arms import FUNCTION, labels, with_function
+from onlybn.papers.weight_compander.functions import parsed
+
+WORDS = ("network", "a")
+
+
+def numbers(metrics: pd.DataFrame) -> pd.DataFrame:
+    """Return a row per network, a and b: mean top-1 in percent of the split that chooses, and n.
+
+    `split` is `validation`, at the test of each run's final row, where runs hold images out; else `test`.
+    """
+    runs = finals(metrics)
+    by = [*run(runs), "epoch"]
+    if (metrics["split"] == "validation").any():
+        held_out = metrics[metrics["split"] == "validation"]
+        held_out = held_out.groupby(by, dropna=False).tail(1)
+        runs = runs[by].merge(held_out, on=by)
+    points = with_function(over_seeds(runs, values=["top_1"], by=["split"]))
+    functions = points[FUNCTION].map(parsed)
+    chosen = points[[of.method == "arctan" and not of.part for of in functions]]
+    numbers = pd.DataFrame([parsed(name).numbers for name in chosen[FUNCTION]], columns=["a", "b"])
+    return chosen.assign(network=labels(chosen), **numbers.set_index(chosen.index).to_dict("series"))
+
+
+def shown(numbers: pd.DataFrame) -> pd.DataFrame:
+    """Return a row per network and a, and a column per b."""
+    wide = numbers.pivot(index=["network", "a"], columns="b", values="top_1").reset_index()
+    cells = {
+        f"b = {b:g}": wide[b].map("{:.2f}".format, na_action="ignore").fillna("") for b in wide.columns[2:]
+    }
+    return pd.DataFrame({"network": wide["network"], "a": wide["a"].map("{:g}".format), **cells})
+
+
+def caption(numbers: pd.DataFrame) -> str:
+    """Say what was measured, and the best cell of each network."""
+    split = numbers["split"].iloc[0] if len(numbers) else "test"
+    best = numbers.loc[numbers.groupby("network", sort=False)["top_1"].idxmax().dropna()]
+    told = "; ".join(
+        f"{row.network} at a = {row.a:g}, b = {row.b:g} ({row.top_1:.2f} %)" for row in best.itertuples()
+    )
+    return (
+        f"Accuracy in percent on the {split} images, which the choice is made by. Best: {told or 'none'}. The"
+        " best of many cells is above its own mean by chance, so these seeds are in no other table."
+    )
