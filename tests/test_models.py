@@ -200,8 +200,10 @@ def test_the_work_of_weight_companders_networks_is_counted_in_every_regime(name,
         assert work(DATASETS["cifar100"], name, regime, ((NORMALISATION.name, "none"),)).channels == 0
 
 
-@pytest.mark.parametrize("normalisation", ["batchnorm", "none"])
-@pytest.mark.parametrize("name", COMPANDERS_FAMILIES)
+@pytest.mark.parametrize(
+    ("name", "normalisation"),
+    [*((name, "batchnorm") for name in COMPANDERS_FAMILIES), ("preactivation-wrn-10-1", "none")],
+)
 def test_weight_companders_networks_train_and_can_be_analysed(name, normalisation, few_digits, make_run):
     run = make_run(name, "all", epochs=1, batch_size=50, learning_rate=0.01)
     run = replace(run, values=((NORMALISATION.name, normalisation),) * (normalisation == "none"))
