@@ -99,7 +99,8 @@ class World:
                     row |= {"limit": 1.26, "beyond": float(self.wrong), "flat": 5.0 * self.wrong}
                 if of.method == "arctan-fine":
                     last, sign = number == LAYERS - 1, -1 if self.wrong else 1
-                    row["a"] = 0.6 + 0.01 * seed + sign * (9.0 if last else 0.1 * number)
+                    moved = -0.5 if self.wrong else 9.0  # of the last layer
+                    row["a"] = 0.6 + 0.01 * seed + (moved if last else sign * 0.1 * number)
                     row["b"] = 1.0 - sign * 0.2 * number + 0.01 * seed
                 yield columns | row
 

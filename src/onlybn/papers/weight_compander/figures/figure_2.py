@@ -57,6 +57,6 @@ def caption(numbers: pd.DataFrame) -> str:
     """Say what the slope does, and what is left out."""
     return (
         "SGD moves a weight in proportion to Ψ′(v)², so small weights move more where Ψ′ is largest at 0."
-        " Larger values are cut off. Computed from the functions of the study's runs, without learned ones and"
-        " weight normalisation."
+        " Larger values are cut off. Computed from the functions of the study's runs, without learned ones"
+        " and weight normalisation."
     )

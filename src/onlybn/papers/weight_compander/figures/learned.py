@@ -76,6 +76,7 @@ def caption(numbers: pd.DataFrame) -> str:
     """Say what the lines are, and what the paper tells."""
     return (
         "Learned a and b of each layer after training, the output layer last. Dotted: where they start."
-        " The paper tells that a of a convolution stays within 0.35 of its start and that of the last layer"
-        " reaches 8.5 and more, and that b is larger in early layers, up to 11.15 in the last."
+        " A sign is free, since −a with −v is the same function. The paper tells that a of a convolution"
+        " stays within 0.35 of its start and that of the last layer reaches 8.5 and more, and that b is"
+        " larger in early layers, up to 11.15 in the last."
     )
