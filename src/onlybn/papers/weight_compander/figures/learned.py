@@ -77,6 +77,6 @@ def caption(numbers: pd.DataFrame) -> str:
     return (
         "Learned a and b of each layer after training, the output layer last. Dotted: where they start."
         " A sign is free, since −a with −v is the same function. The paper tells that a of a convolution"
-        " stays within 0.35 of its start and that of the last layer reaches 8.5 and more, and that b is larger in"
-        " early layers, up to 11.15 in the last."
+        " stays within 0.35 of its start and that of the last layer reaches 8.5 and more, and that b is"
+        " larger in early layers, up to 11.15 in the last."
     )
