@@ -20,6 +20,7 @@ from golden.write import (
     specifications,
 )
 
+from onlybn.axes import OPTIONAL, ordered
 from onlybn.runs import records
 from onlybn.study import SPECIFICATION, Run, Training
 
@@ -27,11 +28,15 @@ from onlybn.study import SPECIFICATION, Run, Training
 def test_every_committed_run_has_the_digest_of_its_specification():
     assert SPECIFICATION == 1
     names = ["study", "dataset", "training", "architecture", "regime", "variant", "digest"]
-    files = sorted(REFERENCE.rglob("runs.parquet"))
-    rows = pd.concat([pq.read_table(file, columns=names).to_pandas().astype(str) for file in files])
+    axes = [axis.name for axis in OPTIONAL]
+    tables = [pq.read_table(file).to_pandas() for file in sorted(REFERENCE.rglob("runs.parquet"))]
+    rows = pd.concat([table.reindex(columns=[*names, *axes]) for table in tables]).astype(object)
     rows = rows.drop_duplicates()
-    for study, dataset, training, *point, digest in rows.itertuples(index=False):
-        run = Run(study, dataset, Training(**json.loads(training)), *point, seed=0)
+    for study, dataset, training, architecture, regime, variant, digest, *others in rows.itertuples(
+        index=False
+    ):
+        values = ordered({k: v for k, v in zip(axes, others, strict=True) if isinstance(v, str)})
+        run = Run(study, dataset, Training(**json.loads(training)), architecture, regime, variant, 0, values)
         assert run.digest == digest, f"{study} {run}"
     assert len(rows) > 100
 

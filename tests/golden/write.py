@@ -35,6 +35,7 @@ JPEG = ["study=cifar10", "dataset=cifar10-jpeg", "epochs=5", "architectures=resn
 COMMITTED = (
     ["study=digits"],
     ["study=tests/golden/digits-7-epochs.yaml"],  # the default study until 2026-11-26
+    ["study=weight-compander"],
     ["study=imagenette"],
     ["study=cifar10-short", "seeds=4"],
     ["study=cifar10-short", "architectures=[resnet-14,resnet-32]", "regimes=all"],

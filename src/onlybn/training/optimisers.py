@@ -13,6 +13,9 @@ from onlybn.models.network import Network
 from onlybn.networks.functions import Elementwise
 from onlybn.study import Training
 
+# Weights that are computed together on a CPU: their temporary tensors stay in its cache.
+CHUNK = 2**17
+
 
 class Optimiser:
     """Moves all that trains of a network, by the gradients of its parameters.
@@ -91,6 +94,10 @@ class Flat:
         with torch.no_grad():
             torch._foreach_copy_(self.w_of, self.weights)
             self.v.copy_(psi.right_inverse(self.w.double()))
+        size = CHUNK if self.v.device.type == "cpu" else count
+        self.chunks = list(
+            zip(*(whole.split(size) for whole in (self.gradient, self.v, self.w)), strict=True)
+        )
         self.values, self.decayed, self.free = [self.v], [], [self.v]
         self.scales: Mapping[Tensor, Callable[[], Tensor]] = {self.v: lambda: psi.slope(self.v)}
         self.push()
@@ -105,16 +112,16 @@ class Flat:
     def pull(self, *, by_slope: bool) -> None:
         """Set the gradient of v by those of the weights."""
         torch._foreach_copy_(self.gradient_of, [weight.grad for weight in self.weights])
-        torch._foreach_copy_(self.w_of, self.weights)
-        self.gradient.add_(self.w, alpha=self.weight_decay)
-        if by_slope:
-            self.gradient.mul_(self.psi.slope(self.v))
+        torch._foreach_add_(self.gradient_of, self.weights, alpha=self.weight_decay)
+        for gradient, v, _ in self.chunks if by_slope else ():
+            gradient.mul_(self.psi.slope(v))
         self.v.grad = self.gradient
 
     @torch.no_grad()
     def push(self) -> None:
         """Write Ψ(v) into the weights."""
-        self.w.copy_(self.psi(self.v))
+        for _, v, w in self.chunks:
+            w.copy_(self.psi(v))
         torch._foreach_copy_(self.weights, self.w_of)
 
 
