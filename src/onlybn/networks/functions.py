@@ -172,6 +172,12 @@ class LearnedArctan(nn.Module):
         a, b = self.a.detach(), self.b.detach()
         return a / b / (1 + (v / b).square())
 
+    def pulled(self, gradient: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the gradients of v, a and b for the weight's, as autograd does in twice the time."""
+        scaled = v / self.b.detach()
+        of_v = gradient * self.slope(v)
+        return of_v, (gradient * torch.atan(scaled)).sum(), -(of_v * scaled).sum()
+
 
 class WeightNorm(nn.Module):
     """w = g · v / ‖v‖ for each output channel, as torch's weight_norm; g and v train and decay.

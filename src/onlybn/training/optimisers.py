@@ -126,7 +126,10 @@ class Flat:
 
 
 class OneWeight:
-    """A weight that a function computes from one or more tensors; autograd gives their gradients."""
+    """A weight that a function computes from one or more tensors.
+
+    Autograd gives their gradients, unless the function has `pulled`, which returns them.
+    """
 
     def __init__(self, psi: nn.Module, weight: nn.Parameter):
         self.psi, self.weights = psi, [weight]
@@ -143,17 +146,20 @@ class OneWeight:
     def pull(self, *, by_slope: bool) -> None:
         """Set the gradients of the values, and add to those of the function's own parameters."""
         (weight,) = self.weights
-        with torch.enable_grad():
-            values = [tensor.detach().requires_grad_() for tensor in self.values]
-            inputs = [*values, *self.free]
-            found = torch.autograd.grad(
-                self.psi(*values), inputs, weight.grad.to(weight.dtype), allow_unused=True
-            )
+        of_weight = weight.grad.to(weight.dtype)
+        if hasattr(self.psi, "pulled"):
+            found = self.psi.pulled(of_weight, *self.values)
+        else:
+            with torch.enable_grad():
+                values = [tensor.detach().requires_grad_() for tensor in self.values]
+                found = torch.autograd.grad(
+                    self.psi(*values), [*values, *self.free], of_weight, allow_unused=True
+                )
         for tensor, gradient in zip([*self.values, *self.free], found, strict=True):
             gradient = torch.zeros_like(tensor) if gradient is None else gradient
             tensor.grad = gradient if tensor.grad is None else tensor.grad + gradient
         if self.scales and not by_slope:
-            self.values[0].grad = weight.grad.to(weight.dtype)
+            self.values[0].grad = of_weight
 
     @torch.no_grad()
     def push(self) -> None:
