@@ -45,7 +45,7 @@ def test_the_record_has_everything_needed_to_repeat_the_run(saved, tmp_path, few
     record = records.read_record(tmp_path)
     assert record["status"] == "finished"
     assert record["digest"] == run.digest
-    assert record["training"] == run.training.model_dump()
+    assert record["training"] == run.training.specified
     assert record["dataset_checksum"] == few_digits.checksum
     assert record["counts"]["trainable_parameters"] == record["counts"]["batchnorm_parameters"]
     assert record["versions"]["torch"] == torch.__version__
