@@ -92,6 +92,16 @@ def throughput() -> str:
     return wide.to_markdown()
 
 
+def functions() -> str:
+    """Return what training through each function costs over training without, in percent of a step."""
+    rows = benchmark("reparametrise")
+    cells = [
+        f"{row['cost (%)']:+.1f} ({row.lowest:+.1f} to {row.highest:+.1f})" for _, row in rows.iterrows()
+    ]
+    wide = rows.assign(cell=cells).pivot(index="function", columns="network", values="cell")
+    return wide.loc[rows["function"].unique()].reset_index().to_markdown(index=False)
+
+
 def memory() -> str:
     """Return the peak memory of training, and what the workflow foresees."""
     points = ["dataset", "batch", "architecture", "regime"]
@@ -235,6 +245,7 @@ TABLES = {
     "the start of a job": lambda: benchmark("startup")[["stage", "seconds"]].to_markdown(
         index=False, floatfmt=".2f"
     ),
+    "the cost of functions": functions,
     "the memory of training": memory,
     "the storage of a run": storage,
 }

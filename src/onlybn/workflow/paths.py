@@ -451,7 +451,9 @@ class Workflow:
                 from onlybn.devices import choose_device
 
                 choose_device("cuda")
-        except (UserError, OSError) as error:
+        except UserError as error:
+            sys.exit(error.shown())
+        except OSError as error:
             sys.exit(f"error: {error}")
 
     def announce(self, planned: Iterable[Any], needed: Iterable[Any]) -> None:
