@@ -41,7 +41,7 @@ def draw(paper: Paper, figure: str, study: str, tables: Iterable[Path], target: 
         caption += seeds_phrase(numbers)
     caption += "."
     size = known(numbers["dataset"].iloc[0]).size
-    if size and size < 16 and (numbers["family"] == "vgg").any():
+    if size and size < 16 and numbers["family"].str.startswith("vgg").any():
         caption += f" On {size}×{size} images, VGG's pooling stops at 1×1."
     # Redrawn files must have the same bytes, so they hold no date.
     metadata = {".pdf": {"CreationDate": None}, ".png": {"Software": None}}
