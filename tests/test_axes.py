@@ -23,6 +23,7 @@ from onlybn.networks.draw import draw
 from onlybn.papers import paper
 from onlybn.papers.only_batchnorm.claims import CLAIMS
 from onlybn.papers.only_batchnorm.figures.accuracy import REGIMES
+from onlybn.papers.only_batchnorm.figures.initialisation import FEATURES
 from onlybn.papers.only_batchnorm.published import PUBLISHED
 from onlybn.papers.only_batchnorm.tables import accuracy
 from onlybn.runs import records, saving
@@ -463,6 +464,20 @@ def test_panels_of_other_values_have_no_substitute_networks():
         + [rows({"all": 95.0}, recipe="none", architecture="wrn-14-2", family="wrn", width=2)]
     )
     assert set(REGIMES.numbers(metrics)["panel"]) == {"depth", "width", "x5: depth"}
+
+
+def test_a_panel_without_runs_is_left_out():
+    # A reparametrisation changes nothing in the regime batchnorm, which so has no runs of that name.
+    metrics = pd.concat(
+        [
+            rows({"all": 90.0, "batchnorm": 50.0}, reparametrisation="none"),
+            rows({"all": 91.0}, reparametrisation="arctan-1-1"),
+        ]
+    )
+    numbers = FEATURES.numbers(metrics)
+    titles = [axes.get_title() for axes in FEATURES.draw(numbers).axes]
+    assert len(titles) == 3
+    assert not [title for title in titles if "arctan" in title and "BatchNorm" in title]
 
 
 def test_every_figure_and_table_takes_runs_without_normalisation():

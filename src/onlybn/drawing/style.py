@@ -67,6 +67,9 @@ def panels(
     titles = {panel: known(its["dataset"].iloc[0]).title for panel, its in numbers.groupby("panel")}
     for axes, (value, panel) in zip(grid.flat, placed, strict=True):
         here = numbers[(numbers["panel"] == panel) & (numbers[rows] == value if rows else True)]
+        if here.empty:  # for instance a reparametrisation in a regime that trains no weight
+            axes.remove()
+            continue
         draw(axes, here)
         if here["x"].nunique() > 1:
             log_axis(axes, here["x"])
@@ -77,7 +80,7 @@ def panels(
     for line in grid:
         line[0].set_ylabel(y_label)
     grid[0][0].set_ylim(*y_limits)
-    legend_below(figure, list(grid.flat))
+    legend_below(figure, [axes for axes in grid.flat if axes.figure])
     return figure
 
 
