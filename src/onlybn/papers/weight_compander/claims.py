@@ -81,7 +81,7 @@ def paired(
     """Claim by how many points one method beats another on every network, or on the deepest alone."""
 
     def estimate(measured: Measured) -> Estimates:
-        found = accuracies(measured)
+        found = [one for one in accuracies(measured) if any(pairs_of_functions(one, method, other))]
         if deepest:
             found = [_ends(family)[1] for family in _families(found)]
         for one in found:
