@@ -25,11 +25,11 @@ class Axis:
     """One way in which runs differ.
 
     `check` raises ValueError, in one sentence, for an unknown value; it may return the value's one spelling.
-    `implementation` is the
-    `module:function` that a job calls with the network, the value and the seed; an axis that changes only the
-    training has none. `default` is the value where an experiment names none; if it is None, the experiment
-    must name one. `acts` returns whether a value changes a run of a regime, and raises ValueError if the two
-    do not fit together. Where the value does not act, the run is the neutral one.
+    `implementation` is the `module:function` that a job calls with the network, the value and the seed; an
+    axis that changes only the training has none. `default` is the value where an experiment names none; if it
+    is None, the experiment must name one. `acts` returns whether a value changes a run of a regime, and
+    raises ValueError if the two do not fit together. Where the value does not act, the run is the neutral
+    one.
     """
 
     name: str

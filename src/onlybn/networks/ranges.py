@@ -8,7 +8,7 @@ from onlybn import custom, datasets
 from onlybn.axes import REPARAMETRISATION
 from onlybn.errors import UserError
 from onlybn.networks.draw import draw
-from onlybn.networks.reparametrise import PARTS, check_range, function, layers_through
+from onlybn.networks.reparametrise import check_range, function, layers_through, part_of
 from onlybn.study import Run, Study
 
 # The largest |w| of a draw, and the layer that has it.
@@ -41,10 +41,9 @@ def _misfits(run: Run, seeds: list[int], drawn: dict[tuple, Largest]) -> Iterato
     psi = function(name)
     if math.isinf(getattr(psi, "limit", math.inf)):
         return
-    part = next((part for part in PARTS if name.endswith(f"-{part}")), "")
     found = []
     for seed in seeds:
-        key = (run.dataset, run.architecture, run.regime, run.variant, part, seed)
+        key = (run.dataset, run.architecture, run.regime, run.variant, part_of(name), seed)
         if key not in drawn:
             drawn[key] = _largest(replace(run, values=(), seed=seed), name)
         found.append((*drawn[key], seed))

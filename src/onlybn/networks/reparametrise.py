@@ -41,9 +41,17 @@ def _spelled(number: float) -> str:
     return f"{number:.6f}".rstrip("0").rstrip(".")
 
 
-def _parsed(name: str) -> tuple[str, tuple[float, ...], str]:
-    """Return the pattern of a name, its numbers and the part of the network; raise ValueError if unknown."""
-    part = next((part for part in PARTS if name.endswith(f"-{part}")), "")
+def part_of(name: str) -> str:
+    """Return the ending of a name that chooses layers, or an empty text for all of them."""
+    return next((part for part in PARTS if name.endswith(f"-{part}")), "")
+
+
+def _parsed(name: str) -> tuple[str, tuple[float, ...]]:
+    """Return the pattern of a name, without the part of the network, and its numbers.
+
+    Raises ValueError, in one sentence, if unknown.
+    """
+    part = part_of(name)
     whole = name.removesuffix(f"-{part}") if part else name
     for pattern in REPARAMETRISATIONS:
         if match := re.fullmatch(pattern.replace("N", _NUMBER), whole):
@@ -55,7 +63,7 @@ def _parsed(name: str) -> tuple[str, tuple[float, ...], str]:
                         f"{name!r}: {_spelled(number)} is not a number"
                         + (" of at least 1" if least else " above 0")
                     )
-            return pattern, numbers, part
+            return pattern, numbers
     shown = {
         pattern: pattern.replace("-N" * pattern.count("N"), f"-{names}" if names else "")
         for pattern, (_, names) in REPARAMETRISATIONS.items()
@@ -79,9 +87,10 @@ def check(name: str) -> str:
     if custom.is_custom(name):
         custom.check("reparametrisation", name)
         return name
-    pattern, numbers, part = _parsed(name)
+    pattern, numbers = _parsed(name)
     for number in numbers:
         pattern = pattern.replace("N", _spelled(number), 1)
+    part = part_of(name)
     return f"{pattern}-{part}" if part else pattern
 
 
@@ -122,7 +131,7 @@ def function(name: str, weight: "Tensor | None" = None) -> "nn.Module":
 
     if custom.is_custom(name):
         return _custom(name, weight)
-    pattern, numbers, _ = _parsed(name)
+    pattern, numbers = _parsed(name)
     return getattr(functions, REPARAMETRISATIONS[pattern][0])(*numbers)
 
 
@@ -170,7 +179,7 @@ def layers_through(network: "Network", name: str) -> "Iterator[tuple[str, nn.Con
     """Yield the name and module of the layers whose weight trains through Ψ."""
     from torch import nn
 
-    part = "" if custom.is_custom(name) else _parsed(name)[2]
+    part = part_of(name)  # a custom name, module:function, has none
     for layer_name, layer in network.named_layers((nn.Conv2d, nn.Linear)):
         if part == "first" and layer is not network.convolutions()[0]:
             continue

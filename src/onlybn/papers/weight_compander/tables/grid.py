@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from onlybn.drawing.summaries import finals, over_seeds, run
+from onlybn.drawing.summaries import finals, over_seeds
 from onlybn.papers.weight_compander.arms import FUNCTION, labels, with_function
 from onlybn.papers.weight_compander.functions import parsed
 
@@ -14,13 +14,8 @@ def numbers(metrics: pd.DataFrame) -> pd.DataFrame:
 
     `split` is `validation`, at the test of each run's final row, where runs hold images out; else `test`.
     """
-    runs = finals(metrics)
-    by = [*run(runs), "epoch"]
-    if (metrics["split"] == "validation").any():
-        held_out = metrics[metrics["split"] == "validation"]
-        held_out = held_out.groupby(by, dropna=False).tail(1)
-        runs = runs[by].merge(held_out, on=by)
-    points = with_function(over_seeds(runs, values=["top_1"], by=["split"]))
+    split = "validation" if (metrics["split"] == "validation").any() else "test"
+    points = with_function(over_seeds(finals(metrics, split), values=["top_1"], by=["split"]))
     functions = points[FUNCTION].map(parsed)
     chosen = points[[of.method == "arctan" and not of.part for of in functions]]
     numbers = pd.DataFrame([parsed(name).numbers for name in chosen[FUNCTION]], columns=["a", "b"])
