@@ -168,6 +168,7 @@ def _without_repeats(names: list[str]) -> list[str]:
 
 Positive = Annotated[float, _number("a number above 0", lambda x: x > 0)]
 NotNegative = Annotated[float, _number("a number of at least 0", lambda x: x >= 0)]
+AtLeast1 = Annotated[float, _number("a number of at least 1", lambda x: x >= 1)]
 Share = Annotated[float, _number("a share from 0 to below 1", lambda x: 0 <= x < 1)]
 Count = Annotated[int, _number("a whole number of at least 1", lambda x: 1 <= x < 2**31, whole=True)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$", description="letters a-z, digits and hyphens")]
@@ -209,6 +210,26 @@ class Training(_Strict):
     )
     select: Literal["last", "best"] = Field(
         default="last", description="the state that is kept: the last, or the best on validation"
+    )
+    examples: Count | None = Field(
+        default=None, description="how many of the training images train, drawn by the seed; by default all"
+    )
+    loss: Literal["cross-entropy", "squared-error"] = Field(
+        default="cross-entropy",
+        description="what training minimises; squared-error is half the sum of squares over a batch",
+    )
+    noise_mean: NotNegative = Field(
+        default=0.5, description="batchnorm-noisy: a channel's noise has a mean of up to ± this, in each step"
+    )
+    noise_scale: AtLeast1 = Field(
+        default=1.25,
+        description="batchnorm-noisy: a channel's noise multiplies by 1 up to this, in each step",
+    )
+    noise_mean_spread: NotNegative = Field(
+        default=0.1, description="batchnorm-noisy: an activation's shift is within ± this of its channel's"
+    )
+    noise_scale_deviation: NotNegative = Field(
+        default=0.1, description="batchnorm-noisy: standard deviation of an activation's factor"
     )
 
     @model_validator(mode="after")

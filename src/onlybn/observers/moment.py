@@ -1,12 +1,13 @@
 """What an observer sees of a training step."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from onlybn.datasets.images import Images
     from onlybn.models.network import Network
     from onlybn.study import Run
 
@@ -17,9 +18,12 @@ class Moment:
 
     `epoch` and `step` (within the epoch) count from 1. `network` has the parameters from before the step; its
     running statistics include the batch. The batch, or this process's part of it, is `images`, normalised,
-    (batch, channels, height, width), and `labels` (batch,); `loss` is its mean loss, in nats. `gradients`,
-    the parameters `before`, and the parameters that the step will `set` are by name of the trainable
-    parameters.
+    (batch, channels, height, width), and `labels` (batch,); `logits` are (batch, classes), and `loss` is what
+    the step minimises. `gradients`, the parameters `before`, and the parameters that the step will `set` are
+    by name of the trainable parameters. `rate` is the step's learning rate, and `data` has all images.
+
+    `evaluate` returns loss and logits of the batch once more, for the parameters that the network has then:
+    in training mode, with the same noise and precision, and ready for a backward pass.
     """
 
     run: "Run"
@@ -28,7 +32,11 @@ class Moment:
     network: "Network"
     images: "Tensor"
     labels: "Tensor"
+    logits: "Tensor"
     loss: "Tensor"
     gradients: "Mapping[str, Tensor]"
     before: "Mapping[str, Tensor]"
     set: "Mapping[str, Tensor]"
+    rate: float
+    data: "Images"
+    evaluate: "Callable[[], tuple[Tensor, Tensor]]"

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -145,21 +145,27 @@ class LiveRun:
     def step(self, images: Tensor, labels: Tensor, whole: int, rate: float | Tensor) -> None:
         """Train on a batch, or on this process's part of a batch of `whole` examples."""
         wanting = list(self._wanting())
-        loss = self.gradients(images, labels, whole, by_modules=bool(wanting))
+        loss, logits = self.gradients(images, labels, whole, by_modules=bool(wanting))
         if wanting:
-            self._move_watched(rate, wanting, images=images, labels=labels, loss=loss)
+            self._move_watched(rate, wanting, images=images, labels=labels, loss=loss, logits=logits)
         else:
             self.move(rate)
         self.optimiser.forget_gradients()
 
-    def gradients(self, images: Tensor, labels: Tensor, whole: int, *, by_modules: bool = False) -> Tensor:
-        """Set the parameters' gradients of a batch's mean loss; return the loss."""
+    def gradients(
+        self, images: Tensor, labels: Tensor, whole: int, *, by_modules: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        """Set the parameters' gradients of a batch's mean loss; return the loss and the logits."""
         self.noise.first = next(self.group.parts(whole, whole)).start
-        logits = self.forward(images, by_modules=by_modules)
-        loss = F.cross_entropy(logits.float(), labels)
+        loss, logits = self.loss_of(images, labels, by_modules=by_modules)
         self.group.weigh(loss, len(labels), whole).backward()
         self.measures.add(loss.detach(), logits.detach(), labels)
-        return loss.detach()
+        return loss.detach(), logits.detach()
+
+    def loss_of(self, images: Tensor, labels: Tensor, *, by_modules: bool = False) -> tuple[Tensor, Tensor]:
+        """Return a batch's mean loss, and its logits, for the present parameters."""
+        logits = self.forward(images, by_modules=by_modules)
+        return F.cross_entropy(logits.float(), labels), logits
 
     def move(self, rate: float | Tensor) -> None:
         """Move the parameters by their gradients, which are kept."""
@@ -239,6 +245,9 @@ class LiveRun:
             gradients=gradients,
             before=before,
             set=after,
+            rate=float(rate),
+            data=self.images,
+            evaluate=partial(self.loss_of, seen["images"], seen["labels"], by_modules=True),
             **seen,
         )
         for name, observer in wanting:
