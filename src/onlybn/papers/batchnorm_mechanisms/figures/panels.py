@@ -1,0 +1,161 @@
+"""What the figures share: a panel for each setting and measure, and what is drawn in one."""
+
+import textwrap
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, MaxNLocator
+
+from onlybn.drawing import style
+from onlybn.papers.batchnorm_mechanisms.looks import looks
+
+ACROSS = 4  # panels side by side
+CELLS = 12  # of the grid, which one to four columns divide
+WIDTHS = {1: 3.4, 2: 2.7, 3: 2.3, 4: 1.75}  # of a panel, in inches, by the number of columns
+HEIGHT = 1.35
+PERCENT = (0, 102)
+DASHES = ("-", "--", ":", "-.", (0, (5, 1)), (0, (1, 4)))
+
+
+def lines(axes: Axes, here: pd.DataFrame) -> None:
+    """Draw a line per arm with its standard deviation, and each diverged run as far as it came, with an ×."""
+    for look, dash, arm, rows in arms(here):
+        means = rows[rows["seed"].isna()]
+        mark = look.mark if len(means) < 3 else ""
+        axes.plot(means["x"], means["y"], color=look.colour, linestyle=dash, marker=mark, label=arm)
+        edges = means["y"] - means["std"], means["y"] + means["std"]
+        axes.fill_between(means["x"], *edges, color=look.colour, alpha=0.18, linewidth=0)
+        for _, lost in rows.dropna(subset="seed").groupby("seed"):
+            axes.plot(lost["x"], lost["y"], color=look.colour, linestyle=dash, linewidth=0.7)
+            end = lost.iloc[-1]
+            axes.plot(end["x"], end["y"], "x", color=look.colour, markersize=6, clip_on=False, zorder=3)
+
+
+def edges(axes: Axes, here: pd.DataFrame) -> None:
+    """Draw a band per arm between the means of its `edge` low and high, and dashed edges if there are any."""
+    for look, _, arm, rows in arms(here[here["seed"].isna()]):
+        drawn = {name: its.set_index("x")["y"] for name, its in rows.groupby("edge")}
+        low, high = drawn["low"], drawn["high"]
+        axes.fill_between(low.index, low, high, color=look.colour, alpha=0.3, linewidth=0, label=arm)
+        axes.plot(low.index, low, color=look.colour, linewidth=0.7)
+        axes.plot(high.index, high, color=look.colour, linewidth=0.7)
+        for name in ("decayed low", "decayed high"):
+            if name in drawn:
+                axes.plot(drawn[name].index, drawn[name], color=look.colour, linewidth=0.7, linestyle="--")
+
+
+def bars(axes: Axes, here: pd.DataFrame) -> None:
+    """Draw a bar per arm with its value above it; an × marks one of which runs diverged."""
+    for place, (look, _, arm, rows) in enumerate(arms(here)):
+        (point,) = rows.itertuples()
+        axes.bar(place, point.y, 0.8, color=look.colour, label=arm)
+        axes.errorbar(place, point.y, point.std, color="0.15", linewidth=0.9)
+        told = {"textcoords": "offset points", "ha": "center", "fontsize": 6.5}
+        if np.isfinite(point.y):
+            axes.annotate(f"{point.y:.3g}", (place, np.nansum([point.y, point.std])), (0, 2), **told)
+        if point.diverged:
+            axes.plot(place, 0.04, "x", color="0.15", transform=axes.get_xaxis_transform(), clip_on=False)
+    axes.set_xticks([])
+    axes.margins(y=0.15)
+
+
+def arms(here: pd.DataFrame) -> Iterator[tuple[Any, Any, str, pd.DataFrame]]:
+    """Yield each arm's look (by normalisation), dashes (by learning rate), label and rows."""
+    of = looks(here["normalisation"])
+    for name, look in of.items():
+        own = here[here["normalisation"] == name]
+        for place, (arm, rows) in enumerate(
+            own.sort_values("rate", kind="stable").groupby("arm", sort=False)
+        ):
+            yield look, DASHES[place % len(DASHES)], arm, rows.sort_values("x", kind="stable")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of panels: the measure that it draws, which is also its label, and how.
+
+    `at` returns where a horizontal line is drawn, for a panel's rows; `height` is in inches.
+    """
+
+    measure: str
+    draw: Callable[[Axes, pd.DataFrame], None] = lines
+    log: bool = False
+    limits: tuple[float, float] | None = None
+    at: Callable[[pd.DataFrame], float] | None = None
+    x_label: str = "step"
+    height: float = HEIGHT
+
+
+def panels(numbers: pd.DataFrame, rows: Sequence[Row], *, column: str = "setting") -> Figure:
+    """Draw a row of panels per measure and a column per setting, or per value of another column.
+
+    Of more than four columns, others are below; a column `block` in the numbers also begins new rows, whose
+    columns fill the width. A panel without numbers is left out, and so is a row without panels.
+    """
+    parts = [numbers] if "block" not in numbers else [its for _, its in numbers.groupby("block", sort=False)]
+    blocks = [block for part in parts for block in _blocks(part, rows, column)]
+    heights = [row.height for _, _, drawn in blocks for row in drawn]
+    across = max(number for _, number, _ in blocks)
+    size = (WIDTHS[across] * across, sum(heights) + 0.5 * len(blocks))
+    figure = plt.figure(figsize=size, layout="constrained")
+    grid = figure.add_gridspec(len(heights), CELLS, height_ratios=heights)
+    used, line = [], 0
+    for here, number, drawn in blocks:
+        cells = CELLS // number
+        leftmost: dict[str, Axes] = {}
+        for place, (title, its) in enumerate(here.groupby(column, sort=False)):
+            own = [(line + at, row) for at, row in enumerate(drawn) if row.measure in set(its["measure"])]
+            for at, row in own:
+                axes = figure.add_subplot(grid[at, place * cells : (place + 1) * cells])
+                panel(axes, its[its["measure"] == row.measure], row)
+                leftmost.setdefault(row.measure, axes).set_ylabel(row.measure)
+                if at == own[0][0]:
+                    axes.set_title(wrapped(title, size[0] / number))
+                if (at, row) == own[-1] or row.x_label != drawn[at - line + 1].x_label:
+                    axes.set_xlabel(row.x_label)
+                used.append(axes)
+        line += len(drawn)
+    style.legend_below(figure, used)
+    return figure
+
+
+def _blocks(
+    numbers: pd.DataFrame, rows: Sequence[Row], column: str
+) -> Iterator[tuple[pd.DataFrame, int, list[Row]]]:
+    """Yield the numbers of panels side by side, how many columns they have, and the rows that they draw."""
+    shown = list(dict.fromkeys(numbers[column]))
+    across = 3 if len(shown) in (5, 6, 9) else min(ACROSS, len(shown))
+    for start in range(0, len(shown), across):
+        here = numbers[numbers[column].isin(shown[start : start + across])]
+        measures = set(here["measure"])
+        yield here, across, [row for row in rows if row.measure in measures]
+
+
+def panel(axes: Axes, here: pd.DataFrame, row: Row) -> None:
+    """Draw one panel."""
+    row.draw(axes, here)
+    if row.x_label in ("step", "epoch"):
+        steps(axes)
+    if row.log:
+        axes.set_yscale("log")
+    if row.limits:
+        axes.set_ylim(*row.limits)
+    if row.at:
+        axes.axhline(row.at(here), color="0.4", linestyle=":", linewidth=0.9, zorder=0)
+
+
+def steps(axes: Axes) -> None:
+    """Give the x-axis a few ticks, with thousands as k."""
+    axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+
+
+def wrapped(text: str, width: float) -> str:
+    """Break a title into lines that fit a panel of this width in inches."""
+    return textwrap.fill(text, int(width * 16), break_on_hyphens=False)
