@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from onlybn.axes import NORMALISATION, RECIPE
+from onlybn.axes import NORMALISATION, RECIPE, Axis
 from onlybn.datasets import known
 from onlybn.drawing.summaries import differing, finals, over_seeds, point, run
 from onlybn.papers.batchnorm_mechanisms.looks import NONE, label
@@ -25,9 +25,8 @@ def described(table: pd.DataFrame, *, rates: bool = False, but: Collection[str] 
     the runs of that network, its training included, `but` some columns; with `rates`, each training is an
     arm of its own instead. The rate is the learning rate, and the batch the number of its images.
     """
-    table = table.reset_index(drop=True).assign(
-        **{NORMALISATION.name: _column(table, NORMALISATION.name, NORMALISATION.default)}
-    )
+    table = table.reset_index(drop=True)
+    table = table.assign(normalisation=_column(table, NORMALISATION))
     trainings = {text: json.loads(text) for text in table["training"].unique()}
     numbers = {
         name: table["training"].map({text: training.get(key, np.nan) for text, training in trainings.items()})
@@ -49,8 +48,8 @@ def described(table: pd.DataFrame, *, rates: bool = False, but: Collection[str] 
     return table.assign(setting=setting, arm=arm)
 
 
-def _column(table: pd.DataFrame, name: str, default: str) -> pd.Series:
-    return table[name].astype(str) if name in table else pd.Series(default, index=table.index)
+def _column(table: pd.DataFrame, axis: Axis) -> pd.Series:
+    return table[axis.name].astype(str) if axis.name in table else pd.Series(axis.default, table.index)
 
 
 def _differing(trainings: pd.Series) -> pd.Series:
@@ -62,7 +61,7 @@ def _trainings(rows: pd.DataFrame) -> pd.Series:
     """Return each row's training as its learning rate, and its recipe where a rate has several trainings."""
     words = "rate " + rows["rate"].map("{:g}".format)
     several = rows.groupby("rate")["training"].transform("nunique") > 1
-    recipe = _column(rows, RECIPE.name, RECIPE.default)
+    recipe = _column(rows, RECIPE)
     return words + (" " + recipe).where(several & (recipe != RECIPE.default), "")
 
 
@@ -155,18 +154,19 @@ def final(metrics: pd.DataFrame) -> pd.DataFrame:
 def against_plain(metrics: pd.DataFrame) -> pd.DataFrame:
     """Return a row per run: when it reaches the plain network's best test accuracy, beside that network.
 
-    The plain network has no normalisation; of its learning rates, that with the best mean counts, and runs
-    are paired by their seed. `best` is a run's best test accuracy in percent, and `top_1` its last; `target`
-    is the plain run's best, which a run has `reached` at a step, and the plain one after `plain`. `ratio` is
-    plain / reached. What does not exist is missing. Settings and arms are `described` with rates.
+    The plain network has no normalisation; of its learning rates with the most finished runs, that with the
+    best mean counts. Runs are paired by their seed. `best` is a run's best test accuracy in percent, and
+    `top_1` its last; `target` is the plain run's best, which a run has `reached` at a step, and the plain one
+    after `plain`. `ratio` is plain / reached. What does not exist is missing. Settings and arms are
+    `described` with rates.
     """
     names = run(metrics)
     tests = metrics[metrics["split"] == "test"].assign(step=time)
     runs = described(final(metrics), rates=True)
     runs = runs.merge(tests.groupby(names, dropna=False)["top_1"].max().rename("best").reset_index(), "left")
     plain = runs[(runs["normalisation"] == NONE) & (runs["status"] == "finished")]
-    chosen = plain.groupby(["setting", "training"])["best"].mean().reset_index()
-    chosen = chosen.sort_values("best").drop_duplicates("setting", keep="last")
+    chosen = plain.groupby(["setting", "training"])["best"].agg(["count", "mean"]).reset_index()
+    chosen = chosen.sort_values(["count", "mean"]).drop_duplicates("setting", keep="last")
     plain = plain.merge(chosen[["setting", "training"]])
     pair = ["setting", "seed"]
     runs = runs.merge(plain[[*pair, "best"]].rename(columns={"best": "target"}).drop_duplicates(pair), "left")

@@ -19,8 +19,8 @@ _LOOKS = {
     "l1": Look("ℓ1", COLOURS[2], "<"),
     "l2": Look("ℓ2", COLOURS[4], ">"),
     "linf": Look("ℓ∞", COLOURS[9], "P"),
-    "layernorm": Look("LayerNorm", COLOURS[6], "X"),
-    "instancenorm": Look("InstanceNorm", COLOURS[8], "p"),
+    "layernorm": Look("LayerNorm", "#882255", "p"),
+    "instancenorm": Look("InstanceNorm", "#999933", "*"),
 }
 # Normalisations with a number: the label before it, the shades from a small number to a large one, the mark.
 _NUMBERED = {

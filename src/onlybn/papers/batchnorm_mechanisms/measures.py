@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from scipy.interpolate import pchip_interpolate
 from scipy.ndimage import gaussian_filter1d
 
 from onlybn.drawing.summaries import by_run, per_run, point, run
@@ -166,9 +167,11 @@ def drift(inputs: pd.DataFrame) -> pd.DataFrame:
 def density(percents: np.ndarray, values: np.ndarray, edges: np.ndarray) -> np.ndarray:
     """Return the density of a distribution in the cells between `edges`, from some of its percentiles.
 
-    Between percentiles the distribution is even; outside of the outer ones is nothing. It is smoothed over
-    about a cell to either side and integrates to 1 if the edges reach beyond the percentiles.
+    The share below a value is a monotone curve through the percentiles; outside of them is nothing. It is
+    smoothed over about a cell to either side and integrates to 1 if the edges reach beyond the percentiles.
     """
     shares = (np.asarray(percents, float) - percents[0]) / (percents[-1] - percents[0])
-    below = np.interp(edges, values, shares, left=0.0, right=1.0)
+    inner = np.asarray(values, float)
+    inner[1:] = np.maximum(inner[1:], np.nextafter(inner[:-1], np.inf))
+    below = pchip_interpolate(inner, shares, np.clip(edges, inner[0], inner[-1]))
     return gaussian_filter1d(np.diff(below) / np.diff(edges), 1.0, mode="constant")

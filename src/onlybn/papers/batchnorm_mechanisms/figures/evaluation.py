@@ -109,6 +109,7 @@ def _sizes(axes: Axes, here: pd.DataFrame) -> None:
     rows = here.sort_values("x")
     axes.errorbar(rows["x"], rows["y"], rows["std"], color="0.25", marker="o")
     axes.set_xscale("log")
+    axes.set_xticks([1, 10, 100, 1000], ["1", "10", "100", "1k"])
 
 
 def _ratios(axes: Axes, here: pd.DataFrame, shifts: Sequence[str]) -> None:

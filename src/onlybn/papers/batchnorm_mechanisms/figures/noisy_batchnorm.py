@@ -21,10 +21,10 @@ from onlybn.papers.batchnorm_mechanisms.measures import density, drift, percenti
 
 ACCURACY = "training accuracy (%)"
 CHANGES = {
-    "mean_step": "change of mean, a step",
-    "variance_step": "of variance, a step",
-    "mean_drift": "of mean, since step 0",
-    "variance_drift": "of variance, since step 0",
+    "mean_step": "change of mean in a step",
+    "variance_step": "change of variance in a step",
+    "mean_drift": "change of mean since step 0",
+    "variance_drift": "change of variance since step 0",
 }
 # The layers drawn, from first to last: 2, 9 and 13 of VGG-16's convolutions.
 PLACES = {"early": 0.1, "middle": 0.65, "late": 1.0}
@@ -78,7 +78,7 @@ def draw(numbers: pd.DataFrame) -> Figure:
     ridged = numbers.dropna(subset="ridge")["measure"].unique()
     rows = [
         Row(ACCURACY, limits=PERCENT),
-        *(Row(name, _draw_ridges, x_label="input of one unit") for name in ridged),
+        *(Row(name, _draw_ridges, x_label="input of one unit", shared=False) for name in ridged),
         *(Row(name, log=True) for name in CHANGES.values()),
     ]
     return panels(numbers, rows, column="panel")

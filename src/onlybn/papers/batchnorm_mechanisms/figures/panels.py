@@ -1,5 +1,6 @@
 """What the figures share: a panel for each setting and measure, and what is drawn in one."""
 
+import re
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -9,16 +10,17 @@ import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, MaxNLocator
+from matplotlib.figure import Figure, SubFigure
+from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from onlybn.drawing import style
 from onlybn.papers.batchnorm_mechanisms.looks import looks
 
 ACROSS = 4  # panels side by side
-CELLS = 12  # of the grid, which one to four columns divide
 WIDTHS = {1: 3.4, 2: 2.7, 3: 2.3, 4: 1.75}  # of a panel, in inches, by the number of columns
-HEIGHT = 1.35
+HEIGHT, TITLE = 1.2, 0.5  # of a panel, and of titles and labels, in inches
+FEW_DECADES = 100
+TIMES = ("step", "epoch")
 PERCENT = (0, 102)
 DASHES = ("-", "--", ":", "-.", (0, (5, 1)), (0, (1, 4)))
 
@@ -58,9 +60,12 @@ def bars(axes: Axes, here: pd.DataFrame) -> None:
         axes.errorbar(place, point.y, point.std, color="0.15", linewidth=0.9)
         told = {"textcoords": "offset points", "ha": "center", "fontsize": 6.5}
         if np.isfinite(point.y):
-            axes.annotate(f"{point.y:.3g}", (place, np.nansum([point.y, point.std])), (0, 2), **told)
-        if point.diverged:
-            axes.plot(place, 0.04, "x", color="0.15", transform=axes.get_xaxis_transform(), clip_on=False)
+            text = f"{point.y:.3g}" + " ×" * (point.diverged > 0)
+            axes.annotate(text, (place, np.nansum([point.y, point.std])), (0, 2), **told)
+        elif point.diverged:
+            axes.plot(
+                place, 0.04, "x", color=look.colour, transform=axes.get_xaxis_transform(), clip_on=False
+            )
     axes.set_xticks([])
     axes.margins(y=0.15)
 
@@ -81,6 +86,7 @@ class Row:
     """A row of panels: the measure that it draws, which is also its label, and how.
 
     `at` returns where a horizontal line is drawn, for a panel's rows; `height` is in inches.
+    Panels of one column with the same `x_label` have one x-axis if they are `shared`.
     """
 
     measure: str
@@ -90,6 +96,7 @@ class Row:
     at: Callable[[pd.DataFrame], float] | None = None
     x_label: str = "step"
     height: float = HEIGHT
+    shared: bool = True
 
 
 def panels(numbers: pd.DataFrame, rows: Sequence[Row], *, column: str = "setting") -> Figure:
@@ -100,29 +107,41 @@ def panels(numbers: pd.DataFrame, rows: Sequence[Row], *, column: str = "setting
     """
     parts = [numbers] if "block" not in numbers else [its for _, its in numbers.groupby("block", sort=False)]
     blocks = [block for part in parts for block in _blocks(part, rows, column)]
-    heights = [row.height for _, _, drawn in blocks for row in drawn]
+    tall = [sum(row.height for row in drawn) + TITLE for _, _, drawn in blocks]
     across = max(number for _, number, _ in blocks)
-    size = (WIDTHS[across] * across, sum(heights) + 0.5 * len(blocks))
-    figure = plt.figure(figsize=size, layout="constrained")
-    grid = figure.add_gridspec(len(heights), CELLS, height_ratios=heights)
-    used, line = [], 0
-    for here, number, drawn in blocks:
-        cells = CELLS // number
-        leftmost: dict[str, Axes] = {}
-        for place, (title, its) in enumerate(here.groupby(column, sort=False)):
-            own = [(line + at, row) for at, row in enumerate(drawn) if row.measure in set(its["measure"])]
-            for at, row in own:
-                axes = figure.add_subplot(grid[at, place * cells : (place + 1) * cells])
-                panel(axes, its[its["measure"] == row.measure], row)
-                leftmost.setdefault(row.measure, axes).set_ylabel(row.measure)
-                if at == own[0][0]:
-                    axes.set_title(wrapped(title, size[0] / number))
-                if (at, row) == own[-1] or row.x_label != drawn[at - line + 1].x_label:
-                    axes.set_xlabel(row.x_label)
-                used.append(axes)
-        line += len(drawn)
+    figure = plt.figure(figsize=(WIDTHS[across] * across, sum(tall)), layout="constrained")
+    parts = figure.subfigures(len(blocks), 1, height_ratios=tall, squeeze=False)[:, 0]
+    used = [
+        axes
+        for part, (here, number, drawn) in zip(parts, blocks, strict=True)
+        for axes in _block(part, here, number, drawn, column)
+    ]
     style.legend_below(figure, used)
     return figure
+
+
+def _block(
+    part: SubFigure, numbers: pd.DataFrame, number: int, rows: Sequence[Row], column: str
+) -> Iterator[Axes]:
+    """Draw panels side by side and below each other, and yield each."""
+    grid = part.add_gridspec(len(rows), number, height_ratios=[row.height for row in rows])
+    leftmost: dict[str, Axes] = {}
+    for place, (title, its) in enumerate(numbers.groupby(column, sort=False)):
+        drawn = [(at, row) for at, row in enumerate(rows) if row.measure in set(its["measure"])]
+        above: tuple[Row | None, Axes | None] = (None, None)
+        for at, row in drawn:
+            shared = above[1] if above[0] and row.shared and above[0].x_label == row.x_label else None
+            axes = part.add_subplot(grid[at, place], sharex=shared)
+            panel(axes, its[its["measure"] == row.measure], row)
+            leftmost.setdefault(row.measure, axes).set_ylabel(wrapped(row.measure, row.height))
+            axes.set_xlabel(row.x_label)
+            if shared:
+                shared.tick_params(labelbottom=False)
+                shared.set_xlabel("")
+            if above[1] is None:
+                axes.set_title(wrapped(_kept(title), part.bbox.width / part.dpi / number))
+            above = (row, axes)
+            yield axes
 
 
 def _blocks(
@@ -140,14 +159,16 @@ def _blocks(
 def panel(axes: Axes, here: pd.DataFrame, row: Row) -> None:
     """Draw one panel."""
     row.draw(axes, here)
-    if row.x_label in ("step", "epoch"):
+    if row.x_label in TIMES:
         steps(axes)
-    if row.log:
-        axes.set_yscale("log")
-    if row.limits:
-        axes.set_ylim(*row.limits)
+    if row.x_label == "layer":
+        axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
     if row.at:
         axes.axhline(row.at(here), color="0.4", linestyle=":", linewidth=0.9, zorder=0)
+    if row.log:
+        logarithmic(axes)
+    if row.limits:
+        axes.set_ylim(*row.limits)
 
 
 def steps(axes: Axes) -> None:
@@ -156,6 +177,21 @@ def steps(axes: Axes) -> None:
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
 
 
+def logarithmic(axes: Axes) -> None:
+    """Give the y-axis a logarithmic scale, with ticks at 1, 2 and 5 within few decades."""
+    axes.set_yscale("log", nonpositive="mask")
+    low, high = axes.get_ylim()
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    if high / low < FEW_DECADES:
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+
+
 def wrapped(text: str, width: float) -> str:
-    """Break a title into lines that fit a panel of this width in inches."""
-    return textwrap.fill(text, int(width * 16), break_on_hyphens=False)
+    """Break a title or label into lines that fit a panel of this width or height in inches."""
+    return textwrap.fill(text, int(width * 14), break_on_hyphens=False, break_long_words=False)
+
+
+def _kept(title: str) -> str:
+    """Return a title that breaks only after a comma."""
+    return re.sub("(?<!,) ", "\N{NO-BREAK SPACE}", title)
