@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
-from onlybn import custom, datasets
+from onlybn import custom, datasets, observers
 from onlybn.axes import ARCHITECTURE, AXES, OPTIONAL, RECIPE, REGIME, Axis
 from onlybn.errors import UserError, unknown_message
 from onlybn.strict_yaml import read_yaml, scalar
@@ -157,6 +157,8 @@ def open_study(config: Mapping[str, Any], builtin: Path) -> Study:
     _check_trainings(study)
     first, *_ = study.points(next(iter(study.experiments)))
     study.recordings(first)  # raises if two experiments record one run with different options
+    recorded = (study.definition.record if g.record is None else g.record for g in study.experiments.values())
+    observers.check_processes({name for names in recorded for name in names}, study.processes_per_run)
     return study
 
 

@@ -80,6 +80,7 @@ class LiveRun:
         self.steps = training.steps_of(images.examples)
         self.begun = self.taken = self.tested = 0
         self.recordings = {name: observers.check(name, given) for name, given in (recordings or {}).items()}
+        observers.check_processes(self.recordings, group.size)
         self.observers = {
             name: observers.observe(name, run, self.network, self.steps_per_epoch, options)
             for name, options in self.recordings.items()
@@ -215,7 +216,7 @@ class LiveRun:
         if self.best and not self.diverged:
             self.best.offer(self.rows[-1], now)
 
-    def _score(self, images: Images, testing: Callable[[], None]) -> dict[str, float]:
+    def _score(self, images: Images, testing: Callable[[], None] = lambda: None) -> dict[str, float]:
         return evaluate(self.network, images, group=self.group, before_batch=testing, forward=self.forward)
 
     def _wanting(self) -> Iterator[tuple[str, observers.Observer]]:
@@ -228,7 +229,7 @@ class LiveRun:
         """Move the parameters, and let observers look at the network as it was before the move.
 
         Afterwards the parameters have exactly the moved bits; nothing that an observer changes in the network
-        stays.
+        or in the step of the noise stays.
         """
         before = {name: parameter.detach().clone() for name, parameter in self.trained.items()}
         self.move(rate)
@@ -247,12 +248,15 @@ class LiveRun:
             set=after,
             rate=float(rate),
             data=self.images,
+            noise=self.noise,
             evaluate=partial(self.loss_of, seen["images"], seen["labels"], by_modules=True),
+            score=partial(self._score, self.images),
             **seen,
         )
         for name, observer in wanting:
             with _kept(self.network):
                 rows = observer.look(moment)
+            self.noise.step.fill_(self.taken)
             for row in rows:
                 self._note(name, row)
         _copy(after, self.trained)

@@ -1,0 +1,104 @@
+"""What BatchNorm subtracts of a gradient: the identity behind Theorem 4.1 of Santurkar et al.
+
+For y, the input of a channel over m values, ŷ = (y − mean) / σ and z = γ ŷ + β, with g = ∂L/∂z, exactly
+‖∂L/∂y‖² = γ² / σ² · (‖g‖² − (Σ g)² / m − (Σ g ŷ)² / m).
+"""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from onlybn.observers import probes
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from onlybn.models.network import Network
+    from onlybn.observers.moment import Moment
+    from onlybn.study import Run
+
+COLUMNS = ("error", "mean_share", "normalised_share", "ratio")
+SCHEMA = pa.schema([*probes.WHEN, *probes.LAYER, *((column, pa.float64()) for column in COLUMNS)])
+# A channel is left out if its standard deviation is below this share of its root mean square: it is constant
+# but for rounding.
+CONSTANT = 1e-6
+Options = probes.Options
+
+
+class Recorder(probes.Regular):
+    """Records the identity at each BatchNorm layer, in float64, with the y and g of the step.
+
+    `error` is the sum over channels of the difference of both sides, over the sum of ‖∂L/∂y‖², which autograd
+    gives through a BatchNorm in float64 without eps. `mean_share` and `normalised_share` are the sums over
+    channels of the two subtracted terms, over the sum of ‖g‖²; `ratio` is ‖∂L/∂y‖ / ‖g‖ of the layer.
+    `number` counts the network's BatchNorm layers, from 0. There are no rows of other normalisations, nor of
+    a layer without a gradient.
+    """
+
+    def __init__(self, run: "Run", network: "Network", steps_per_epoch: int, options: Mapping[str, Any]):
+        super().__init__(steps_per_epoch, options["every"])
+
+    def look(self, moment: "Moment") -> list[dict[str, Any]]:
+        """Return a row for each BatchNorm layer."""
+        import torch
+
+        layers = _batchnorms(moment.network)
+        seen: dict[nn.Module, tuple[Tensor, Tensor]] = {}
+
+        def called(layer: "nn.Module", given: "tuple[Tensor]", output: "Tensor") -> "Tensor":
+            seen[layer] = given[0].detach().clone(), output
+            return output.clone()  # what follows may overwrite it
+
+        hooks = [layer.register_forward_hook(called) for layer in layers.values()]
+        try:
+            loss, _ = moment.evaluate()
+        finally:
+            for hook in hooks:
+                hook.remove()
+        named = {n: (layer, *seen[layer]) for n, layer in layers.items() if layer in seen}
+        named = {n: found for n, found in named.items() if found[2].requires_grad}
+        outputs = [output for _, _, output in named.values()]
+        gradients = torch.autograd.grad(loss, outputs, allow_unused=True) if outputs else ()
+        numbers = {name: number for number, name in enumerate(layers)}
+        return [
+            self.when(moment) | {"layer": name, "number": numbers[name]} | _compared(y, gradient, layer)
+            for (name, (layer, y, _)), gradient in zip(named.items(), gradients, strict=True)
+            if gradient is not None
+        ]
+
+
+def _batchnorms(network: "Network") -> "dict[str, nn.Module]":
+    """Return by name the layers that are torch's own BatchNorm."""
+    from torch import nn
+
+    kinds = (nn.BatchNorm1d, nn.BatchNorm2d)
+    return {name: layer for name, layer in network.named_modules() if type(layer) in kinds}
+
+
+def _compared(y: "Tensor", gradient: "Tensor", layer: "nn.Module") -> dict[str, float | None]:
+    """Return both sides of the identity, compared, for y and g (batch, channels, …)."""
+    import torch
+
+    y, g = (tensor.double().transpose(0, 1).flatten(1) for tensor in (y, gradient))
+    gamma = layer.weight.detach().double()
+    varies = y.std(dim=1, correction=0) > CONSTANT * y.square().mean(dim=1).sqrt()
+    y, g, gamma = y[varies].requires_grad_(), g[varies], gamma[varies]
+    with torch.enable_grad():
+        centred = y - y.mean(dim=1, keepdim=True)
+        sigma = centred.square().mean(dim=1, keepdim=True).sqrt()
+        normalised = centred / sigma
+        (of_y,) = torch.autograd.grad(gamma[:, None] * normalised, y, g)
+    normalised, sigma, count = normalised.detach(), sigma.detach()[:, 0], y.shape[1]
+    squares = g.square().sum(dim=1)
+    mean_part = g.sum(dim=1).square() / count
+    normalised_part = (g * normalised).sum(dim=1).square() / count
+    left = of_y.square().sum(dim=1)
+    right = (gamma / sigma).square() * (squares - mean_part - normalised_part)
+    whole, found = float(squares.sum()), float(left.sum())
+    return {
+        "error": probes.ratio(float((left - right).abs().sum()), found),
+        "mean_share": probes.ratio(float(mean_part.sum()), whole),
+        "normalised_share": probes.ratio(float(normalised_part.sum()), whole),
+        "ratio": None if (squared := probes.ratio(found, whole)) is None else squared**0.5,
+    }
