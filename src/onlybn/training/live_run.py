@@ -47,6 +47,7 @@ class LiveRun:
         group: Group = ALONE,
         recordings: Mapping[str, Mapping[str, Any]] | None = None,
     ):
+        observers.check_processes(recordings or (), group.size)
         self.run, self.images, self.precision, self.group = run, images, precision, group
         training = run.training
         self.tested_on = {}
@@ -80,7 +81,6 @@ class LiveRun:
         self.steps = training.steps_of(images.examples)
         self.begun = self.taken = self.tested = 0
         self.recordings = {name: observers.check(name, given) for name, given in (recordings or {}).items()}
-        observers.check_processes(self.recordings, group.size)
         self.observers = {
             name: observers.observe(name, run, self.network, self.steps_per_epoch, options)
             for name, options in self.recordings.items()
