@@ -29,20 +29,17 @@ class Options(probes.Options):
 class Recorder(probes.Regular):
     """Records what a step minimises, the accuracy on its batch, in percent, and its learning rate.
 
-    All are of the state before the step. There is no accuracy where training minimises a squared error.
+    All are of the state before the step. There is no accuracy where the targets are numbers.
     """
 
     def __init__(self, run: "Run", network: "Network", steps_per_epoch: int, options: Mapping[str, Any]):
         super().__init__(steps_per_epoch, options["every"])
-        self.counts_hits = run.training.loss == "cross-entropy"
 
     def look(self, moment: "Moment") -> list[dict[str, Any]]:
         """Return a row."""
         from onlybn.training.evaluation import Measures
 
-        row = self.when(moment) | {"loss": moment.loss.item(), "top_1": None, "learning_rate": moment.rate}
-        if self.counts_hits:
-            measures = Measures(moment.loss.device)
-            measures.add(moment.loss, moment.logits, moment.labels)
-            row["top_1"] = measures.averages()["top_1"]
-        return [row]
+        measures = Measures(moment.loss.device, moment.data.targets)
+        measures.add(moment.loss, moment.logits, moment.labels)
+        row = {"loss": moment.loss.item(), "top_1": measures.averages()["top_1"]}
+        return [self.when(moment) | row | {"learning_rate": moment.rate}]
