@@ -17,6 +17,8 @@ from torch.nn import functional as F
 
 from onlybn import observers
 from onlybn.configuration import open_study
+from onlybn.datasets.prepare import prepare
+from onlybn.datasets.small import read
 from onlybn.errors import UserError
 from onlybn.files import write_tables
 from onlybn.models.dropout import draw_from
@@ -292,6 +294,28 @@ def test_the_curve_has_loss_and_accuracy_of_every_nth_batch_before_its_step(make
         hits = one.network(one.images).argmax(dim=1) == one.labels
         assert row["top_1"] == pytest.approx(100 * float(hits.double().mean()))
         assert row["loss"] == pytest.approx(one.loss(one.network).item(), rel=1e-5)
+
+
+def test_a_squared_error_is_recorded_as_the_sum_that_training_minimises(make_run, watched, tmp_path):
+    prepare("deep-linear", tmp_path, tmp_path / "deep-linear")
+    images = read(tmp_path / "deep-linear", torch.device("cpu"))
+    squared = {"loss": "squared-error", "batch_size": 1000, "learning_rate": 1e-6}
+    run = replace(make_run(regime="all", epochs=1, shift=0, **squared), dataset="deep-linear")
+    seen, outcome = watched(run, "landscape", {"factors": [30.0]}, images)
+    network = seen[0].twin()
+    loss = (network(seen[0].images) - seen[0].labels).square().sum() / 2
+    loss.backward()
+    gradient = {name: parameter.grad for name, parameter in network.named_parameters()}
+    row, far = outcome.recorded["landscape"]
+    assert row["loss"] == pytest.approx(loss.item(), rel=1e-5)
+    assert row["gradient_norm"] == pytest.approx(float(flat(gradient).norm()), rel=1e-4)
+    with torch.no_grad():
+        for name, direction in gradient.items():
+            network.get_parameter(name).sub_(30e-6 * direction)
+    moved = (network(seen[0].images) - seen[0].labels).square().sum() / 2
+    assert far["loss"] == pytest.approx(moved.item(), rel=1e-4)
+    (curve,) = train(run, images, recordings={"curve": {}}).recorded["curve"]
+    assert curve == {"epoch": 1, "step": 0, "loss": row["loss"], "top_1": None, "learning_rate": 1e-6}
 
 
 @torch.no_grad()
