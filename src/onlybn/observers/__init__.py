@@ -15,9 +15,9 @@ from onlybn.errors import UserError, unknown_message
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-# Recordings that any process of a group can make, and those that need the whole batch in one process.
-SHARED = ("weights",)
-OBSERVERS = (*SHARED, "curve", "inputs", "gradient-shift", "landscape", "reestimated", "identity")
+# Recordings that a process which has only a part of a batch cannot make.
+OF_WHOLE_BATCHES = ("curve", "inputs", "gradient-shift", "landscape", "reestimated", "identity")
+OBSERVERS = ("weights", *OF_WHOLE_BATCHES)
 
 
 class Observer(Protocol):
@@ -67,10 +67,11 @@ def _sentence(name: str, model: "type[BaseModel]", options: Any, fault: Mapping[
 
 def check_processes(names: Collection[str], processes: int) -> None:
     """Raise UserError if one of these recordings needs the whole batch, and several processes share it."""
-    if alone := [name for name in OBSERVERS if name in names and name not in SHARED and processes > 1]:
+    refused = [name for name in OF_WHOLE_BATCHES if name in names]
+    if refused and processes > 1:
         raise UserError(
             f"processes_per_run: {processes} processes each have a part of a batch, and the recording"
-            f" {', '.join(alone)} needs the whole batch; allowed: 1"
+            f" {', '.join(refused)} needs the whole batch; allowed: 1"
         )
 
 

@@ -4,6 +4,7 @@ For y, the input of a channel over m values, ŷ = (y − mean) / σ and z = γ �
 ‖∂L/∂y‖² = γ² / σ² · (‖g‖² − (Σ g)² / m − (Σ g ŷ)² / m).
 """
 
+import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,8 @@ SCHEMA = pa.schema([*probes.WHEN, *probes.LAYER, *((column, pa.float64()) for co
 # A channel is left out if its standard deviation is below this share of its root mean square: it is constant
 # but for rounding.
 CONSTANT = 1e-6
+# torch demands an eps above 0; this one adds nothing to a variance.
+EPS = sys.float_info.min
 Options = probes.Options
 
 
@@ -79,26 +82,29 @@ def _batchnorms(network: "Network") -> "dict[str, nn.Module]":
 def _compared(y: "Tensor", gradient: "Tensor", layer: "nn.Module") -> dict[str, float | None]:
     """Return both sides of the identity, compared, for y and g (batch, channels, …)."""
     import torch
+    from torch.nn import functional as F
 
-    y, g = (tensor.double().transpose(0, 1).flatten(1) for tensor in (y, gradient))
-    gamma = layer.weight.detach().double()
-    varies = y.std(dim=1, correction=0) > CONSTANT * y.square().mean(dim=1).sqrt()
-    y, g, gamma = y[varies].requires_grad_(), g[varies], gamma[varies]
+    y, g, gamma = y.double().requires_grad_(), gradient.double(), layer.weight.detach().double()
     with torch.enable_grad():
-        centred = y - y.mean(dim=1, keepdim=True)
-        sigma = centred.square().mean(dim=1, keepdim=True).sqrt()
-        normalised = centred / sigma
-        (of_y,) = torch.autograd.grad(gamma[:, None] * normalised, y, g)
-    normalised, sigma, count = normalised.detach(), sigma.detach()[:, 0], y.shape[1]
-    squares = g.square().sum(dim=1)
-    mean_part = g.sum(dim=1).square() / count
-    normalised_part = (g * normalised).sum(dim=1).square() / count
-    left = of_y.square().sum(dim=1)
-    right = (gamma / sigma).square() * (squares - mean_part - normalised_part)
-    whole, found = float(squares.sum()), float(left.sum())
+        z = F.batch_norm(y, None, None, gamma, training=True, eps=EPS)
+        (of_y,) = torch.autograd.grad(z, y, g)
+    y, g, of_y = (tensor.detach().movedim(1, -1).flatten(0, -2) for tensor in (y, g, of_y))
+    centred = y - y.mean(dim=0)
+    variance, count = centred.square().mean(dim=0), len(y)
+    varies = variance > CONSTANT**2 * y.square().mean(dim=0)
+    normalised = centred / variance.sqrt()
+    squares = g.square().sum(dim=0)
+    mean_part = g.sum(dim=0).square() / count
+    normalised_part = (g * normalised).sum(dim=0).square() / count
+    left = of_y.square().sum(dim=0)
+    right = gamma.square() / variance * (squares - mean_part - normalised_part)
+    difference = (left - right).abs()
+    parts = (difference, left, mean_part, normalised_part, squares)
+    error, found, of_mean, of_normalised, whole = (float(part[varies].sum()) for part in parts)
+    squared = probes.ratio(found, whole)
     return {
-        "error": probes.ratio(float((left - right).abs().sum()), found),
-        "mean_share": probes.ratio(float(mean_part.sum()), whole),
-        "normalised_share": probes.ratio(float(normalised_part.sum()), whole),
-        "ratio": None if (squared := probes.ratio(found, whole)) is None else squared**0.5,
+        "error": probes.ratio(error, found),
+        "mean_share": probes.ratio(of_mean, whole),
+        "normalised_share": probes.ratio(of_normalised, whole),
+        "ratio": None if squared is None else squared**0.5,
     }

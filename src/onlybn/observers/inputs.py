@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 PERCENTS = (0, 1, 2, *range(5, 100, 5), 98, 99, 100)
 # The percentiles of all units are those of about this many values, evenly spaced, if there are more.
 MANY = 2**18
+# So many values are converted to float64 at once: they stay in a processor's cache.
+CHUNK = 2**16
 SCHEMA = pa.schema(
     [
         *probes.WHEN,
@@ -119,13 +121,17 @@ def _places(network: "Network") -> "dict[nn.Module, Any]":
 
 def _moments(values: "Tensor") -> "tuple[Tensor, Tensor]":
     """Return mean and variance of each unit, float64 (units,), of values (batch, units, …)."""
-    import torch
-
-    over = [0, *range(2, values.ndim)]
-    variances, means = torch.var_mean(values.double(), dim=over, correction=0)
-    return means, variances
+    units, rows = values.shape[1], values.movedim(1, -1).flatten(0, -2)
+    sums = squares = 0
+    for some in rows.split(max(1, CHUNK // units)):
+        some = some.double()
+        sums, squares = sums + some.sum(dim=0), squares + some.square().sum(dim=0)
+    means = sums / len(rows)
+    return means, (squares / len(rows) - means.square()).clamp_(min=0)
 
 
 def _percentiles(values: "Tensor") -> list[float]:
-    found = values.detach().double().cpu().numpy()
-    return np.quantile(found, [percent / 100 for percent in PERCENTS]).tolist()
+    """Return the percentiles of values, linear between neighbours."""
+    ordered = np.sort(values.float().cpu().numpy(), axis=None)
+    places = np.array(PERCENTS) / 100 * (len(ordered) - 1)
+    return np.interp(places, np.arange(len(ordered)), ordered).tolist()
