@@ -77,8 +77,11 @@ class SmallImages(Images):
         images, labels = self.train.images, self.train.labels
         count, pixels = self.examples, round(shift * images.shape[1])
         order = self.order(seed, epoch)
-        moves = generator(seed, "shift", epoch).integers(-pixels, pixels + 1, (count, 2))
-        flips = generator(seed, "flip", epoch).random(count) < (0.5 if flip else 0)
+        moves, flips = np.zeros((count, 2), np.int64), np.zeros(count, bool)
+        if pixels:
+            moves = generator(seed, "shift", epoch).integers(-pixels, pixels + 1, (count, 2))
+        if flip:
+            flips = generator(seed, "flip", epoch).random(count) < 0.5
         parts = list(islice(group.parts(count, batch_size), skip, None))
         if compiled and not images.is_floating_point():
             for part in parts:

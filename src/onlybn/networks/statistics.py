@@ -44,7 +44,8 @@ def by_batch(
     def set_buffers(name: str, layer: nn.Module, inputs: tuple[Tensor]) -> None:
         x = inputs[0].detach()
         found = of_batch(layer, x)
-        write(network, {f"{name}.{key}": value for key, value in found.items()})
+        for key, value in found.items():
+            getattr(layer, key).copy_(value)
         note(name, found, x.numel() // x.shape[1])
 
     hooks = [
