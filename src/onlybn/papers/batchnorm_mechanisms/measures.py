@@ -134,8 +134,9 @@ def early_and_late(landscape: pd.DataFrame) -> pd.DataFrame:
 
 
 def _quantile(values: pd.Series, share: float) -> float:
-    found = values.fillna(np.inf).quantile(share)
-    return math.inf if math.isnan(found) else float(found)  # between two infinite values
+    with np.errstate(invalid="ignore"):  # between two infinite values
+        found = values.fillna(np.inf).quantile(share)
+    return math.inf if math.isnan(found) else float(found)
 
 
 def percentiles(inputs: pd.DataFrame, column: str, percents: Sequence[float]) -> pd.DataFrame:
@@ -171,7 +172,7 @@ def density(percents: np.ndarray, values: np.ndarray, edges: np.ndarray) -> np.n
     smoothed over about a cell to either side and integrates to 1 if the edges reach beyond the percentiles.
     """
     shares = (np.asarray(percents, float) - percents[0]) / (percents[-1] - percents[0])
-    inner = np.asarray(values, float)
-    inner[1:] = np.maximum(inner[1:], np.nextafter(inner[:-1], np.inf))
+    apart = 1e-6 * np.arange(len(shares)) * (edges[1] - edges[0])  # equal percentiles would have no curve
+    inner = np.asarray(values, float) + apart
     below = pchip_interpolate(inner, shares, np.clip(edges, inner[0], inner[-1]))
     return gaussian_filter1d(np.diff(below) / np.diff(edges), 1.0, mode="constant")

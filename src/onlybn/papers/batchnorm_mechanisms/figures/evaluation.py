@@ -27,9 +27,14 @@ STATISTICS = (
 )
 
 
+def networks(statistics: pd.DataFrame) -> pd.DataFrame:
+    """Return the analysis `statistics`, described; its `classes` are `predicted`, not a run's."""
+    return described(statistics.rename(columns={"classes": "predicted"}))
+
+
 def tests(statistics: pd.DataFrame) -> pd.DataFrame:
     """Return a described row per run, shift and statistics, with the loss and accuracy of the test."""
-    table = described(statistics)
+    table = networks(statistics)
     return table.dropna(subset="shift").drop_duplicates([*run(table), "shift", "statistics"])
 
 
@@ -38,7 +43,7 @@ def explosions(statistics: pd.DataFrame) -> pd.DataFrame:
 
     They are those of a layer's normalised activations with running statistics.
     """
-    table = described(statistics)
+    table = networks(statistics)
     table = table[(table["statistics"] == "running") & (table["layer"] >= 0)]
     clean = table[table["shift"] == CLEAN].set_index([*run(table), "layer"])["largest"].rename("clean")
     table = table[table["shift"] != CLEAN].merge(clean.reset_index(), on=[*run(table), "layer"])
@@ -53,7 +58,7 @@ def by_network(statistics: pd.DataFrame) -> pd.DataFrame:
 
 def numbers(statistics: pd.DataFrame) -> pd.DataFrame:
     """Return a row per arm, measure, and shift with statistics, or size of a batch, or layer: mean `y`, n."""
-    table = described(statistics)
+    table = networks(statistics)
     arms = table[points(table)].drop_duplicates()
     clean = tests(statistics)
     clean = clean[(clean["shift"] == CLEAN) & (clean["statistics"] == "running")]
@@ -72,8 +77,9 @@ def numbers(statistics: pd.DataFrame) -> pd.DataFrame:
 def draw(numbers: pd.DataFrame) -> Figure:
     """Draw accuracy by shift and statistics, by size of the batch, and activations; a column per network."""
     cells = numbers[numbers["measure"] == BY_SHIFT]
-    shifted = cells.loc[cells["shift"] != CLEAN, "statistics"]
-    shown = in_order(STATISTICS, shifted if len(shifted) else cells["statistics"])
+    shifted = set(cells.loc[cells["shift"] != CLEAN, "statistics"])
+    shown = in_order(STATISTICS, cells["statistics"])
+    shown = [name for name in shown if name in shifted or not name.startswith("batch-")]
     shifts = in_order(SHIFTS, cells["shift"])
     rows = (
         Row(BY_SHIFT, partial(_cells, statistics=shown, shifts=shifts), x_label="", height=1.9),

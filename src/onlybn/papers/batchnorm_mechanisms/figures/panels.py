@@ -165,7 +165,7 @@ def panel(axes: Axes, here: pd.DataFrame, row: Row) -> None:
         axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
     if row.at:
         axes.axhline(row.at(here), color="0.4", linestyle=":", linewidth=0.9, zorder=0)
-    if row.log:
+    if row.log and here["y"].gt(0).any():
         logarithmic(axes)
     if row.limits:
         axes.set_ylim(*row.limits)
