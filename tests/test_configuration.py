@@ -492,7 +492,7 @@ BAD_CONFIGS = {
     ),
     "epochs": ({"epochs": "x"}, "config: epochs: 'x' is not a whole number of at least 1"),
     "milestones": ({"milestones": "[7]"}, "config: training: milestones 7 are not before the last"),
-    "dataset": ({"dataset": "mnist"}, "config: dataset: unknown dataset 'mnist'"),
+    "dataset": ({"dataset": "svhn"}, "config: dataset: unknown dataset 'svhn'"),
 }
 
 

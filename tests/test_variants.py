@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from onlybn.networks.draw import build
-from onlybn.networks.variants import AFFINES, FEATURES, NAMES, initialise
+from onlybn.networks.variants import AFFINES, FEATURES, NAMES, ZERO_BIAS, initialise
 from onlybn.randomness import generator
 
 
@@ -80,6 +80,16 @@ def test_every_variant_draws_as_its_name_says(variant):
             assert rows.std().item() == pytest.approx((2 / fan_in) ** 0.5, rel=0.02)
         case "kaiming-normal":
             assert rows.abs().max() > 3 * (2 / fan_in) ** 0.5
+        case "glorot-uniform":
+            bound = (6 / (fan_in + 9 * 128)) ** 0.5
+            assert 0.99 * bound < rows.abs().max() <= bound
+            assert rows.std().item() == pytest.approx(bound / 3**0.5, rel=0.02)
+        case "normal-0.1" | "normal-0.01":
+            deviation = float(features.removeprefix("normal-"))
+            assert rows.std().item() == pytest.approx(deviation, rel=0.02)
+            assert rows.abs().max() > 3 * deviation
+        case _:
+            pytest.fail(f"{features} is not checked")
     low, high, beta = AFFINES[affine]
     gamma = torch.cat([layer.weight for layer in network.normalisations()])
     assert low <= gamma.min() <= gamma.max() <= high
@@ -87,13 +97,13 @@ def test_every_variant_draws_as_its_name_says(variant):
     assert all((layer.bias == beta).all() for layer in network.normalisations())
 
 
-def test_biases_are_pytorchs_or_with_weight_companders_draws_0():
+def test_biases_are_pytorchs_or_with_weight_companders_and_the_later_draws_0():
     for features in FEATURES:
         network = build("resnet-8", "none", channels=3, classes=10, size=32)
         initialise(network, f"{features}_gamma-one", 0)
         biases = [layer.bias for _, layer in network.named_layers((nn.Conv2d, nn.Linear))]
         assert len(biases) == 10
-        if features in ("kaiming-uniform-zero-bias", "vgg-gaussian"):
+        if features in ZERO_BIAS:
             assert not any(bias.any() for bias in biases)
         else:
             assert all(bias.all() for bias in biases)

@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
-from onlybn import custom, datasets
+from onlybn import custom, datasets, observers
 from onlybn.axes import ARCHITECTURE, AXES, OPTIONAL, RECIPE, REGIME, Axis
 from onlybn.errors import UserError, unknown_message
 from onlybn.strict_yaml import read_yaml, scalar
@@ -157,18 +157,22 @@ def open_study(config: Mapping[str, Any], builtin: Path) -> Study:
     _check_trainings(study)
     first, *_ = study.points(next(iter(study.experiments)))
     study.recordings(first)  # raises if two experiments record one run with different options
+    recorded = (study.definition.record if g.record is None else g.record for g in study.experiments.values())
+    observers.check_processes({name for names in recorded for name in names}, study.processes_per_run)
     return study
 
 
 def _check_trainings(study: Study) -> None:
-    """Reject too small a last batch or validation split, and a precision without measured costs."""
+    """Reject too small a last batch or part of the images, and a precision without measured costs."""
     points = [run for name in study.experiments for run in study.points(name)]
     for run in {(run.dataset, run.value(RECIPE)): run for run in points}.values():
         recipe = run.value(RECIPE)
         dataset, part = datasets.known(run.dataset), "" if recipe == RECIPE.default else f"recipes.{recipe}."
         if dataset.examples:
             examples, _ = dataset.examples
-            run.training.check_validation(examples, dataset.classes, f"{part}validation")
+            classes = dataset.classes if dataset.targets == "classes" else 1
+            run.training.check_validation(examples, classes, f"{part}validation")
+            run.training.check_examples(examples, classes, f"{part}examples")
             run.training.check_last_batch(examples, study.processes_per_run, f"{part}batch_size")
     for precision in dict.fromkeys(run.training.precision for run in points):
         _check_planned_on(study.planned_on, precision)

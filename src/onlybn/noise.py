@@ -40,11 +40,34 @@ class Noise:
     @torch.no_grad()
     def uniform(self, purpose: Sequence[str], shape: Sequence[int]) -> Tensor:
         """Return multiples of 2⁻²⁴ in [0, 1), float32 of a shape (examples, …)."""
+        return self._uniform(purpose, shape, self.first)
+
+    @torch.no_grad()
+    def shared_uniform(self, purpose: Sequence[str], shape: Sequence[int]) -> Tensor:
+        """Return such numbers of any shape that all examples of a step share, in every process."""
+        return self._uniform(purpose, (1, *shape), 0)[0]
+
+    @torch.no_grad()
+    def normal(self, purpose: Sequence[str], shape: Sequence[int]) -> Tensor:
+        """Return standard normal numbers, float32 of a shape (examples, …), within ±5.77.
+
+        Two uniform numbers give two normal ones (Box and Muller, 1958). Logarithm, sine and cosine round
+        differently on other kinds of devices.
+        """
+        examples, *rest = shape
+        elements = math.prod(rest)
+        uniform = self.uniform(purpose, (examples, 2, (elements + 1) // 2))
+        radius = torch.log1p(-uniform[:, 0]).mul_(-2).sqrt_()
+        angle = uniform[:, 1].mul_(2 * math.pi)
+        pairs = torch.cat([radius * torch.cos(angle), radius * torch.sin(angle)], dim=1)
+        return pairs[:, :elements].reshape(tuple(shape))
+
+    def _uniform(self, purpose: Sequence[str], shape: Sequence[int], first: int) -> Tensor:
         examples, *rest = shape
         elements = math.prod(rest)
         run = int.from_bytes(key(self.seed, *purpose)[:8], "little", signed=True)
         step = _hashed(self.step * _INCREMENT + run)
-        example = _hashed(self._multiples(self.first, examples) + step)
+        example = _hashed(self._multiples(first, examples) + step)
         # Each hash gives two numbers, of the upper 24 of 32 bits.
         hashes = _hashed(example[:, None] + self._multiples(0, (elements + 1) // 2))
         bits = (hashes.view(torch.int32)[:, :elements] >> 8).bitwise_and_(0xFFFFFF)

@@ -254,6 +254,8 @@ class Training(_Strict):
             faults.append(f"warmup of {self.warmup:g} {unit}s is not shorter than the {length} {unit}s")
         if self.select == "best" and not self.validation:
             faults.append("select: best needs images to choose by; add validation: 0.1")
+        if self.select == "best" and self.loss == "squared-error":
+            faults.append("select: best chooses by accuracy, and squared-error has none; choose last")
         if faults:
             raise ValueError("; ".join(faults))
         return self
@@ -278,7 +280,7 @@ class Training(_Strict):
 
     def trained_on(self, examples: int) -> int:
         """Return how many of a dataset's `examples` training images train."""
-        return examples - self.held_out(examples)
+        return self.examples or examples - self.held_out(examples)
 
     def steps_per_epoch(self, examples: int) -> int:
         """Return the number of steps of a pass over what trains of a dataset's `examples` training images."""
@@ -325,6 +327,19 @@ class Training(_Strict):
                 f"config: {key}: a share of {self.validation:g} holds out {held_out:,} of {examples:,}"
                 f" training images, and each of the {classes:,} classes needs one on either side; hold out"
                 f" at least {classes:,} and at most {examples - classes:,}"
+            )
+
+    def check_examples(self, examples: int, classes: int, key: str = "examples") -> None:
+        """Raise UserError if more images shall train than there are, or so few that a class must have none.
+
+        Where the targets are numbers, `classes` is 1.
+        """
+        left = examples - self.held_out(examples)
+        if self.examples and not classes <= self.examples <= left:
+            but = f", and each of the {classes:,} classes needs one" if self.examples < classes else ""
+            raise UserError(
+                f"config: {key}: {self.examples:,} of {left:,} training images shall train{but}; choose at"
+                f" least {classes:,} and at most {left:,}"
             )
 
 
@@ -483,8 +498,16 @@ class Definition(_Strict):
                         f"{where}.flip: is missing; true if a flipped image of {name} still shows its class,"
                         " else false"
                     )
+            elif training.flip and dataset.targets == "numbers":
+                yield f"{where}.flip: {name} has numbers, not images; allowed: false"
             elif training.flip and not dataset.flips:
                 yield f"{where}.flip: a flipped image of {name} is not one of its class; allowed: false"
+            if training.shift and dataset.targets == "numbers":
+                yield f"{where}.shift: {name} has numbers, not images; allowed: 0"
+            if training.validation and dataset.targets == "numbers":
+                yield f"{where}.validation: {name} has no classes by which to hold out a share; allowed: 0"
+            if training.loss != dataset.loss:
+                yield f"{where}.loss: the targets of {name} are {dataset.targets}; allowed: {dataset.loss}"
             if training.shift and dataset.photographs:
                 yield f"{where}.shift: {name}'s photographs are cropped at random, not shifted; allowed: 0"
 

@@ -222,10 +222,9 @@ class Display:
         room = max(1, height - 5)
         for run in training[:room]:
             now = run.progress
-            accuracy = "" if now.accuracy is None else f"{now.accuracy:.1f} %"
             left = "" if now.seconds_left is None else f"{duration(now.seconds_left)} left"
             bar = ProgressBar(total=1.0, completed=now.share, width=12)
-            runs.add_row(f"  {run.name}", bar, now.at, accuracy, left)
+            runs.add_row(f"  {run.name}", bar, now.at, now.measured.removeprefix("accuracy "), left)
         more = [f"{len(training) - room:,} more training"] if len(training) > room else []
         others = [f"{count:,} {kind}" for kind, count in sorted(work.at_work.items())]
         parts = [f"at work: {', '.join(more + others)}"] if more + others else []

@@ -4,4 +4,4 @@ Such a module has a function of the same name; `onlybn.runs.schemas` has the col
 function returns. (The affine table needs no dataset and is written by training.)
 """
 
-ANALYSES = ("clamping", "activations", "removal")
+ANALYSES = ("clamping", "activations", "removal", "statistics")

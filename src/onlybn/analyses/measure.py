@@ -18,15 +18,16 @@ from onlybn.study import Run
 def measure(analysis: str, run: Run, folder: Path, images: Images, target: Path) -> None:
     """Write an analysis of the run in `folder` to `target`; the table is empty if the run diverged.
 
-    The network is tested in the precision that it was trained in. Raises UserError if the folder holds
-    another run, a damaged one, or one that was trained on other images.
+    The network is tested in the precision that it was trained in. The analysis gets the images with those
+    that the run trained on. Raises UserError if the folder holds another run, a damaged one, or one that was
+    trained on other images.
     """
     record = expect(folder, run, images.checksum)
     table = SCHEMAS[analysis].empty_table()
     if record["status"] == "finished":
         table = getattr(import_module(f"onlybn.analyses.{analysis}"), analysis)(
             saving.load(folder, trust=True).to(images.device, memory_format=torch.channels_last),
-            images,
+            images.of_run(run.training, run.seed)[0],
             precision=getattr(torch, record["computed"]["precision"]),
         )
     write_measured(target, table, record)

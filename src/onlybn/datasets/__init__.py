@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from onlybn import custom
 from onlybn.errors import UserError, unknown_message
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from onlybn.datasets.images import Images
 
 SPLITS = ("train", "test")
+
+# What an example's target is: its class, or numbers that the network's outputs approach.
+Targets = Literal["classes", "numbers"]
 
 # The authors of Only BatchNorm normalise CIFAR-10 with ImageNet's constants.
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -32,8 +35,9 @@ class Dataset:
     mirrored image still shows its class. `mean` and `std` normalise each channel of pixels in [0, 1]; if they
     are None, those of the training split are used. `source` is the `module:function` that reads small images,
     or the folder of photographs below `data_dir`; each class has a folder in its `train`, and if
-    `test_by_class`, in its `val`. For a custom dataset only title and source are known until it is prepared;
-    the rest is None.
+    `test_by_class`, in its `val`. If the targets are numbers, an example's input has `channels` numbers and
+    its target `classes`; nothing is normalised, shifted or flipped. For a custom dataset only title and
+    source are known until it is prepared; the rest is None.
     """
 
     title: str
@@ -47,11 +51,17 @@ class Dataset:
     std: tuple[float, ...] | None = None
     resize: int | None = None
     test_by_class: bool = True
+    targets: Targets = "classes"
 
     @property
     def chance(self) -> float:
         """Accuracy of guessing, in percent."""
         return 100 / self.classes
+
+    @property
+    def loss(self) -> str:
+        """The loss that fits the targets, as a training key."""
+        return "cross-entropy" if self.targets == "classes" else "squared-error"
 
     @property
     def photographs(self) -> bool:
@@ -175,6 +185,22 @@ def _read_json(folder: Path, names: tuple[str, ...], optional: tuple[str, ...] =
         ) from None
 
 
+def _mnist(title: str, loader: str, examples: tuple[int, int], **normalisation: tuple[float]) -> Dataset:
+    return Dataset(
+        title=title,
+        classes=10,
+        channels=1,
+        size=28,
+        examples=examples,
+        flips=False,
+        source=f"onlybn.datasets.mnist:{loader}",
+        **normalisation,
+    )
+
+
+# Binary pixels stay 0 and 1, as Ioffe & Szegedy's network gets them.
+_AS_BINARY = {"mean": (0.0,), "std": (1.0,)}
+
 DATASETS = {
     "digits": Dataset(
         title="digits",
@@ -185,6 +211,11 @@ DATASETS = {
         flips=False,
         source="onlybn.datasets.digits:load",
     ),
+    "mnist": _mnist("MNIST", "load", (60_000, 10_000)),
+    "mnist-binary": _mnist("MNIST (binary)", "load_binary", (60_000, 10_000), **_AS_BINARY),
+    # The 10,000 test images of MNIST alone.
+    "mnist10k": _mnist("MNIST-10k", "load_10k", (8_000, 2_000)),
+    "mnist10k-binary": _mnist("MNIST-10k (binary)", "load_10k_binary", (8_000, 2_000), **_AS_BINARY),
     "cifar10": Dataset(
         title="CIFAR-10",
         classes=10,
@@ -257,5 +288,18 @@ DATASETS = {
         source="imagenette160",
         mean=_IMAGENET_MEAN,
         std=_IMAGENET_STD,
+    ),
+    # Synthetic: 10 numbers, and a linear map of them (Santurkar et al., Figure 3).
+    "deep-linear": Dataset(
+        title="linear map",
+        classes=10,
+        channels=10,
+        size=1,
+        examples=(1_000, 1_000),
+        flips=False,
+        source="onlybn.datasets.deep_linear:load",
+        mean=(0.0,) * 10,
+        std=(1.0,) * 10,
+        targets="numbers",
     ),
 }

@@ -4,15 +4,18 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from onlybn.datasets import validation
+from onlybn.datasets import Targets, validation
 from onlybn.distributed import ALONE, Group
 from onlybn.randomness import generator
+
+if TYPE_CHECKING:
+    from onlybn.study import Training
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +25,7 @@ class Images(ABC):
     Each subclass defines `size`, the height and width, in pixels, of the images that the network gets, and
     the splits `train` and `test`. `examples` counts the images that train, and `places` are theirs in the
     training split, unless all of them train. `mean` and `std` normalise each channel of pixels in [0, 1].
+    Labels are int64 (batch,), or where the `targets` are numbers float32 (batch, classes).
     """
 
     device: torch.device
@@ -32,6 +36,7 @@ class Images(ABC):
     std: list[float]
     checksum: str
     places: np.ndarray | None = None
+    targets: Targets = "classes"
 
     @abstractmethod
     def training_batches(
@@ -57,16 +62,55 @@ class Images(ABC):
     def test_batches(self, batch_size: int, group: Group = ALONE) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the test split in order: normalised images and labels; the last batch may be partial."""
 
+    def of_run(self, training: "Training", seed: int) -> tuple[Self, Self | None]:
+        """Return these images with those that a run trains on, and with those held out as the test split.
+
+        The latter is None without validation. Raises UserError if a class would have no image in a part.
+        """
+        images, held_out = self, None
+        if training.validation:
+            images, held_out = self.hold_out(training.held_out(self.examples), seed)
+        if training.examples:
+            images = images.choose(training.examples, seed)
+        return images, held_out
+
     def hold_out(self, count: int, seed: int) -> tuple[Self, Self]:
         """Return these images without `count` of the training images, and with those as the test split.
 
         Raises UserError if a class would have no image on one of the sides.
         """
-        labels = self.train.labels
-        labels = labels.cpu().numpy() if isinstance(labels, Tensor) else labels
-        places, held_out = validation.hold_out(labels, count, seed)
+        places, held_out = validation.hold_out(self._labels, count, seed)
         training = replace(self, examples=len(places), places=places)
         return training, replace(self, test=self.train.take(held_out))
+
+    def choose(self, count: int, seed: int) -> Self:
+        """Return these images with `count` of those that train.
+
+        Raises UserError if a class would have none.
+        """
+        places = np.arange(self.examples) if self.places is None else self.places
+        # Numbers have no classes to share the count.
+        labels = self._labels[places] if self.targets == "classes" else np.zeros(len(places), int)
+        return replace(self, examples=count, places=places[validation.choose(labels, count, seed)])
+
+    def unaugmented(self, most: int) -> Self:
+        """Return these images with those that train as the test split, or with `most` of them.
+
+        Of more, the same ones are drawn for every run.
+        """
+        places = np.arange(self.examples) if self.places is None else self.places
+        return replace(self, test=self.train.take(_at_most(places, most)))
+
+    def with_fewer_tests(self, most: int) -> Self:
+        """Return these images with at most so many of the test split, the same ones for every run."""
+        if len(self.test) <= most:
+            return self
+        return replace(self, test=self.test.take(_at_most(np.arange(len(self.test)), most)))
+
+    @property
+    def _labels(self) -> np.ndarray:
+        labels = self.train.labels
+        return labels.cpu().numpy() if isinstance(labels, Tensor) else labels
 
     def order(self, seed: int, epoch: int) -> np.ndarray:
         """Draw the order of an epoch, as places in the training split."""
@@ -74,7 +118,12 @@ class Images(ABC):
         return order if self.places is None else self.places[order]
 
     def normalise(self, images: Tensor) -> Tensor:
-        """Turn uint8 (batch, height, width, channels) into float32 (batch, channels, height, width)."""
+        """Turn uint8 (batch, height, width, channels) into float32 (batch, channels, height, width).
+
+        Inputs that are float32 already are not scaled.
+        """
+        if images.is_floating_point():
+            return images.permute(0, 3, 1, 2)
         # Work on whole rows: a loop over three channels is ten times slower.
         scale, offset = (factor.repeat(images.shape[2]) for factor in self._scale_and_offset)
         rows = images.flatten(2).float().mul_(scale).add_(offset)
@@ -84,3 +133,10 @@ class Images(ABC):
     def _scale_and_offset(self) -> tuple[Tensor, Tensor]:
         mean, std = torch.tensor(self.mean), torch.tensor(self.std)
         return (1 / (255 * std)).to(self.device), (-mean / std).to(self.device)
+
+
+def _at_most(places: np.ndarray, most: int) -> np.ndarray:
+    """Return the places, or where there are more, `most` of them, in increasing order."""
+    if len(places) <= most:
+        return places
+    return np.sort(generator(0, "at-most").permutation(places)[:most])

@@ -47,7 +47,10 @@ def prepare(name: str, data_dir: Path, folder: Path) -> None:
 
 
 def _prepare_small(name: str, data_dir: Path, folder: Path) -> tuple[Dataset, dict[str, Any]]:
-    """Write each split's `images`, uint8 (examples, height, width, channels), and `labels`, int64."""
+    """Write each split's `images`, uint8 (examples, height, width, channels), and `labels`, int64.
+
+    Where the targets are numbers, both are float32.
+    """
     found = {}
     if custom.is_custom(name):
         found["loader"] = loader(name, folder, data_dir)
@@ -147,11 +150,14 @@ def _check(
     name: str, split: str, dataset: Dataset, examples: int, images: np.ndarray, labels: np.ndarray
 ) -> None:
     expected = (examples, dataset.size, dataset.size, dataset.channels)
-    if images.shape != expected or images.dtype != np.uint8:
+    kind = np.dtype(np.uint8 if dataset.targets == "classes" else np.float32)
+    if images.shape != expected or images.dtype != kind:
         raise UserError(
             f"{name}: the {split} images are {images.dtype} of shape {images.shape},"
-            f" expected uint8 of shape {expected}"
+            f" expected {kind} of shape {expected}"
         )
+    if dataset.targets == "numbers":
+        return
     if labels.shape != (examples,):
         raise UserError(f"{name}: there are {labels.size} {split} labels for {examples} images")
     present = np.unique(labels)

@@ -13,7 +13,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional as F
 
-from onlybn.datasets import SPLITS, read_facts
+from onlybn import custom
+from onlybn.datasets import SPLITS, known, read_facts
 from onlybn.datasets.images import Images
 from onlybn.datasets.prepare import checksum
 from onlybn.distributed import ALONE, Group
@@ -26,7 +27,10 @@ AT_ONCE = {"cpu": 1, "cuda": 16}
 
 @dataclass(frozen=True)
 class Split:
-    """Images, uint8 (examples, height, width, channels), and labels, int64, on one device."""
+    """Images, uint8 (examples, height, width, channels), and labels, int64, on one device.
+
+    Where the targets are numbers, both are float32.
+    """
 
     images: Tensor
     labels: Tensor
@@ -73,10 +77,13 @@ class SmallImages(Images):
         images, labels = self.train.images, self.train.labels
         count, pixels = self.examples, round(shift * images.shape[1])
         order = self.order(seed, epoch)
-        moves = generator(seed, "shift", epoch).integers(-pixels, pixels + 1, (count, 2))
-        flips = generator(seed, "flip", epoch).random(count) < (0.5 if flip else 0)
+        moves, flips = np.zeros((count, 2), np.int64), np.zeros(count, bool)
+        if pixels:
+            moves = generator(seed, "shift", epoch).integers(-pixels, pixels + 1, (count, 2))
+        if flip:
+            flips = generator(seed, "flip", epoch).random(count) < 0.5
         parts = list(islice(group.parts(count, batch_size), skip, None))
-        if compiled:
+        if compiled and not images.is_floating_point():
             for part in parts:
                 yield self._augmented(order[part], moves[part], flips[part]), labels[order[part]]
             return
@@ -87,7 +94,10 @@ class SmallImages(Images):
             chosen, moved, flipped = (
                 torch.cat([drawn[part] for part in together]) for drawn in (order, moves, flips)
             )
-            batches = self.normalise(augment(images[chosen], moved, flipped, pixels))
+            shown = images[chosen]
+            if pixels or flip:
+                shown = augment(shown, moved, flipped, pixels)
+            batches = self.normalise(shown)
             sizes = [part.stop - part.start for part in together]
             yield from zip(batches.split(sizes), labels[chosen].split(sizes), strict=True)
 
@@ -127,6 +137,7 @@ def read(folder: Path, device: torch.device) -> SmallImages:
         device=device,
         examples=len(images),
         channels=images.shape[-1],
+        targets=known(custom.from_path(folder.name)).targets,
         **facts,
     )
 

@@ -27,9 +27,14 @@ def shown(numbers: pd.DataFrame, columns: str = "regime", rows: pd.Series | None
 
 
 def cell(point, digits: int = 1) -> str:
-    """Return a point's mean ± standard deviation (n) of top-1, with its diverged runs."""
+    """Return a point's mean ± standard deviation (n) of top-1, with its diverged runs.
+
+    A dataset whose targets are numbers has a dash in place of the accuracy.
+    """
     if point.n == 0:
         return f"diverged ({point.diverged})"
     spread = f" ± {point.top_1_std:.{digits}f}" if point.n > 1 else ""
     lost = f", {point.diverged} diverged" if point.diverged else ""
+    if pd.isna(point.top_1):
+        return f"– (n = {point.n}{lost})"
     return f"{point.top_1:.{digits}f}{spread} (n = {point.n}{lost})"

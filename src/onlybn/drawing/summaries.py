@@ -161,9 +161,11 @@ def _unseen(path: Path, table: pd.DataFrame, seen: dict[tuple, tuple[Path, int]]
     Raises UserError if the rows of such a run differ from those seen before.
     """
     names = [name for name in dict.fromkeys([*point(table), "training", "seed"]) if name in table]
+    lists = [field.name for field in SCHEMAS.get(path.stem, ()) if pa.types.is_list(field.type)]
     new = np.ones(len(table), bool)
     for named, rows in by_run(table, names):
-        digest = int(pd.util.hash_pandas_object(rows, index=False).sum())
+        hashable = {name: rows[name].map(np.ndarray.tobytes, na_action="ignore") for name in lists}
+        digest = int(pd.util.hash_pandas_object(rows.assign(**hashable), index=False).sum())
         first, before = seen.setdefault(named, (path, digest))
         if before != digest:
             raise UserError(

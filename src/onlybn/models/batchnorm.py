@@ -36,14 +36,6 @@ def normalise(
     return x if relu is None else relu(x)
 
 
-class Absent(nn.Module):
-    """The layer of the normalisation `none`: it does not change the values."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return a copy, since the next operation may change it in place."""
-        return x.clone()
-
-
 def has_hooks(module: nn.Module) -> bool:
     """Return whether the module has forward or backward hooks, its own or global ones."""
     return bool(

@@ -5,6 +5,9 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from onlybn.models.normalisations import AverageNorm
 
 
 class Place(NamedTuple):
@@ -21,11 +24,11 @@ class Place(NamedTuple):
 
 
 # The types of normalisation layers; other modules call `normalisations` instead of using these types.
-NORMALISATIONS = (nn.BatchNorm2d,)
+NORMALISATIONS = (_BatchNorm, nn.GroupNorm, AverageNorm)
 
 
 class Network(nn.Module, ABC):
-    """A convolutional network whose layers can be selected by type and structure, never by name."""
+    """A network whose layers can be selected by type and structure, never by name."""
 
     output: nn.Linear
 
@@ -36,6 +39,13 @@ class Network(nn.Module, ABC):
     @abstractmethod
     def relu_places(self) -> dict[nn.ReLU, list[Place]]:
         """Return the places of each ReLU module's calls, in order."""
+
+    def activation_places(self) -> dict[nn.Module, list[Place]]:
+        """Return the places of the calls of each module that gets the input of a layer's nonlinearity.
+
+        They are in the order of the forward pass. A network without nonlinearities has an nn.Identity there.
+        """
+        return self.relu_places()
 
     @abstractmethod
     def shortcut_convolutions(self) -> list[nn.Conv2d]:
@@ -54,9 +64,11 @@ class Network(nn.Module, ABC):
     def named_normalisations(self) -> Iterator[tuple[str, nn.Module]]:
         """Yield the name and module of every normalisation layer, including those on shortcuts.
 
-        Each has γ as `weight`, β as `bias`, both float (channels,), and running statistics as buffers.
+        Each has γ as `weight`, β as `bias`, both float (channels,), and running statistics, if any, as
+        buffers.
         """
-        return self.named_layers(NORMALISATIONS)
+        layers = self.named_layers(NORMALISATIONS)
+        return ((name, layer) for name, layer in layers if layer.weight is not None)
 
     def normalisations(self) -> list[nn.Module]:
         """Return every normalisation layer, including those on shortcuts."""

@@ -3,12 +3,13 @@
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from onlybn.models.batchnorm import normalise
 from onlybn.models.dropout import Dropout
+from onlybn.models.layer import Layer
 from onlybn.models.network import Network, Place
 
 # Convolutions in each of the five stages; between stages there is a 2×2 max-pool.
 STAGES = {
+    8: (1, 1, 1, 1, 1),
     11: (1, 1, 2, 2, 2),
     13: (2, 2, 2, 2, 2),
     16: (2, 2, 3, 3, 3),
@@ -18,34 +19,36 @@ CHANNELS = (64, 128, 256, 512, 512)
 DROPOUT = 0.5
 
 
-class Layer(nn.Module):
-    """A 3×3 convolution with bias, BatchNorm and ReLU."""
+class Convolution(Layer):
+    """A 3×3 convolution with bias, BatchNorm and ReLU or sigmoid."""
 
-    def __init__(self, inputs: int, outputs: int):
+    def __init__(self, inputs: int, outputs: int, *, sigmoid: bool):
         super().__init__()
         self.convolution = nn.Conv2d(inputs, outputs, 3, padding=1)
         self.batchnorm = nn.BatchNorm2d(outputs)
-        self.relu = nn.ReLU(inplace=True)
+        self.activation = nn.Sigmoid() if sigmoid else nn.ReLU(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (batch, inputs, height, width) to (batch, outputs, height, width)."""
-        return normalise(self.convolution(x), self.batchnorm, self.relu)
+        return self.activate(self.convolution(x))
 
 
 class Vgg(Network):
-    """VGG-11, 13, 16 or 19: five stages of 64 to 512 channels, averaged before the linear layer.
+    """VGG-8, 11, 13, 16 or 19: five stages of 64 to 512 channels, averaged before the linear layer.
 
     Images are float (batch, channels, height, width). If an image is too small for all four max-pools (below
-    16×16), pooling stops at 1×1.
+    16×16), pooling stops at 1×1. `half` halves the channels, and `sigmoid` replaces every ReLU.
     """
 
-    def __init__(self, *, depth: int, channels: int, classes: int):
+    def __init__(self, *, depth: int, channels: int, classes: int, half: bool = False, sigmoid: bool = False):
         super().__init__()
         self.stages = nn.ModuleList()
         inputs = channels
-        for count, outputs in zip(STAGES[depth], CHANNELS, strict=True):
-            layers = [Layer(inputs, outputs), *(Layer(outputs, outputs) for _ in range(count - 1))]
-            self.stages.append(nn.Sequential(*layers))
+        for count, whole in zip(STAGES[depth], CHANNELS, strict=True):
+            outputs = whole // 2 if half else whole
+            first = Convolution(inputs, outputs, sigmoid=sigmoid)
+            rest = [Convolution(outputs, outputs, sigmoid=sigmoid) for _ in range(count - 1)]
+            self.stages.append(nn.Sequential(first, *rest))
             inputs = outputs
         self.output = nn.Linear(inputs, classes)
 
@@ -57,9 +60,13 @@ class Vgg(Network):
         """Return the place of each normalisation (or its replacement), in the order of the forward pass."""
         return {layer.batchnorm: place for layer, place in self._layers()}
 
+    def activation_places(self) -> dict[nn.Module, list[Place]]:
+        """Return the places of each activation's calls, in the order of the forward pass."""
+        return {layer.activation: [place] for layer, place in self._layers()}
+
     def relu_places(self) -> dict[nn.ReLU, list[Place]]:
         """Return the places of each ReLU's calls, in the order of the forward pass."""
-        return {layer.relu: [place] for layer, place in self._layers()}
+        return {a: places for a, places in self.activation_places().items() if isinstance(a, nn.ReLU)}
 
     def shortcut_convolutions(self) -> list[nn.Conv2d]:
         """Return none: a VGG has no shortcuts."""
@@ -72,7 +79,7 @@ class Vgg(Network):
             x = stage(_pooled(x))
         return x
 
-    def _layers(self) -> list[tuple[Layer, Place]]:
+    def _layers(self) -> list[tuple[Convolution, Place]]:
         return [
             (layer, Place(s, b, "inside"))
             for s, stage in enumerate(self.stages, start=1)
@@ -110,11 +117,11 @@ class VggWithHead(Vgg):
         """Map images, float (batch, channels, height, width), to logits, float (batch, classes)."""
         return self.output(self.hidden(_pooled(self._features(images)).mean(dim=(2, 3))))
 
-    def relu_places(self) -> dict[nn.ReLU, list[Place]]:
-        """Return the places of each ReLU's calls, in the order of the forward pass."""
+    def activation_places(self) -> dict[nn.Module, list[Place]]:
+        """Return the places of each activation's calls, in the order of the forward pass."""
         after = len(self.stages) + 1
         head = {layer.relu: [Place(after, b, "head")] for b, layer in enumerate(self.hidden, start=1)}
-        return super().relu_places() | head
+        return super().activation_places() | head
 
 
 def _pooled(x: Tensor) -> Tensor:

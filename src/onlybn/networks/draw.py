@@ -14,8 +14,8 @@ def draw(
 ) -> tuple[Network, dict[str, nn.Parameter]]:
     """Return the run's network before training, on the CPU, and its trainable parameters by name.
 
-    Only a custom architecture needs the `size` of the images in pixels. Raises UserError if a custom
-    architecture does not work with the value of an axis.
+    Only a custom or fully connected architecture needs the `size` of the images in pixels. Raises UserError
+    if an architecture does not work with the value of an axis.
     """
     shape = {"channels": channels, "classes": classes, "size": size}
     network = build(run.architecture, run.value(axes.NORMALISATION), **shape)
@@ -27,7 +27,7 @@ def draw(
 def build(architecture: str, normalisation: str, *, channels: int, classes: int, size: int | None) -> Network:
     """Build a network on the meta device, as `onlybn.models.build` does, with another normalisation.
 
-    Raises UserError if a custom architecture does not run with it.
+    Raises UserError if that does not fit the architecture, or a custom one does not run with it.
     """
     network = models.build(architecture, channels=channels, classes=classes, size=size)
     axes.NORMALISATION.apply(network, normalisation, 0)

@@ -38,7 +38,7 @@ def no_affine(network: "Network", seed: int) -> "Iterable[Parameter]":
 
 
 def batchnorm(network: "Network", seed: int) -> "Iterable[Parameter]":
-    """Train γ and β of every BatchNorm, the shortcuts' included (Figures 2 to 7)."""
+    """Train γ and β of every normalisation, the shortcuts' included (Figures 2 to 7)."""
     return [parameter for layer in network.normalisations() for parameter in layer.parameters()]
 
 
@@ -71,7 +71,8 @@ def beta(network: "Network", seed: int) -> "Iterable[Parameter]":
 def random(network: "Network", seed: int, weights: int) -> "Iterable[Parameter]":
     """Train `weights` randomly chosen weights of every output channel of every convolution (Figure 2).
 
-    The seed fixes the choice. If a channel has fewer weights, all of them train.
+    The seed fixes the choice. If a channel has fewer weights, all of them train. Raises UserError if there is
+    no convolution.
     """
     from torch import empty, from_numpy, int64, nn
 
@@ -88,6 +89,8 @@ def random(network: "Network", seed: int, weights: int) -> "Iterable[Parameter]"
         # Draw a number for each weight and take the K lowest, so that a larger K includes the smaller choice.
         chosen = np.argpartition(rng.random((channels, fan_in)), k - 1, axis=1)[:, :k]
         trained.append(train_chosen(layer, from_numpy(np.sort(chosen, axis=1))))
+    if not trained:
+        raise UserError(without_convolutions(f"random-{weights}", network.architecture.name))
     return trained
 
 
@@ -153,6 +156,14 @@ def trains_entries(name: str) -> bool:
 def needs_affine(name: str) -> bool:
     """Return whether a regime is meaningless for a network without γ and β."""
     return name in OF_AFFINE
+
+
+def without_convolutions(name: str, architecture: str) -> str:
+    """Return the message that a regime which trains entries of convolutions does not fit a network."""
+    return (
+        f"the regime {name} trains weights of convolutions, and {architecture} has none; put them in"
+        " different experiments"
+    )
 
 
 def apply(network: "Network", name: str, seed: int) -> dict[str, "Parameter"]:

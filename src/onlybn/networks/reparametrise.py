@@ -180,8 +180,9 @@ def layers_through(network: "Network", name: str) -> "Iterator[tuple[str, nn.Con
     from torch import nn
 
     part = part_of(name)  # a custom name, module:function, has none
+    first, *_ = network.convolutions() or [layer for _, layer in network.named_layers(nn.Linear)]
     for layer_name, layer in network.named_layers((nn.Conv2d, nn.Linear)):
-        if part == "first" and layer is not network.convolutions()[0]:
+        if part == "first" and layer is not first:
             continue
         if part == "but-last" and layer is network.output:
             continue

@@ -12,7 +12,7 @@ def learned(network: Network) -> dict[str, Tensor]:
 
 
 def running_statistics(network: Network) -> dict[str, Tensor]:
-    """Return the running mean and variance of every normalisation layer, by name."""
+    """Return the running statistics of every normalisation layer that has some, by name."""
     return {
         f"{name}.{key}": buffer
         for name, layer in network.named_normalisations()

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -59,6 +60,18 @@ def vgg_gaussian(rng: np.random.Generator, shape: Shape) -> np.ndarray:
     return rng.standard_normal(shape) * math.sqrt(2 / (math.prod(kernel) * outputs))
 
 
+def glorot_uniform(rng: np.random.Generator, shape: Shape) -> np.ndarray:
+    """Draw Glorot-uniform weights: bound √(6 / (fan-in + fan-out))."""
+    outputs, _, *kernel = shape
+    bound = math.sqrt(6 / (_fan_in(shape) + outputs * math.prod(kernel)))
+    return rng.uniform(-bound, bound, shape)
+
+
+def normal(rng: np.random.Generator, shape: Shape, deviation: float) -> np.ndarray:
+    """Draw normal weights of one standard deviation for all layers."""
+    return rng.standard_normal(shape) * deviation
+
+
 FEATURES: dict[str, Callable[[np.random.Generator, Shape], np.ndarray]] = {
     "kaiming-normal": kaiming_normal,
     "kaiming-uniform": kaiming_uniform,
@@ -67,9 +80,12 @@ FEATURES: dict[str, Callable[[np.random.Generator, Shape], np.ndarray]] = {
     "torch-uniform": torch_uniform,
     "kaiming-uniform-zero-bias": kaiming_uniform,
     "vgg-gaussian": vgg_gaussian,
+    "glorot-uniform": glorot_uniform,
+    "normal-0.1": partial(normal, deviation=0.1),
+    "normal-0.01": partial(normal, deviation=0.01),
 }
 # The features with which biases start at 0.
-ZERO_BIAS = ("kaiming-uniform-zero-bias", "vgg-gaussian")
+ZERO_BIAS = ("kaiming-uniform-zero-bias", "vgg-gaussian", "glorot-uniform", "normal-0.1", "normal-0.01")
 
 # γ is uniform between the first two numbers; β is the third.
 AFFINES: dict[str, tuple[float, float, float]] = {
@@ -92,7 +108,8 @@ def initialise(network: "Network", variant: str, seed: int) -> None:
     """Allocate a network from `onlybn.models.build` on the CPU, and draw its parameters.
 
     Each tensor is drawn in float64 from (seed, kind of tensor, name of the layer) and cast once. Biases are
-    uniform between ±1/√fan-in, as in PyTorch, but 0 with the features of `ZERO_BIAS`.
+    uniform between ±1/√fan-in, as in PyTorch, but 0 with the features of `ZERO_BIAS`. Running means start at
+    0, and running variances and norms at 1.
     """
     import torch
     from torch import nn
@@ -122,8 +139,8 @@ def initialise(network: "Network", variant: str, seed: int) -> None:
             rng = generator(seed, "gamma", name)
             fill(layer.weight, rng.uniform(low, high, layer.weight.shape))
             layer.bias.fill_(beta)
-            layer.running_mean.zero_()
-            layer.running_var.fill_(1)
+            for key, buffer in layer.named_buffers():
+                buffer.fill_(0 if key == "running_mean" else 1)
 
 
 def _default_bound(shape: Shape) -> float:

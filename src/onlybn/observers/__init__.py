@@ -1,21 +1,23 @@
 """Recordings: what observers record while a run trains, without changing the run.
 
-A recording is a module of that name, with the columns SCHEMA of its table, a pydantic model `Options`, and
-`Recorder(run, network, steps_per_epoch, options)`, which is an Observer. These modules do not import torch
-until training starts, since recordings are checked when a study is read.
+A recording is a module of that name (with underscores), with the columns SCHEMA of its table, a pydantic
+model `Options`, and `Recorder(run, network, steps_per_epoch, options)`, which is an Observer. These modules
+do not import torch until training starts, since recordings are checked when a study is read.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Protocol
 
-from onlybn.errors import unknown_message
+from onlybn.errors import UserError, unknown_message
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-OBSERVERS = ("weights",)
+# Recordings that a process which has only a part of a batch cannot make.
+OF_WHOLE_BATCHES = ("curve", "inputs", "gradient-shift", "landscape", "reestimated", "identity")
+OBSERVERS = ("weights", *OF_WHOLE_BATCHES)
 
 
 class Observer(Protocol):
@@ -25,12 +27,15 @@ class Observer(Protocol):
         """Return whether to look at that step of that epoch, both counted from 1; the answer is constant."""
 
     def look(self, moment: Any) -> Sequence[dict[str, Any]]:
-        """Return rows of the table, with JSON values; any change to the network is undone afterwards."""
+        """Return rows of the table, with JSON values.
+
+        Any change to the network or to the step of the noise is undone afterwards.
+        """
 
 
 def module(name: str) -> ModuleType:
     """Return the module of a recording."""
-    return import_module(f"onlybn.observers.{name}")
+    return import_module(f"onlybn.observers.{name.replace('-', '_')}")
 
 
 def check(name: str, options: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -43,19 +48,31 @@ def check(name: str, options: Mapping[str, Any] | None = None) -> dict[str, Any]
     if name not in OBSERVERS:
         raise ValueError(unknown_message("recording", name, OBSERVERS))
     model: type[BaseModel] = module(name).Options
+    options = {} if options is None else options
     try:
-        return model.model_validate({} if options is None else options).model_dump(mode="json")
+        return model.model_validate(options).model_dump(mode="json")
     except ValidationError as error:
-        raise ValueError("\n".join(_sentence(name, model, fault) for fault in error.errors())) from None
+        sentences = (_sentence(name, model, options, fault) for fault in error.errors())
+        raise ValueError("\n".join(dict.fromkeys(sentences))) from None
 
 
-def _sentence(name: str, model: "type[BaseModel]", fault: Mapping[str, Any]) -> str:
+def _sentence(name: str, model: "type[BaseModel]", options: Any, fault: Mapping[str, Any]) -> str:
     if not fault["loc"]:
-        return f"{name}: {fault['input']!r} is not a mapping of options"
+        return f"{name}: {options!r} is not a mapping of options"
     key = fault["loc"][0]
     if fault["type"] == "extra_forbidden":
         return f"{name}: {unknown_message('option', key, model.model_fields)}"
-    return f"{name}.{key}: {fault['input']!r} is not {model.model_fields[key].description}"
+    return f"{name}.{key}: {options[key]!r} is not {model.model_fields[key].description}"
+
+
+def check_processes(names: Collection[str], processes: int) -> None:
+    """Raise UserError if one of these recordings needs the whole batch, and several processes share it."""
+    refused = [name for name in OF_WHOLE_BATCHES if name in names]
+    if refused and processes > 1:
+        raise UserError(
+            f"processes_per_run: {processes} processes each have a part of a batch, and the recording"
+            f" {', '.join(refused)} needs the whole batch; allowed: 1"
+        )
 
 
 def observe(name: str, run: Any, network: Any, steps_per_epoch: int, options: Mapping[str, Any]) -> Observer:

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 
     from onlybn.datasets.images import Images
     from onlybn.models.network import Network
+    from onlybn.noise import Noise
     from onlybn.study import Run
 
 
@@ -23,7 +24,8 @@ class Moment:
     by name of the trainable parameters. `rate` is the step's learning rate, and `data` has all images.
 
     `evaluate` returns loss and logits of the batch once more, for the parameters that the network has then:
-    in training mode, with the same noise and precision, and ready for a backward pass.
+    in training mode, with the same precision, with the noise of the step in `noise`, and ready for a backward
+    pass. `score` returns loss and accuracies on the test split, as each test of the run does.
     """
 
     run: "Run"
@@ -39,4 +41,6 @@ class Moment:
     set: "Mapping[str, Tensor]"
     rate: float
     data: "Images"
+    noise: "Noise"
     evaluate: "Callable[[], tuple[Tensor, Tensor]]"
+    score: "Callable[[], dict[str, float]]"

@@ -8,6 +8,7 @@ import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
 
 from onlybn.errors import UserError, unknown_message
+from onlybn.observers import probes
 
 if TYPE_CHECKING:
     from torch import nn
@@ -62,7 +63,7 @@ class Recorder:
 
     def __init__(self, run: "Run", network: "Network", steps_per_epoch: int, options: Mapping[str, Any]):
         self.training, self.steps_per_epoch, self.every = run.training, steps_per_epoch, options["every"]
-        layers = _layers(network)
+        layers = probes.layers(network)
         names = list(layers)
         self.numbers = {name: number for number, name in enumerate(names)}
         self.layers = names if options["layers"] is None else options["layers"]
@@ -80,16 +81,11 @@ class Recorder:
 
     def look(self, moment: "Moment") -> list[dict[str, Any]]:
         """Return a row for each layer; at the first step also a row for each layer before training."""
-        import torch
-
         taken, rows = self._taken(moment.epoch, moment.step), []
         if taken == 1:
             rows += self._rows(0, 0, moment.network)
         if self._is_due(taken):
-            parameters = dict(moment.network.named_parameters())
-            with torch.no_grad():
-                for name, value in moment.set.items():
-                    parameters[name].copy_(value)
+            probes.assign(moment.network, moment.set)
             rows += self._rows(moment.epoch, taken, moment.network)
         return rows
 
@@ -102,7 +98,7 @@ class Recorder:
         return self.training.next_test(taken - 1, self.steps_per_epoch) == taken
 
     def _rows(self, epoch: int, step: int, network: "Network") -> Iterator[dict[str, Any]]:
-        layers = _layers(network)
+        layers = probes.layers(network)
         for name in self.layers:
             weight = _weight(layers[name])
             values = np.quantile(weight, [share for _, share in QUANTILES]).tolist()
@@ -152,9 +148,3 @@ def _through(layer: "nn.Module", weight: np.ndarray) -> dict[str, float | None]:
         if steepest > 0:
             found["flat"] = 100 * float((slopes < FLAT * steepest).mean())
     return found
-
-
-def _layers(network: "Network") -> "dict[str, nn.Module]":
-    from torch import nn
-
-    return dict(network.named_layers((nn.Conv2d, nn.Linear)))

@@ -1,4 +1,4 @@
-"""The affine table: γ and β of every BatchNorm channel, before and after training (Figures 4 and 5)."""
+"""The affine table: γ and β of every normalised channel, before and after training (Figures 4 and 5)."""
 
 import pyarrow as pa
 import torch
@@ -10,16 +10,18 @@ from onlybn.runs.schemas import SCHEMAS
 
 @torch.no_grad()
 def affine(network: Network, initial: dict[str, tuple[Tensor, Tensor]]) -> pa.Table:
-    """Return a row per BatchNorm channel, layers in the order of the forward pass.
+    """Return a row per normalised channel, layers in the order of the forward pass.
 
-    `initial` has γ and β of every BatchNorm layer before training, by the layer's name.
+    `initial` has γ and β of every normalisation layer before training, by the layer's name. A running mean or
+    variance that a layer does not have is null.
     """
     schema = SCHEMAS["affine"]
     names = {layer: name for name, layer in network.named_normalisations()}
     tables = []
     placed = [(layer, place) for layer, place in network.normalisation_places().items() if layer in names]
     for index, (layer, place) in enumerate(placed):
-        channels = layer.num_features
+        channels = len(layer.weight)
+        running = [getattr(layer, name, None) for name in ("running_mean", "running_var")]
         gamma_initial, beta_initial = initial[names[layer]]
         columns = [
             [index] * channels,
@@ -29,15 +31,8 @@ def affine(network: Network, initial: dict[str, tuple[Tensor, Tensor]]) -> pa.Ta
             [place.position] * channels,
             range(channels),
             *(
-                tensor.float().cpu().numpy()
-                for tensor in (
-                    layer.weight,
-                    layer.bias,
-                    layer.running_mean,
-                    layer.running_var,
-                    gamma_initial,
-                    beta_initial,
-                )
+                [None] * channels if tensor is None else tensor.float().cpu().numpy()
+                for tensor in (layer.weight, layer.bias, *running, gamma_initial, beta_initial)
             ),
         ]
         arrays = [pa.array(c, field.type) for c, field in zip(columns, schema, strict=True)]

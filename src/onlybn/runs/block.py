@@ -26,7 +26,7 @@ from onlybn.machine import commit
 from onlybn.models.batchnorm import gpu_kernels
 from onlybn.runs import records, saving
 from onlybn.runs.folders import keep_aside, publish, size_of
-from onlybn.runs.progress import Publisher
+from onlybn.runs.progress import Publisher, measured
 from onlybn.study import Run
 from onlybn.training.checkpoints import SHARE, Checkpoints
 from onlybn.training.live_run import LiveRun
@@ -56,7 +56,7 @@ def reporting(publisher: Publisher, terminal: Terminal | None = None) -> Callabl
         left = publisher.seconds_left(live) or 0.0
         line = (
             f"{live.run}: {training.unit} {trained[training.unit]:,}/{training.length:,}, training loss"
-            f" {trained['loss']:.3f}, {tested['split']} accuracy {tested['top_1']:.1f} %{at},"
+            f" {trained['loss']:.3f}, {tested['split']} {measured(tested)}{at},"
             f" {duration(left)} left"
         )
         print(line, flush=True)
@@ -209,6 +209,7 @@ def _train(
     """Train replicates side by side, or resume them, each into its work folder."""
     runs = [run for run, *_ in some]
     if custom.is_custom(runs[0].dataset):  # for others this was checked when the study was read
+        runs[0].training.check_examples(images.examples, images.classes)
         runs[0].training.check_last_batch(images.examples, group.size)
     precision = choose_precision(runs[0].training.precision, images.device)
     computed = {
@@ -305,7 +306,7 @@ def _result(run: Run, work_folder: Path) -> str:
     length = counted(row[unit], unit)
     if run.training.select == "best":
         length += f" of {run.training.length:,}"
-    return f"{run}: test accuracy {row['top_1']:.1f} % after {length}, {duration(seconds)}"
+    return f"{run}: test {measured(row)} after {length}, {duration(seconds)}"
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from onlybn.jobs import duration
 
@@ -25,8 +25,9 @@ class Progress:
     `state` is `training`, `finished` or `diverged`. `reached` of `length` epochs are trained and tested, or
     steps trained where the study counts those (`unit`). `step` of `steps` are trained in either case, of
     which this job found `begun` done.
-    `accuracy` is the last top-1 accuracy in percent on the test split, or on that of `split`; None before the
-    first test. `seconds_left` are those that the run itself still takes, None before its first step.
+    `accuracy` is the last top-1 accuracy in percent on the test split, or on that of `split`, and `loss` the
+    loss there; both are None before the first test, and the accuracy too where the targets are no classes.
+    `seconds_left` are those that the run itself still takes, None before its first step.
     `written` is the time, in seconds since 1970.
     """
 
@@ -42,6 +43,7 @@ class Progress:
     seconds_left: float | None
     written: float
     split: str = "test"
+    loss: float | None = None
 
     @property
     def share(self) -> float:
@@ -58,13 +60,27 @@ class Progress:
         """What came of the run, or what its last test gave."""
         if self.state == "diverged":
             return f"diverged in {self.unit} {self.reached:,}"
-        return "not tested yet" if self.accuracy is None else f"{self.split} accuracy {self.accuracy:.1f} %"
+        return f"{self.split} {named}" if (named := self.measured) else "not tested yet"
+
+    @property
+    def measured(self) -> str:
+        """What the last test gave, without its split; empty before the first test."""
+        if self.accuracy is None and self.loss is None:
+            return ""
+        return measured({"top_1": self.accuracy, "loss": self.loss})
 
     def __str__(self) -> str:
         if self.state != "training":
             return f"{self.run}: {self.result}"
         left = [] if self.seconds_left is None else [f"{duration(self.seconds_left)} left"]
         return f"{self.run}: {', '.join([self.at, self.result, *left])}"
+
+
+def measured(row: Mapping[str, Any]) -> str:
+    """Return in words what a row of the metrics says: the accuracy, or the loss where there is none."""
+    if row["top_1"] is None:
+        return f"loss {row['loss']:.4g}"
+    return f"accuracy {row['top_1']:.1f} %"
 
 
 def of(live: "LiveRun", seconds_left: float | None) -> Progress:
@@ -84,6 +100,7 @@ def of(live: "LiveRun", seconds_left: float | None) -> Progress:
         seconds_left=seconds_left,
         written=time.time(),
         split=tested["split"],
+        loss=tested.get("loss"),
     )
 
 

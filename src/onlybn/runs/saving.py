@@ -135,7 +135,7 @@ def load(folder: str | Path, *, trust: bool = False) -> "Network":
     if names := _custom_names(run):
         for changed in _find_code_again(folder, record, names, trust):
             warnings.warn(f"the file of {changed} has changed since {folder} was trained", stacklevel=2)
-    network = _drawn(folder, record, run, record["own"]["size"] if names else None)
+    network = _drawn(folder, record, run)
     path = folder / "state.safetensors"
     wanted = learned(network)
     if (facts["digest"], facts["seed"]) != (run.digest, run.seed) or {
@@ -206,17 +206,19 @@ def _find_code_again(
     yield from custom.find_again(sources)
 
 
-def _drawn(folder: Path, record: Mapping[str, Any], run: Run, size: int | None) -> "Network":
+def _drawn(folder: Path, record: Mapping[str, Any], run: Run) -> "Network":
     """Return the network of a recorded run as it was before training."""
+    from onlybn.datasets import known
     from onlybn.networks.draw import draw
 
     try:
+        size = record["own"]["size"] if "own" in record else known(run.dataset).size
         for axis in AXES:
             axis.check(run.value(axis))
         network, _ = draw(run, channels=record["channels"], classes=record["classes"], size=size)
         return network
     # What torch, NumPy and the draws raise for numbers too large for a tensor or for memory, or for 0.
-    except (ValueError, TypeError, RuntimeError, ArithmeticError, MemoryError) as error:
+    except (ValueError, TypeError, LookupError, RuntimeError, ArithmeticError, MemoryError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{folder / 'run.json'}: its network cannot be built here ({reason})") from error
 

@@ -90,6 +90,21 @@ SCHEMAS = {
             ("top_5", pa.float64()),
         ]
     ),
+    "statistics": pa.schema(
+        [
+            ("shift", pa.dictionary(pa.int32(), pa.string())),
+            ("statistics", pa.dictionary(pa.int32(), pa.string())),
+            ("layer", pa.int32()),
+            ("name", pa.dictionary(pa.int32(), pa.string())),
+            ("loss", pa.float64()),
+            ("top_1", pa.float64()),
+            ("top_5", pa.float64()),
+            ("not_finite", pa.int64()),
+            ("classes", pa.int64()),
+            ("apart", pa.float64()),
+            ("largest", pa.float64()),
+        ]
+    ),
 }
 
 SCHEMAS |= {name: observers.module(name).SCHEMA for name in observers.OBSERVERS}

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from onlybn import observers
 from onlybn.datasets.images import Images
@@ -18,13 +17,14 @@ from onlybn.distributed import ALONE, Group
 from onlybn.models.batchnorm import is_one_thread_in_bfloat16
 from onlybn.models.dropout import draw_from
 from onlybn.models.network import Network
+from onlybn.models.normalisations import give_noise
 from onlybn.networks.draw import draw
 from onlybn.networks.state import frozen, learned, running_statistics
 from onlybn.noise import Noise
 from onlybn.observers.moment import Moment
 from onlybn.study import Run
 from onlybn.tensors import digest
-from onlybn.training.evaluation import Measures, evaluate
+from onlybn.training.evaluation import Measures, batch_loss, evaluate
 from onlybn.training.forward import Forward
 from onlybn.training.optimisers import Optimiser
 from onlybn.training.selection import Best
@@ -33,8 +33,9 @@ from onlybn.training.selection import Best
 class LiveRun:
     """The state of one run while it trains: the network on the device, the measurements, and the progress.
 
-    `images` leaves out what is held out for validation. `tested_on` has the images of each split that every
-    test scores: validation, if there is one, and test, unless only the `best` state is kept and scored.
+    `images` has those that train: not what is held out for validation, and of `examples` not the others.
+    `tested_on` has the images of each split that every test scores: validation, if there is one, and test,
+    unless only the `best` state is kept and scored.
     `taken` counts the steps so far, and `tested` the steps at the last test. `rows` are the rows of the
     metrics, `recorded` the rows of each recording, and `journal` all of them as (table, row), in order.
     """
@@ -47,12 +48,11 @@ class LiveRun:
         group: Group = ALONE,
         recordings: Mapping[str, Mapping[str, Any]] | None = None,
     ):
-        self.run, self.images, self.precision, self.group = run, images, precision, group
+        observers.check_processes(recordings or (), group.size)
+        self.run, self.precision, self.group = run, precision, group
         training = run.training
-        self.tested_on = {}
-        if training.validation:
-            held_out = training.held_out(images.examples)
-            self.images, self.tested_on["validation"] = images.hold_out(held_out, run.seed)
+        self.images, held_out = images.of_run(training, run.seed)
+        self.tested_on = {"validation": held_out} if held_out else {}
         if training.select == "last":
             self.tested_on["test"] = self.images
         self.network, self.trained = draw(
@@ -61,6 +61,7 @@ class LiveRun:
         self.network.to(images.device, memory_format=torch.channels_last)
         self.noise = Noise(run.seed, images.device)
         draw_from(self.noise, self.network)
+        give_noise(self.network, self.noise, training)
         self.initial_affine = {
             name: (layer.weight.detach().clone(), layer.bias.detach().clone())
             for name, layer in self.network.named_normalisations()
@@ -73,7 +74,7 @@ class LiveRun:
             training,
             in_one_pass=is_one_thread_in_bfloat16(precision, images.device),
         )
-        self.measures = Measures(images.device)
+        self.measures = Measures(images.device, images.targets)
         self.before = {name: tensor.clone() for name, tensor in learned(self.network).items()}
         self.best = Best(self.before) if training.select == "best" else None
         self.steps_per_epoch = training.steps_per_epoch(images.examples)
@@ -155,17 +156,19 @@ class LiveRun:
     def gradients(
         self, images: Tensor, labels: Tensor, whole: int, *, by_modules: bool = False
     ) -> tuple[Tensor, Tensor]:
-        """Set the parameters' gradients of a batch's mean loss; return the loss and the logits."""
+        """Set the parameters' gradients of a batch's loss; return the loss and the logits."""
         self.noise.first = next(self.group.parts(whole, whole)).start
         loss, logits = self.loss_of(images, labels, by_modules=by_modules)
-        self.group.weigh(loss, len(labels), whole).backward()
+        # Each part of a sum counts whole, each part of a mean by its share.
+        part = len(labels) if self.images.targets == "classes" else whole
+        self.group.weigh(loss, part, whole).backward()
         self.measures.add(loss.detach(), logits.detach(), labels)
         return loss.detach(), logits.detach()
 
     def loss_of(self, images: Tensor, labels: Tensor, *, by_modules: bool = False) -> tuple[Tensor, Tensor]:
-        """Return a batch's mean loss, and its logits, for the present parameters."""
+        """Return a batch's loss, and its logits, for the present parameters."""
         logits = self.forward(images, by_modules=by_modules)
-        return F.cross_entropy(logits.float(), labels), logits
+        return batch_loss(logits, labels), logits
 
     def move(self, rate: float | Tensor) -> None:
         """Move the parameters by their gradients, which are kept."""
@@ -215,7 +218,7 @@ class LiveRun:
         if self.best and not self.diverged:
             self.best.offer(self.rows[-1], now)
 
-    def _score(self, images: Images, testing: Callable[[], None]) -> dict[str, float]:
+    def _score(self, images: Images, testing: Callable[[], None] = lambda: None) -> dict[str, float]:
         return evaluate(self.network, images, group=self.group, before_batch=testing, forward=self.forward)
 
     def _wanting(self) -> Iterator[tuple[str, observers.Observer]]:
@@ -228,7 +231,7 @@ class LiveRun:
         """Move the parameters, and let observers look at the network as it was before the move.
 
         Afterwards the parameters have exactly the moved bits; nothing that an observer changes in the network
-        stays.
+        or in the step of the noise stays.
         """
         before = {name: parameter.detach().clone() for name, parameter in self.trained.items()}
         self.move(rate)
@@ -247,12 +250,15 @@ class LiveRun:
             set=after,
             rate=float(rate),
             data=self.images,
+            noise=self.noise,
             evaluate=partial(self.loss_of, seen["images"], seen["labels"], by_modules=True),
+            score=partial(self._score, self.images),
             **seen,
         )
         for name, observer in wanting:
             with _kept(self.network):
                 rows = observer.look(moment)
+            self.noise.step.fill_(self.taken)
             for row in rows:
                 self._note(name, row)
         _copy(after, self.trained)

@@ -19,6 +19,7 @@ from onlybn.environment import check_python
 from onlybn.errors import UserError, unknown_message
 from onlybn.files import refuse_future
 from onlybn.models import architecture
+from onlybn.networks.fits import check_fits
 from onlybn.runs import folders, records
 from onlybn.runs.records import FILES, RECORD
 from onlybn.strict_yaml import read_yaml
@@ -437,6 +438,7 @@ class Workflow:
                 from onlybn.networks.ranges import check_ranges  # which imports torch
 
                 check_ranges(self.study)
+            check_fits(self.study)
             images = [[*map(Path, self.dataset_files(name))] for name in self.study.datasets]
             for first, *_ in images:
                 datasets.check_loader(first.parent, Path(self.study.data_dir))

@@ -19,7 +19,8 @@ JOB_SECONDS = 2.3
 VERIFY_SECONDS = 0.6
 RUN_BYTES, EPOCH_BYTES, CHANNEL_BYTES = 12_000, 60, 35
 # The number of tests of an analysis: clamping tests each threshold, with β and without, and once unclamped.
-PASSES = {"clamping": 2 * len(THRESHOLDS) + 1, "activations": 1, "removal": 1}
+# Statistics tests 9 times on clean images and 5 times on each of 6 shifts, and estimates 7 times.
+PASSES = {"clamping": 2 * len(THRESHOLDS) + 1, "activations": 1, "removal": 1, "statistics": 46}
 
 
 def images(study: Study, name: str) -> Dataset:

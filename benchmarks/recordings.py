@@ -1,0 +1,107 @@
+"""What each recording costs, as a share of training at its default number of steps between looks.
+
+    python benchmarks/recordings.py [--architectures resnet-14,vgg-11] [--rounds 5] [--device cuda]
+
+All runs live in one process, on one thread of a CPU. In each round every recording takes a block of steps and
+looks at each of them; steps without recordings come first and last, so that a change of the machine's speed
+hits all alike. A look costs the time that such a step takes in addition. The share is that cost over the time
+of the steps between two looks (`weights`, which looks at tests, is shown for 100 steps). `reestimated` is
+left out: it adds two tests and a pass over at most 10,000 training images, for each of its epochs. Images are
+random bytes of CIFAR-10's shape.
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import mean, median
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import report
+from engine import random_images
+
+from onlybn import observers
+from onlybn.devices import choose_precision
+from onlybn.distributed import ALONE
+from onlybn.jobs import keep_freed_memory
+from onlybn.study import Run, Training
+from onlybn.training.live_run import LiveRun
+from onlybn.training.loop import _steps
+
+RECORDINGS = [name for name in observers.OBSERVERS if name != "reestimated"]
+BASELINE = "none"
+BATCH = 128
+
+
+def main() -> None:
+    """Print a table: a row per architecture and recording."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--architectures", default="resnet-14,vgg-11")
+    parser.add_argument("--recordings", default=",".join(RECORDINGS))
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=3, help="steps in a block")
+    parser.add_argument("--precision", default="auto", help="float32, bfloat16 or auto")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--out", type=Path, default=Path("results/benchmarks"))
+    asked = parser.parse_args()
+    torch.set_num_threads(1)
+    keep_freed_memory()
+    rows = []
+    for architecture in asked.architectures.split(","):
+        names = [BASELINE, *asked.recordings.split(",")]
+        blocks = {name: block(architecture, name, asked) for name in names}
+        looks: dict[str, list[float]] = {name: [] for name in names[1:]}
+        steps = []
+        for _ in range(asked.rounds):
+            before = blocks[BASELINE]()
+            found = {name: blocks[name]() for name in looks}
+            steps.append(mean((before, blocks[BASELINE]())))
+            for name, seconds in found.items():
+                looks[name].append(seconds - steps[-1])
+        for name, every in looks.items():
+            between = observers.check(name)["every"] or 100
+            shares = [100 * look / step / between for look, step in zip(every, steps, strict=True)]
+            rows.append(
+                {
+                    "network": architecture,
+                    "recording": name,
+                    "ms a step": round(1e3 * median(steps), 2),
+                    "ms a look": round(1e3 * median(every), 2),
+                    "every": between,
+                    "share (%)": round(median(shares), 2),
+                    "lowest": round(min(shares), 2),
+                    "highest": round(max(shares), 2),
+                    "rounds": asked.rounds,
+                }
+            )
+    report.report("recordings", rows, asked.out)
+
+
+def block(architecture: str, name: str, asked: argparse.Namespace) -> Callable[[], float]:
+    """Return a function that takes a block of steps of a new run and returns the seconds of one."""
+    device = torch.device(asked.device)
+    training = Training(epochs=1, batch_size=BATCH, learning_rate=1e-3, precision=asked.precision)
+    run = Run("benchmark", "cifar10", training, architecture, "all", "kaiming-uniform_gamma-one", 0)
+    images = random_images("cifar10", BATCH * (asked.rounds + 1) * 2 * asked.steps, BATCH, device)
+    recordings = {} if name == BASELINE else {name: {"every": 1}}
+    live = LiveRun(run, images, choose_precision(asked.precision, device), recordings=recordings)
+    take = _steps([live], device, ALONE)
+
+    def steps() -> float:
+        started = time.perf_counter()
+        for _ in range(asked.steps):
+            take([live.next_batch()], BATCH, training.learning_rate, eagerly=live.is_watched)
+            live.step_ended()
+        live.measures.averages()  # waits for the device
+        return (time.perf_counter() - started) / asked.steps
+
+    steps()
+    return steps
+
+
+if __name__ == "__main__":
+    main()

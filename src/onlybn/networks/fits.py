@@ -1,0 +1,78 @@
+"""Whether a study's architectures work with its normalisations and regimes; torch is imported if needed."""
+
+from collections.abc import Iterable, Iterator
+
+from onlybn import custom, datasets, models
+from onlybn.axes import NORMALISATION
+from onlybn.errors import UserError
+from onlybn.networks import regimes
+from onlybn.study import Run, Study
+
+
+def check_fits(study: Study) -> None:
+    """Raise UserError, with a sentence for each misfit, if a built-in architecture cannot train a run.
+
+    Custom code is not run: its runs are checked in their jobs.
+    """
+    misfits: set[str] = set()
+    checked: set[tuple] = set()
+    for run in (run for experiment in study.experiments for run in study.points(experiment)):
+        if any(map(custom.is_custom, (run.architecture, run.dataset))):
+            continue
+        is_convolutional = models.architecture(run.architecture).has_convolutions
+        if regimes.trains_entries(run.regime) and not is_convolutional:
+            misfits.add(regimes.without_convolutions(run.regime, run.architecture))
+        batch = min(_batches(run, study.processes_per_run))
+        point = (run.value(NORMALISATION), run.architecture, run.dataset, batch)
+        if (run.structure or not is_convolutional) and point not in checked:
+            checked.add(point)
+            try:
+                _check_normalisation(*point)
+            except UserError as error:
+                misfits.add(str(error))
+    if misfits:
+        raise UserError("\n".join(f"study: {misfit}" for misfit in sorted(misfits)))
+
+
+def _batches(run: Run, processes: int) -> Iterator[int]:
+    """Yield the numbers of images in a process's part of the run's batches, without repeats."""
+    trained = run.training.trained_on(datasets.known(run.dataset).examples[0])
+    size = run.training.batch_size
+    yield min(size, trained) // processes
+    yield (trained % size or size) // processes
+
+
+def _check_normalisation(normalisation: str, architecture: str, dataset: str, batch: int) -> None:
+    images = datasets.known(dataset)
+    shape = {"channels": images.channels, "classes": images.classes, "size": images.size}
+    check_normalisation(normalisation, architecture, **shape, batches=[batch])
+
+
+def check_normalisation(
+    normalisation: str, architecture: str, *, channels: int, classes: int, size: int, batches: Iterable[int]
+) -> None:
+    """Raise UserError, in one sentence, if an architecture cannot train with a normalisation.
+
+    Images have `channels` and `size` × `size` pixels; `batches` are the numbers of images in a batch.
+    """
+    import torch
+
+    from onlybn.models.normalisations import normalised_together
+    from onlybn.networks.draw import build
+
+    network = build(architecture, normalisation, channels=channels, classes=classes, size=size).eval()
+    shapes: dict[str, torch.Size] = {}
+    for name, layer in network.named_normalisations():
+        layer.register_forward_pre_hook(
+            lambda layer, given, name=name: shapes.update({name: given[0].shape[1:]})
+        )
+    with torch.no_grad():
+        network(torch.empty(2, channels, size, size, device="meta"))
+    batch = min(batches)
+    for name, layer in network.named_normalisations():
+        if normalised_together(layer, (batch, *shapes[name])) < 2:
+            raise UserError(
+                f"{normalisation} does not fit {architecture} on images of {size}×{size} pixels in batches of"
+                f" {batch}: {name} would normalise a single value, which has no variance; choose larger"
+                " images, larger batches or another normalisation"
+            )

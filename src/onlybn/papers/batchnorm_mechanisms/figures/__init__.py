@@ -1,0 +1,1 @@
+"""The figures: each module turns collected tables into numbers, a picture and a caption."""

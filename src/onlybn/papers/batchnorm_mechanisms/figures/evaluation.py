@@ -1,0 +1,130 @@
+"""Finished networks tested with other statistics, on clean and on shifted images."""
+
+from collections.abc import Iterable, Sequence
+from functools import partial
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from onlybn.drawing.looks import COLOURS
+from onlybn.drawing.summaries import over_seeds, run
+from onlybn.papers.batchnorm_mechanisms.arms import counts, described, points
+from onlybn.papers.batchnorm_mechanisms.figures.panels import PERCENT, Row, panels
+
+BY_SHIFT, BY_SIZE, LARGEST = (
+    "test accuracy (%) by statistics",
+    "test accuracy (%)",
+    "largest, shifted ÷ clean",
+)
+CLEAN = "clean"
+# The orders of the figure; others follow.
+SHIFTS = (CLEAN, "contrast-0.3", "contrast-3", "brightness", "blur", "noise", "inversion")
+STATISTICS = (
+    *("running", "batch-1", "batch-2", "batch-8", "batch-32", "batch-128", "batch-1000"),
+    *("cumulative", "pooled", "pooled-shifted"),
+)
+
+
+def tests(statistics: pd.DataFrame) -> pd.DataFrame:
+    """Return a described row per run, shift and statistics, with the loss and accuracy of the test."""
+    table = described(statistics)
+    return table.dropna(subset="shift").drop_duplicates([*run(table), "shift", "statistics"])
+
+
+def explosions(statistics: pd.DataFrame) -> pd.DataFrame:
+    """Return a row per run, shift but clean, and layer: `ratio` of the largest activations, shifted ÷ clean.
+
+    They are those of a layer's normalised activations with running statistics.
+    """
+    table = described(statistics)
+    table = table[(table["statistics"] == "running") & (table["layer"] >= 0)]
+    clean = table[table["shift"] == CLEAN].set_index([*run(table), "layer"])["largest"].rename("clean")
+    table = table[table["shift"] != CLEAN].merge(clean.reset_index(), on=[*run(table), "layer"])
+    return table.assign(ratio=table["largest"] / table["clean"])
+
+
+def by_network(statistics: pd.DataFrame) -> pd.DataFrame:
+    """Return a row per arm, shift and statistics: mean test accuracy `y` in percent, `std`, n."""
+    found = over_seeds(tests(statistics), values=["top_1"], by=["shift", "statistics"])
+    return found.rename(columns={"top_1": "y", "top_1_std": "std"})
+
+
+def numbers(statistics: pd.DataFrame) -> pd.DataFrame:
+    """Return a row per arm, measure, and shift with statistics, or size of a batch, or layer: mean `y`, n."""
+    table = described(statistics)
+    arms = table[points(table)].drop_duplicates()
+    clean = tests(statistics)
+    clean = clean[(clean["shift"] == CLEAN) & (clean["statistics"] == "running")]
+    accuracies = by_network(statistics).drop(columns=["n", "diverged", "at_chance"])
+    sizes = accuracies["statistics"].str.extract(r"^batch-(\d+)$")[0].astype(float)
+    by_size = accuracies.assign(measure=BY_SIZE, x=sizes)[(accuracies["shift"] == CLEAN) & sizes.notna()]
+    ratios = over_seeds(explosions(statistics), values=["ratio"], by=["shift", "layer"])
+    ratios = ratios.rename(columns={"ratio": "y", "ratio_std": "std"}).assign(measure=LARGEST)
+    ratios = ratios.assign(x=ratios["layer"] + 1).drop(columns=["n", "diverged", "at_chance", "layer"])
+    found = pd.concat([accuracies.assign(measure=BY_SHIFT), by_size, ratios], ignore_index=True)
+    found = found.merge(arms, how="left").merge(counts(table, clean), how="left")
+    several = found["normalisation"].nunique() > 1
+    return found.assign(panel=found["setting"] + (", " + found["arm"] if several else ""))
+
+
+def draw(numbers: pd.DataFrame) -> Figure:
+    """Draw accuracy by shift and statistics, by size of the batch, and activations; a column per network."""
+    cells = numbers[numbers["measure"] == BY_SHIFT]
+    shifted = cells.loc[cells["shift"] != CLEAN, "statistics"]
+    shown = in_order(STATISTICS, shifted if len(shifted) else cells["statistics"])
+    shifts = in_order(SHIFTS, cells["shift"])
+    rows = (
+        Row(BY_SHIFT, partial(_cells, statistics=shown, shifts=shifts), x_label="", height=1.9),
+        Row(BY_SIZE, _sizes, limits=PERCENT, x_label="images in the batch"),
+        Row(LARGEST, partial(_ratios, shifts=shifts), log=True, x_label="layer"),
+    )
+    return panels(numbers, rows, column="panel")
+
+
+def in_order(order: Sequence[str], names: Iterable[str]) -> list[str]:
+    """Return names, once each, in an order that others follow."""
+    present = dict.fromkeys(names)
+    return [name for name in order if name in present] + [name for name in present if name not in order]
+
+
+def _cells(axes: Axes, here: pd.DataFrame, statistics: Sequence[str], shifts: Sequence[str]) -> None:
+    """Draw a cell per statistics and shift, with its accuracy."""
+    wide = here.pivot(index="statistics", columns="shift", values="y").reindex(
+        index=statistics, columns=shifts
+    )
+    axes.imshow(wide, cmap="Blues", vmin=0, vmax=130, aspect="auto")
+    for (row, column), value in np.ndenumerate(wide.to_numpy()):
+        if np.isfinite(value):
+            axes.text(column, row, f"{value:.0f}", ha="center", va="center", fontsize=6)
+    axes.set_xticks(range(len(shifts)), shifts, rotation=90, fontsize=6)
+    first = axes.get_subplotspec().is_first_col()
+    axes.set_yticks(range(len(statistics)), statistics if first else [], fontsize=6)
+    axes.grid(visible=False)
+    axes.tick_params(length=0)
+
+
+def _sizes(axes: Axes, here: pd.DataFrame) -> None:
+    rows = here.sort_values("x")
+    axes.errorbar(rows["x"], rows["y"], rows["std"], color="0.25", marker="o")
+    axes.set_xscale("log")
+    axes.set_xticks([1, 10, 100, 1000], ["1", "10", "100", "1k"])
+
+
+def _ratios(axes: Axes, here: pd.DataFrame, shifts: Sequence[str]) -> None:
+    for place, name in enumerate(shifts[1:]):
+        rows = here[here["shift"] == name].sort_values("x")
+        look = {"color": COLOURS[place % len(COLOURS)], "label": name}
+        axes.errorbar(rows["x"], rows["y"], rows["std"], marker=".", linewidth=0.9, **look)
+    axes.axhline(1, color="0.4", linestyle=":", linewidth=0.9, zorder=0)
+
+
+def caption(numbers: pd.DataFrame) -> str:
+    """Say what the statistics are."""
+    return (
+        "Running: the averages that training keeps; batch-N: those of a batch of N test images; cumulative"
+        " and pooled: re-estimated on training images, on shifted ones in pooled-shifted. Batches of other"
+        " sizes are of clean images. Below: the largest normalised activation of a layer on shifted images,"
+        " with running statistics, divided by that on clean ones."
+    )

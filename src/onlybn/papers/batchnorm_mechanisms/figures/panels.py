@@ -1,0 +1,197 @@
+"""What the figures share: a panel for each setting and measure, and what is drawn in one."""
+
+import re
+import textwrap
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure, SubFigure
+from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter
+
+from onlybn.drawing import style
+from onlybn.papers.batchnorm_mechanisms.looks import looks
+
+ACROSS = 4  # panels side by side
+WIDTHS = {1: 3.4, 2: 2.7, 3: 2.3, 4: 1.75}  # of a panel, in inches, by the number of columns
+HEIGHT, TITLE = 1.2, 0.5  # of a panel, and of titles and labels, in inches
+FEW_DECADES = 100
+TIMES = ("step", "epoch")
+PERCENT = (0, 102)
+DASHES = ("-", "--", ":", "-.", (0, (5, 1)), (0, (1, 4)))
+
+
+def lines(axes: Axes, here: pd.DataFrame) -> None:
+    """Draw a line per arm with its standard deviation, and each diverged run as far as it came, with an ×."""
+    for look, dash, arm, rows in arms(here):
+        means = rows[rows["seed"].isna()]
+        mark = look.mark if len(means) < 3 else ""
+        axes.plot(means["x"], means["y"], color=look.colour, linestyle=dash, marker=mark, label=arm)
+        edges = means["y"] - means["std"], means["y"] + means["std"]
+        axes.fill_between(means["x"], *edges, color=look.colour, alpha=0.18, linewidth=0)
+        for _, lost in rows.dropna(subset="seed").groupby("seed"):
+            axes.plot(lost["x"], lost["y"], color=look.colour, linestyle=dash, linewidth=0.7)
+            end = lost.iloc[-1]
+            axes.plot(end["x"], end["y"], "x", color=look.colour, markersize=6, clip_on=False, zorder=3)
+
+
+def edges(axes: Axes, here: pd.DataFrame) -> None:
+    """Draw a band per arm between the means of its `edge` low and high, and dashed edges if there are any."""
+    for look, _, arm, rows in arms(here[here["seed"].isna()]):
+        drawn = {name: its.set_index("x")["y"] for name, its in rows.groupby("edge")}
+        low, high = drawn["low"], drawn["high"]
+        axes.fill_between(low.index, low, high, color=look.colour, alpha=0.3, linewidth=0, label=arm)
+        axes.plot(low.index, low, color=look.colour, linewidth=0.7)
+        axes.plot(high.index, high, color=look.colour, linewidth=0.7)
+        for name in ("decayed low", "decayed high"):
+            if name in drawn:
+                axes.plot(drawn[name].index, drawn[name], color=look.colour, linewidth=0.7, linestyle="--")
+
+
+def bars(axes: Axes, here: pd.DataFrame) -> None:
+    """Draw a bar per arm with its value above it; an × marks one of which runs diverged."""
+    for place, (look, _, arm, rows) in enumerate(arms(here)):
+        (point,) = rows.itertuples()
+        axes.bar(place, point.y, 0.8, color=look.colour, label=arm)
+        axes.errorbar(place, point.y, point.std, color="0.15", linewidth=0.9)
+        told = {"textcoords": "offset points", "ha": "center", "fontsize": 6.5}
+        if np.isfinite(point.y):
+            text = f"{point.y:.3g}" + " ×" * (point.diverged > 0)
+            axes.annotate(text, (place, np.nansum([point.y, point.std])), (0, 2), **told)
+        elif point.diverged:
+            axes.plot(
+                place, 0.04, "x", color=look.colour, transform=axes.get_xaxis_transform(), clip_on=False
+            )
+    axes.set_xticks([])
+    axes.margins(y=0.15)
+
+
+def arms(here: pd.DataFrame) -> Iterator[tuple[Any, Any, str, pd.DataFrame]]:
+    """Yield each arm's look (by normalisation), dashes (by learning rate), label and rows."""
+    of = looks(here["normalisation"])
+    for name, look in of.items():
+        own = here[here["normalisation"] == name]
+        for place, (arm, rows) in enumerate(
+            own.sort_values("rate", kind="stable").groupby("arm", sort=False)
+        ):
+            yield look, DASHES[place % len(DASHES)], arm, rows.sort_values("x", kind="stable")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of panels: the measure that it draws, which is also its label, and how.
+
+    `at` returns where a horizontal line is drawn, for a panel's rows; `height` is in inches.
+    Panels of one column with the same `x_label` have one x-axis if they are `shared`.
+    """
+
+    measure: str
+    draw: Callable[[Axes, pd.DataFrame], None] = lines
+    log: bool = False
+    limits: tuple[float, float] | None = None
+    at: Callable[[pd.DataFrame], float] | None = None
+    x_label: str = "step"
+    height: float = HEIGHT
+    shared: bool = True
+
+
+def panels(numbers: pd.DataFrame, rows: Sequence[Row], *, column: str = "setting") -> Figure:
+    """Draw a row of panels per measure and a column per setting, or per value of another column.
+
+    Of more than four columns, others are below; a column `block` in the numbers also begins new rows, whose
+    columns fill the width. A panel without numbers is left out, and so is a row without panels.
+    """
+    parts = [numbers] if "block" not in numbers else [its for _, its in numbers.groupby("block", sort=False)]
+    blocks = [block for part in parts for block in _blocks(part, rows, column)]
+    tall = [sum(row.height for row in drawn) + TITLE for _, _, drawn in blocks]
+    across = max(number for _, number, _ in blocks)
+    figure = plt.figure(figsize=(WIDTHS[across] * across, sum(tall)), layout="constrained")
+    parts = figure.subfigures(len(blocks), 1, height_ratios=tall, squeeze=False)[:, 0]
+    used = [
+        axes
+        for part, (here, number, drawn) in zip(parts, blocks, strict=True)
+        for axes in _block(part, here, number, drawn, column)
+    ]
+    style.legend_below(figure, used)
+    return figure
+
+
+def _block(
+    part: SubFigure, numbers: pd.DataFrame, number: int, rows: Sequence[Row], column: str
+) -> Iterator[Axes]:
+    """Draw panels side by side and below each other, and yield each."""
+    grid = part.add_gridspec(len(rows), number, height_ratios=[row.height for row in rows])
+    leftmost: dict[str, Axes] = {}
+    for place, (title, its) in enumerate(numbers.groupby(column, sort=False)):
+        drawn = [(at, row) for at, row in enumerate(rows) if row.measure in set(its["measure"])]
+        above: tuple[Row | None, Axes | None] = (None, None)
+        for at, row in drawn:
+            shared = above[1] if above[0] and row.shared and above[0].x_label == row.x_label else None
+            axes = part.add_subplot(grid[at, place], sharex=shared)
+            panel(axes, its[its["measure"] == row.measure], row)
+            leftmost.setdefault(row.measure, axes).set_ylabel(wrapped(row.measure, row.height))
+            axes.set_xlabel(row.x_label)
+            if shared:
+                shared.tick_params(labelbottom=False)
+                shared.set_xlabel("")
+            if above[1] is None:
+                axes.set_title(wrapped(_kept(title), part.bbox.width / part.dpi / number))
+            above = (row, axes)
+            yield axes
+
+
+def _blocks(
+    numbers: pd.DataFrame, rows: Sequence[Row], column: str
+) -> Iterator[tuple[pd.DataFrame, int, list[Row]]]:
+    """Yield the numbers of panels side by side, how many columns they have, and the rows that they draw."""
+    shown = list(dict.fromkeys(numbers[column]))
+    across = 3 if len(shown) in (5, 6, 9) else min(ACROSS, len(shown))
+    for start in range(0, len(shown), across):
+        here = numbers[numbers[column].isin(shown[start : start + across])]
+        measures = set(here["measure"])
+        yield here, across, [row for row in rows if row.measure in measures]
+
+
+def panel(axes: Axes, here: pd.DataFrame, row: Row) -> None:
+    """Draw one panel."""
+    row.draw(axes, here)
+    if row.x_label in TIMES:
+        steps(axes)
+    if row.x_label == "layer":
+        axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+    if row.at:
+        axes.axhline(row.at(here), color="0.4", linestyle=":", linewidth=0.9, zorder=0)
+    if row.log:
+        logarithmic(axes)
+    if row.limits:
+        axes.set_ylim(*row.limits)
+
+
+def steps(axes: Axes) -> None:
+    """Give the x-axis a few ticks, with thousands as k."""
+    axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+
+
+def logarithmic(axes: Axes) -> None:
+    """Give the y-axis a logarithmic scale, with ticks at 1, 2 and 5 within few decades."""
+    axes.set_yscale("log", nonpositive="mask")
+    low, high = axes.get_ylim()
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    if high / low < FEW_DECADES:
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+
+
+def wrapped(text: str, width: float) -> str:
+    """Break a title or label into lines that fit a panel of this width or height in inches."""
+    return textwrap.fill(text, int(width * 14), break_on_hyphens=False, break_long_words=False)
+
+
+def _kept(title: str) -> str:
+    """Return a title that breaks only after a comma."""
+    return re.sub("(?<!,) ", "\N{NO-BREAK SPACE}", title)

@@ -1,0 +1,1 @@
+"""The tables: each module turns collected tables into numbers, and numbers into what is shown."""
