@@ -15,7 +15,7 @@ from onlybn.configuration import open_study
 from onlybn.drawing import queries, summaries
 from onlybn.drawing.queries import Measured
 from onlybn.drawing.report import claimed
-from onlybn.judging import POSITIVE, Claim, Estimate, Published, Setting, judge, ratio_interval
+from onlybn.judging import OWN, POSITIVE, Claim, Estimate, Published, Setting, judge, ratio_interval
 from onlybn.models import architecture
 from onlybn.networks.variants import DEFAULT
 from onlybn.papers import paper
@@ -545,6 +545,35 @@ def test_a_claim_of_another_paper_is_judged_by_what_that_paper_published():
     assert found[2]["reason"].endswith("; of another scanner")
     assert found[2]["coverage"].endswith("(the paper: 5)")
     assert found[3]["verdict"] == "not run"
+
+
+def test_a_claim_that_chooses_its_runs_is_judged_by_them_in_any_recipe_and_each_estimate_by_its_own_range():
+    training = {"steps": 100, "momentum": 0, "learning_rate": 0.1}
+
+    def rows(top_1, recipe="x5", rate=0.5, **columns):
+        told = json.dumps(training | {"learning_rate": rate})
+        return accuracies(top_1, **{"recipe": recipe, "training": told, "dataset": "cifar10"} | columns)
+
+    def all_runs(measured):
+        for recipe, found in measured.finals.groupby("recipe"):
+            yield Estimate(recipe, found["top_1"].tolist(), (70, 80) if recipe == "x5" else (0, 10))
+
+    def verdict(of, **changes):
+        tables = {"metrics": pd.concat([rows(75.0), rows(5.0, "none", 0.1), *of])}
+        fields = {"direction": OWN, "chooses": lambda table: table["family"] == "resnet"} | changes
+        claim = Claim("id", "1", "C", "said", "75 %", all_runs, **fields)
+        settings = {"cifar10": Setting("C", {"steps": 100, "momentum": 0}, free=("learning_rate",))}
+        row = judge([claim], tables, Published(settings, lambda name: None)).iloc[0]
+        return row["verdict"] if row["verdict"] != "not run" else row["reason"]
+
+    assert verdict([]) == "reproduced"
+    assert verdict([rows(250.0, architecture="vgg-11", family="vgg")]) == "reproduced"
+    assert verdict([rows(75.0, dataset="digits")]) == "runs of several datasets are not judged"
+    del training["steps"]
+    assert verdict([]) == "consistent"
+    assert verdict([], direction=None) == (
+        "published values are judged under the paper's dataset and schedule alone"
+    )
 
 
 def test_a_query_finds_runs_at_the_requested_value_of_every_axis_and_else_at_the_neutral_one(monkeypatch):

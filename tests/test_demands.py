@@ -76,6 +76,21 @@ def test_on_a_gpu_a_job_requests_host_memory_for_the_checkpoints_of_all_its_runs
     assert of("all", 5) > of("batchnorm", 5)
 
 
+def test_memory_counts_what_reparametrisation_adam_and_the_best_state_hold(study):
+    def of(device="cpu", reparametrisation="none", **config):
+        opened = study(device=device, **config)
+        variant = "kaiming-uniform_gamma-one"
+        run = opened.run("vgg-16", "all", variant, reparametrisation=reparametrisation)
+        return demands.training_memory(opened, run, 1, 1)
+
+    trained = demands.MEMORY_MARGIN * 4 * 14.7e6 / 2**20
+    for device, each in (("cpu", trained), ("cuda", 2 * trained)):
+        plain = of(device)
+        assert of(device, "arctan-0.8-0.5") - plain == pytest.approx(3 * each, abs=101)
+        assert of(device, optimiser="adam") - plain == pytest.approx(each, abs=101)
+        assert of(device, validation=0.1, select="best") - plain == pytest.approx(each, abs=101)
+
+
 def test_memory_counts_workers_and_processes_that_share_a_run(study):
     def of(**config):
         return asked(study("imagenette", **config))["mem_mb"]

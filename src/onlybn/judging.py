@@ -28,6 +28,8 @@ WORDS = (
 )
 POSITIVE = (0.0, math.inf)
 NEGATIVE = (-math.inf, 0.0)
+# The direction of a claim whose estimates have ranges that hold on any dataset and schedule.
+OWN = (math.nan, math.nan)
 # Shares of images and channels move in steps of at least 0.002 % (one of 50,000 test images): of two seeds
 # that are closer than this, one count was found twice, and the spread says nothing.
 STEP = 0.001
@@ -131,10 +133,12 @@ Estimates = Iterable[Estimate]
 class Claim:
     """A statement of a paper, where it stands, on which of its datasets, and how it is measured.
 
-    `direction` is the range in which it holds on any dataset and schedule; None where it says nothing there.
+    `direction` is the range in which it holds on any dataset and schedule: None where it says nothing there,
+    and OWN for the ranges of its estimates.
     `networks` is how many networks of the paper it is said of, where it is said of every one. Estimates of
     fewer than `least` pairs of runs decide nothing; 0 means that they are not of pairs. `measured_by` is the
-    command that measures what no table of a study holds.
+    command that measures what no table of a study holds. `chooses` returns whether each row of a table is of
+    a run that the claim is about, in any recipe; without it, these are all runs of the study's own training.
     """
 
     id: str
@@ -147,18 +151,21 @@ class Claim:
     networks: int = 0
     least: int = 0
     measured_by: str = ""
+    chooses: Callable[[pd.DataFrame], pd.Series] | None = None
 
 
 @dataclass(frozen=True)
 class Setting:
     """A dataset of a paper: the claims' word for it, the training that the paper gives, and a remark.
 
-    A run's training has to agree in every key but `precision`. The remark says in what our images differ.
+    A run's training has to agree in every key but `precision` and those of `free`, which the paper varies.
+    The remark says in what our images differ.
     """
 
     dataset: str
     training: Mapping[str, object]
     remark: str = ""
+    free: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -242,18 +249,17 @@ def judge(
     why a claim, by its id, cannot be expected of the study: the verdict is the same, the reason begins so.
     `summary` is what was measured in a few words.
     """
-    there = [own for table in tables.values() if table is not None and len(own := _of_the_study(table))]
-    trainings, datasets = (
-        {name for table in there for name in table[column].unique()} for column in ("training", "dataset")
-    )
-    for kind, names in (("trainings", trainings), ("datasets", datasets)):
-        if len(names) > 1:  # whose runs must not share a mean
-            return pd.DataFrame([_not_run(c, f"runs of several {kind} are not judged") for c in claims])
-    setting = published.settings.get(next(iter(datasets), ""))
-    if setting is not None and not all(_agrees(json.loads(text), setting.training) for text in trainings):
-        setting = None
-    measured = Measured(tables)
-    rows = [_row(claim, measured, setting) for claim in claims]
+    whole = Measured(tables), _setting(map(_of_the_study, _present(tables)), published, several=False)
+    rows = []
+    for claim in claims:
+        measured, setting = whole
+        if claim.chooses is not None:
+            chosen = {kind: _chosen(table, claim.chooses) for kind, table in tables.items()}
+            measured, setting = Measured(chosen), None
+            if claim.dataset != ANY:
+                setting = _setting(_present(chosen), published, several=True)
+        row = _not_run(claim, setting) if isinstance(setting, str) else _row(claim, measured, setting)
+        rows.append(row)
     for row in rows:
         why = (not_expected or {}).get(row["id"])
         if why and row["verdict"] != "not run":
@@ -261,14 +267,40 @@ def judge(
     return pd.DataFrame(rows)
 
 
+def _chosen(table: pd.DataFrame | None, chooses: Callable) -> pd.DataFrame | None:
+    return table if table is None or table.empty else table[chooses(table)].reset_index(drop=True)
+
+
+def _present(tables: Tables) -> list[pd.DataFrame]:
+    return [table for table in tables.values() if table is not None]
+
+
+def _setting(rows: Iterable[pd.DataFrame], published: Published, *, several: bool) -> Setting | str | None:
+    """Return the setting that all runs have, None if it is no published one, or why nothing is judged.
+
+    With `several`, runs may be of several trainings.
+    """
+    found = [some for some in rows if len(some)]
+    trainings, datasets = (
+        {name for some in found for name in some[column].unique()} for column in ("training", "dataset")
+    )
+    for kind, names in (("trainings", () if several else trainings), ("datasets", datasets)):
+        if len(names) > 1:  # whose runs must not share a mean
+            return f"runs of several {kind} are not judged"
+    setting = published.settings.get(next(iter(datasets), ""))
+    agrees = setting is not None and all(_agrees(json.loads(text), setting) for text in trainings)
+    return setting if agrees else None
+
+
 def _of_the_study(table: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of the study's own training: a recipe is another one."""
     return table[table[RECIPE.name] == RECIPE.default] if RECIPE.name in table else table
 
 
-def _agrees(training: Mapping[str, object], schedule: Mapping[str, object]) -> bool:
+def _agrees(training: Mapping[str, object], setting: Setting) -> bool:
     """Say whether a training is the published one; a key beyond the schedule's is a change of it."""
-    return {key: value for key, value in training.items() if key != "precision"} == schedule
+    differ = ("precision", *setting.free)
+    return {key: value for key, value in training.items() if key not in differ} == setting.training
 
 
 def _not_run(claim: Claim, reason: str) -> dict[str, object]:
@@ -291,7 +323,8 @@ def _row(claim: Claim, measured: Measured, setting: Setting | None) -> dict[str,
         return _not_run(claim, "published values are judged under the paper's dataset and schedule alone")
     networks = {estimate.network for estimate in there}
     lacking = [e.of for e in estimates if not e.values and e.network in networks]
-    ranges = [estimate.range if published else claim.direction for estimate in there]
+    own = published or claim.direction is OWN
+    ranges = [estimate.range if own else claim.direction for estimate in there]
     judged = [(e, allowed, e.judged(allowed)) for e, allowed in zip(there, ranges, strict=True)]
     words = ("reproduced", "contradicted") if published else ("consistent", "inconsistent")
     verdict, reason = _verdict(judged, lacking, claim.least)
@@ -405,7 +438,11 @@ def beside(section: str, claims: Iterable[Claim], tables: Tables, published: Pub
     columns = ["statement", "published", "measured", "verdict"]
     dataset = next(table["dataset"].iloc[0] for table in tables.values() if table is not None)
     about = published.stands_for(dataset)
-    chosen = [c for c in claims if c.dataset in (about, ANY) and c.section.endswith(section)]
+    chosen = [
+        claim
+        for claim in claims
+        if claim.section.endswith(section) and (claim.chooses or claim.dataset in (about, ANY))
+    ]
     if not chosen:
         return pd.DataFrame(columns=columns)
     judged = judge(chosen, tables, published)

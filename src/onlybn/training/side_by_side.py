@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import torch
 
+from onlybn.axes import REPARAMETRISATION
 from onlybn.datasets import known
 from onlybn.datasets.images import Images
 from onlybn.networks.work import Work, work
@@ -33,15 +34,23 @@ def fills_a_gpu(run: Run, images: Images) -> bool:
 def memory(run: Run, images: Images, precision: torch.dtype, replicates: int) -> int:
     """Return the GPU memory, in bytes, that so many replicates take together, without the images."""
     done, size = _work(run, images), precision.itemsize
-    # Weights; momentum; the state at the last test, and at the best one if that is kept; and, while steps are
-    # recorded, copies of what they change.
-    held = 4 * (done.parameters + (4 + (run.training.select == "best")) * done.trained)
+    # Weights; momentum; the last test's state; and, while steps are recorded, copies of what they change.
+    held = 4 * (done.parameters + (4 + more_tensors(run)) * done.trained)
     # Activations, weights in the activations' precision, gradients, and the optimiser's temporary tensors.
     batch = run.training.batch_size
     step = size * (KEPT * batch * done.activations + done.parameters) + 4 * 3 * done.trained
     test = size * KEPT_IN_TESTS * TEST_BATCH["cuda"] * done.largest
     at_once = 1 if fills_a_gpu(run, images) else replicates
     return round(replicates * held + at_once * step + test)
+
+
+def more_tensors(run: Run) -> int:
+    """Return how many tensors of all that trains a run holds beyond those that every run holds.
+
+    They are the best state; Adam's second moments; and v, Ψ(v) and a gradient where Ψ reparametrises.
+    """
+    best, adam = run.training.select == "best", run.training.optimiser == "adam"
+    return best + adam + 3 * (run.value(REPARAMETRISATION) != REPARAMETRISATION.default)
 
 
 def that_fit(run: Run, images: Images, precision: torch.dtype, replicates: int, free: int) -> int:

@@ -21,15 +21,17 @@ from onlybn.networks.work import Work, built, work
 PROCESS_MB, KEPT, KEPT_FORWARD = 700, 4.0, 1.5
 
 
-def memory(dataset: Dataset, architecture: str, regime: str, batch: int, values: Values = ()) -> int:
-    """Return the peak memory of a run on a CPU, in MB, without the dataset."""
+def memory(
+    dataset: Dataset, architecture: str, regime: str, batch: int, values: Values = (), more: int = 0
+) -> int:
+    """Return the peak memory of a run on a CPU, in MB, without the dataset; `more` is of `more_tensors`."""
     from onlybn.training.evaluation import TEST_BATCH
 
     done = work(dataset, architecture, regime, values)
     training = batch * (KEPT if done.activation_gradients else KEPT_FORWARD)
     activations = max(training, TEST_BATCH["cpu"] * KEPT_FORWARD) * done.activations
     # Gradients, momentum, and the copies of a checkpoint.
-    tensors = activations + 4 * done.trained
+    tensors = activations + (4 + more) * done.trained
     return round(PROCESS_MB + 4 * tensors / 2**20) + memory_of_weights(dataset, architecture)
 
 
@@ -40,12 +42,15 @@ def memory_of_weights(dataset: Dataset, architecture: str) -> int:
     return round(2 * 4 * parameters / 2**20)
 
 
-def memory_of_checkpoint(dataset: Dataset, architecture: str, regime: str, values: Values = ()) -> int:
+def memory_of_checkpoint(
+    dataset: Dataset, architecture: str, regime: str, values: Values = (), more: int = 0
+) -> int:
     """Return the memory of a checkpoint written by a thread, in MB: weights, momentum, the last test's state.
 
-    The factor of two is there because torch rounds page-locked memory up to a power of two.
+    `more` is of `more_tensors`. The factor of two is there because torch rounds page-locked memory up to a
+    power of two.
     """
-    return round(2 * 3 * 4 * work(dataset, architecture, regime, values).trained / 2**20)
+    return round(2 * (3 + more) * 4 * work(dataset, architecture, regime, values).trained / 2**20)
 
 
 def measured() -> pd.DataFrame:

@@ -64,17 +64,19 @@ def analysis_minutes(study: Study, run: Run, analysis: str, attempt: int) -> int
 
 
 def _memory(study: Study, run: Run, batch: int, runs: int, attempt: int) -> int:
+    from onlybn.training.side_by_side import more_tensors
     from onlybn.workflow.costs import memory, memory_of_checkpoint, memory_of_weights
     from onlybn.workflow.plan import images
 
     try:
         dataset = images(study, run.dataset)
+        trained = {"values": run.structure, "more": more_tensors(run)}
         if study.device == "cpu":
-            process = memory(dataset, run.architecture, run.regime, batch, run.structure)
+            process = memory(dataset, run.architecture, run.regime, batch, **trained)
         else:
             # Activations are on the GPU; the host has each run's weights while it draws them, and later a
             # checkpoint.
-            held = memory_of_checkpoint(dataset, run.architecture, run.regime, run.structure)
+            held = memory_of_checkpoint(dataset, run.architecture, run.regime, **trained)
             process = CUDA_MB + runs * max(memory_of_weights(dataset, run.architecture), held)
         process += study.workers * WORKER_MB * dataset.photographs
         if not dataset.photographs:

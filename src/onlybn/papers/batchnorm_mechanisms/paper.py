@@ -4,7 +4,7 @@ from onlybn.papers import Figure, Paper, Table
 
 METRICS = ("metrics",)
 # What claims are judged by where a figure of the study draws it.
-IF_DRAWN = ("inputs", "gradient-shift", "landscape", "reestimated", "identity", "statistics")
+IF_DRAWN = ("curve", "inputs", "gradient-shift", "landscape", "reestimated", "identity", "statistics")
 
 
 def _figure(name: str, reads: tuple[str, ...], shows: str, says: str, *, main: bool = True) -> Figure:
@@ -35,7 +35,7 @@ other normalisations and without any, and are recorded while they train.""",
             Table(
                 "claims",
                 ".tables.claims",
-                ("metrics", "curve"),
+                METRICS,
                 "Claims of the papers, judged",
                 main=True,
                 says="Each claim of the papers, with its verdict.",

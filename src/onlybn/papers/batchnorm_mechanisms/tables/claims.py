@@ -9,7 +9,7 @@ from onlybn.papers.batchnorm_mechanisms.claims import CLAIMS, PUBLISHED
 from onlybn.papers.batchnorm_mechanisms.paper import IF_DRAWN
 
 __all__ = ["WORDS", "caption", "numbers", "shown"]
-KINDS = ("metrics", "curve", *IF_DRAWN)
+KINDS = ("metrics", *IF_DRAWN)
 
 
 def numbers(*tables: pd.DataFrame | None, not_expected: Mapping[str, str] | None = None) -> pd.DataFrame:

@@ -1,0 +1,736 @@
+"""The claims about what BatchNorm does, each with its published value and how it is measured.
+
+[I] is Ioffe and Szegedy (2015), [S] Santurkar et al. (2018), [H] a blog. Runs are paired by their seed; a
+comparison is of runs that are alike in all but what it compares. The early part of a run is its first fifth:
+later, the effective β of [S] tends to 2 / learning rate whatever normalises.
+"""
+
+import json
+import math
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+
+import numpy as np
+import pandas as pd
+
+from onlybn.axes import DEFAULTS, RECIPE
+from onlybn.drawing.queries import Measured
+from onlybn.drawing.summaries import finals, run, stuck
+from onlybn.judging import ANY, NEGATIVE, OWN, POSITIVE, Claim, Estimate, Estimates
+from onlybn.papers.batchnorm_mechanisms.measures import bands, early, early_and_late, smoothed
+from onlybn.papers.batchnorm_mechanisms.published import PUBLISHED
+
+__all__ = ["CLAIMS", "PUBLISHED"]
+
+Estimator = Callable[[Measured], Estimates]
+Chooser = Callable[[pd.DataFrame], pd.Series]
+BATCHNORM, NONE, NOISY, NORMS = "batchnorm", "none", "batchnorm-noisy", ("l1", "l2", "linf")
+
+# Accuracies, in percent, that count as learned: of tests in [I] 4.1, and of training in [S] 2.1.
+LEARNED, TRAINED = 90.0, 80.0
+# What counts as no worse in points, as similar in cosine and in the logarithm of a ratio (this project's).
+NO_WORSE, SIMILAR_COSINE, SIMILAR_SIZE = -0.5, 0.05, math.log(0.9)
+# The range of a run that does what is claimed, 1, or does not, 0.
+YES = (0.5, 1.5)
+# What runs of a comparison have in common.
+ALIKE = ["dataset", "architecture", "regime", "variant", "training"]
+# The places of the two layers that [S] shows, as shares of the way from the first to the last.
+PLACES = {"middle": 0.375, "late": 0.75}
+
+
+def of(*families: str) -> Chooser:
+    """Choose the runs of families of networks."""
+    return lambda rows: rows["family"].isin(families)
+
+
+SIGMOID_MLPS, DEEP_LINEAR = of("mlp-sigmoid"), of("deep-linear")
+VGGS = of("vgg", "vgg-half", "vgg-sigmoid", "vgg-half-sigmoid")
+
+
+def every_run(rows: pd.DataFrame) -> pd.Series:
+    """Choose every run."""
+    return pd.Series(True, index=rows.index)
+
+
+# tables with a row per run, and their comparison
+
+
+def _table(measured: Measured, kind: str) -> pd.DataFrame:
+    """Return a collected table, with the normalisation and the learning rate of each row."""
+    table = measured.tables.get(kind)
+    if table is None or table.empty:
+        return pd.DataFrame(columns=[*ALIKE, "seed", "normalisation", "rate", "step"])
+    if "normalisation" not in table:
+        table = table.assign(normalisation=DEFAULTS["normalisation"])
+    rates = {text: json.loads(text)["learning_rate"] for text in table["training"].unique()}
+    return table.assign(rate=table["training"].map(rates))
+
+
+def _named(table: pd.DataFrame) -> list[str]:
+    """Return the columns that name a run."""
+    return [*dict.fromkeys([*run(table), *ALIKE, "normalisation", "rate"])]
+
+
+def _per_run(
+    table: pd.DataFrame, measure: Callable[[pd.DataFrame], float], by: Sequence[str] = ()
+) -> pd.DataFrame:
+    """Return a row per run, and per value of the columns `by`, with `value`: what `measure` finds."""
+    if table.empty:
+        return table.assign(value=np.nan)
+    groups = table.groupby([*_named(table), *by], sort=False, dropna=False, observed=True)
+    return groups.apply(measure, include_groups=False).rename("value").reset_index()
+
+
+def _compared(
+    runs: pd.DataFrame, one: str, other: str, by: Sequence[str] = ()
+) -> Iterator[tuple[str, str, pd.DataFrame]]:
+    """Yield label, network, and the values of two normalisations by seed, for runs that are alike."""
+    for names, rows in runs.groupby([*ALIKE, *by], sort=False, observed=True):
+        network, extra = names[1], names[len(ALIKE) :]
+        found = rows.pivot_table(index="seed", columns="normalisation", values="value", dropna=False)
+        if {one, other} <= set(found.columns):
+            rates = runs.loc[runs["architecture"] == network, "rate"].nunique()
+            words = [network, *([f"rate {rows['rate'].iloc[0]:g}"] if rates > 1 else []), *map(str, extra)]
+            yield " ".join(words), network, found[[one, other]].rename(columns={one: "one", other: "other"})
+
+
+def _differences(
+    runs: pd.DataFrame, one: str, other: str, allowed: tuple[float, float], by: Sequence[str] = ()
+) -> Estimates:
+    for label, network, pair in _compared(runs, one, other, by):
+        yield Estimate(
+            f"{label} {one} − {other}", (pair["one"] - pair["other"]).dropna().tolist(), allowed, network
+        )
+
+
+def _tests(measured: Measured) -> pd.DataFrame:
+    metrics = _table(measured, "metrics")
+    return metrics[metrics["split"] == "test"] if len(metrics) else metrics
+
+
+def _curves(measured: Measured) -> pd.DataFrame:
+    """Return the training accuracy of batches, smoothed."""
+    table = _table(measured, "curve")
+    return table.assign(top_1=smoothed(table)) if len(table) else table
+
+
+def _finals(measured: Measured) -> pd.DataFrame:
+    """Return the final test accuracy of finished runs, as `value`."""
+    table = _table(measured, "metrics")
+    last = finals(table) if len(table) else table.assign(status="", top_1=np.nan)
+    return last[last["status"] == "finished"].assign(value=last["top_1"])
+
+
+def _fails(measured: Measured) -> pd.DataFrame:
+    """Return a row per run with `value` 1 where it diverged or ends at chance, or else 0."""
+    table = _table(measured, "metrics")
+    last = finals(table) if len(table) else table.assign(status="", top_1=np.nan)
+    lost = (last["status"] != "finished") | (stuck(last) if len(last) else False)
+    return last.assign(value=lost.astype(float))
+
+
+# accuracy and speed
+
+
+def sooner(
+    table: Callable[[Measured], pd.DataFrame],
+    level: float,
+    fast: Sequence[str] = (BATCHNORM,),
+    slow: str = NONE,
+) -> Estimator:
+    """Claim that networks reach an accuracy in fewer steps with a normalisation: the ratio is above 1.
+
+    A run that never reaches it counts with its whole length, if the other one does reach it.
+    """
+
+    def reached(rows: pd.DataFrame) -> float:
+        there = rows.loc[rows["top_1"] >= level, "step"]
+        return there.min() if len(there) else math.inf
+
+    def estimate(measured: Measured) -> Estimates:
+        rows = table(measured)
+        runs = _per_run(rows, reached)
+        for name in fast:
+            for label, network, pair in _compared(runs, slow, name):
+                pair = pair[np.isfinite(pair).any(axis=1)].clip(lower=1, upper=rows["step"].max())
+                ratios = (pair["one"] / pair["other"]).tolist()
+                yield Estimate(f"{label} {slow} / {name}", ratios, (1, math.inf), network, exact=True)
+
+    return estimate
+
+
+def ends_higher(measured: Measured) -> Estimates:
+    """Claim that BatchNorm's final accuracy is higher, at equal rates and at each arm's best rate."""
+    runs = _finals(measured)
+    yield from _differences(runs, BATCHNORM, NONE, POSITIVE)
+    yield from at_best(runs, BATCHNORM, NONE, POSITIVE)
+
+
+def at_best(runs: pd.DataFrame, one: str, other: str, allowed: tuple[float, float]) -> Estimates:
+    """Compare two normalisations, each at the training of its highest mean, where there are several."""
+    for (_, network, *_), rows in runs.groupby(ALIKE[:-1], sort=False, observed=True):
+        found = {}
+        for name in (one, other):
+            means = rows[rows["normalisation"] == name].groupby("training")["value"].mean()
+            if len(means) > 1:
+                found[name] = rows[(rows["normalisation"] == name) & (rows["training"] == means.idxmax())]
+        if len(found) == 2:
+            first, second = (found[name].set_index("seed") for name in (one, other))
+            rates = [f"rate {runs['rate'].iloc[0]:g}" for runs in (first, second)]
+            of = f"{network} best {one} ({rates[0]}) − best {other} ({rates[1]})"
+            yield Estimate(of, (first["value"] - second["value"]).dropna().tolist(), allowed, network)
+
+
+def paired(one: str, other: str, allowed: tuple[float, float] = POSITIVE) -> Estimator:
+    """Claim that final test accuracies of two normalisations differ by points in a range."""
+    return lambda measured: _differences(_finals(measured), one, other, allowed)
+
+
+def _multiples(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return runs with their learning rate as a `multiple` of the study's own, the plain network's best."""
+    own = runs["rate"].where(runs["recipe"] == RECIPE.default) if RECIPE.name in runs else runs["rate"]
+    base = own.groupby(runs["architecture"]).transform("min")
+    return runs.assign(multiple=(runs["rate"] / base).astype(float).round(2))
+
+
+def tolerates_rates(measured: Measured) -> Estimates:
+    """Claim that ×5 fails without normalisation, and that ×5 and ×30 train with it."""
+    runs = _multiples(_fails(measured))
+    runs = runs[~runs["architecture"].str.endswith("sigmoid")]
+    for (network, name, multiple), rows in runs.groupby(["architecture", "normalisation", "multiple"]):
+        if (name, multiple) in ((NONE, 5), (BATCHNORM, 5), (BATCHNORM, 30)):
+            does = rows["value"] if name == NONE else 1 - rows["value"]
+            words = "fails" if name == NONE else "trains"
+            yield Estimate(f"{network} {name} ×{multiple:g} {words}", does.tolist(), YES, network, exact=True)
+
+
+def reaches_plains_best(measured: Measured) -> Estimates:
+    """Claim that BatchNorm reaches the plain network's best accuracy in fewer steps, ×5 in fewer than ×1.
+
+    The plain network is that of the study's own rate. A run that never reaches it counts with its length.
+    """
+    tests = _multiples(_tests(measured))
+    tests = tests[~tests["architecture"].str.endswith("sigmoid")] if len(tests) else tests
+    for network, rows in tests.groupby("architecture"):
+        plain = rows[(rows["normalisation"] == NONE) & (rows["multiple"] == 1)]
+        best = plain.groupby("seed")["top_1"].max()
+        ratios = {}
+        for (name, multiple), runs in rows.groupby(["normalisation", "multiple"]):
+            if name == BATCHNORM and multiple in (1, 5, 30):
+                ratios[multiple] = pd.Series(
+                    {seed: _first(plain, seed, best) / _first(runs, seed, best) for seed in best.index}
+                ).dropna()
+                of = f"{network} steps of {NONE} ×1 / {name} ×{multiple:g}"
+                yield Estimate(of, ratios[multiple].tolist(), (1, math.inf), network, exact=True)
+        if {1, 5} <= ratios.keys():
+            values = np.log(ratios[5] / ratios[1]).dropna().tolist()
+            yield Estimate(f"{network} log of ×5's ratio / ×1's", values, POSITIVE, network)
+
+
+def _first(runs: pd.DataFrame, seed: int, best: pd.Series) -> float:
+    """Return the first step of a seed's run with an accuracy, or its last step; NaN if there is no run."""
+    rows = runs[runs["seed"] == seed]
+    there = rows.loc[rows["top_1"] >= best[seed], "step"]
+    return float(max(1, there.min() if len(there) else rows["step"].max())) if len(rows) else math.nan
+
+
+def best_is_no_worse(measured: Measured) -> Estimates:
+    """Claim that BatchNorm's best accuracy, over rates and tests, is no worse than the plain network's."""
+    runs = _per_run(_tests(measured), lambda rows: rows["top_1"].max())
+    for network, rows in runs.groupby("architecture"):
+        if not network.endswith("sigmoid"):
+            best = rows.groupby(["normalisation", "seed"])["value"].max().unstack(0)
+            if {BATCHNORM, NONE} <= set(best):
+                values = (best[BATCHNORM] - best[NONE]).dropna().tolist()
+                yield Estimate(f"{network} {BATCHNORM} − {NONE}", values, (NO_WORSE, math.inf), network)
+
+
+def sigmoid_needs_it(measured: Measured) -> Estimates:
+    """Claim that a sigmoid network trains only with BatchNorm, to half of a ReLU's accuracy."""
+    fails, ends = _fails(measured), _finals(measured)
+    for network in sorted(fails["architecture"].unique()):
+        if not network.endswith("-sigmoid"):
+            continue
+        for _, rows in fails[(fails["architecture"] == network) & (fails["normalisation"] == NONE)].groupby(
+            "rate"
+        ):
+            of = f"{network} {NONE} rate {rows['rate'].iloc[0]:g} at chance"
+            yield Estimate(of, rows["value"].tolist(), YES, network, exact=True)
+        own = ends[(ends["architecture"] == network) & (ends["normalisation"] == BATCHNORM)]
+        relu = ends[
+            (ends["architecture"] == network.removesuffix("-sigmoid")) & (ends["normalisation"] == BATCHNORM)
+        ]
+        pair = own.merge(relu, on=["training", "seed"])
+        for _, rows in pair.groupby("training"):
+            share = (rows["value_x"] / rows["value_y"]).tolist()
+            of = f"{network} / ReLU, both {BATCHNORM}, rate {rows['rate_x'].iloc[0]:g}"
+            yield Estimate(of, share, (0.5, math.inf), network, exact=True)
+
+
+def only_it_trains_at(rate: float) -> Estimator:
+    """Claim that at a rate the plain network stays at chance or diverges, and BatchNorm's trains."""
+
+    def estimate(measured: Measured) -> Estimates:
+        runs = _fails(measured)
+        for (network, name), rows in runs[runs["rate"] == rate].groupby(["architecture", "normalisation"]):
+            if name in (NONE, BATCHNORM):
+                does = rows["value"] if name == NONE else 1 - rows["value"]
+                words = "fails" if name == NONE else "trains"
+                yield Estimate(
+                    f"{network} {name} rate {rate:g} {words}", does.tolist(), YES, network, exact=True
+                )
+
+    return estimate
+
+
+def all_of(*estimators: Estimator) -> Estimator:
+    """Claim several things at once."""
+
+    def estimate(measured: Measured) -> Estimates:
+        for one in estimators:
+            yield from one(measured)
+
+    return estimate
+
+
+def at_chance(name: str) -> Estimator:
+    """Claim that every run of a normalisation ends at chance, or diverges."""
+
+    def estimate(measured: Measured) -> Estimates:
+        runs = _fails(measured)
+        for (network, rate), rows in runs[runs["normalisation"] == name].groupby(["architecture", "rate"]):
+            yield Estimate(
+                f"{network} {name} rate {rate:g}", rows["value"].tolist(), YES, network, exact=True
+            )
+
+    return estimate
+
+
+def noise_hardly_matters(measured: Measured) -> Estimates:
+    """Claim that noise loses under a quarter of what BatchNorm gains in early training accuracy."""
+    table = _curves(measured)
+    runs = _per_run(early(table) if len(table) else table, lambda rows: rows["top_1"].mean())
+    plain = {label: pair["other"] for label, _, pair in _compared(runs, BATCHNORM, NONE)}
+    for label, network, pair in _compared(runs, BATCHNORM, NOISY):
+        if label in plain:
+            share = ((pair["one"] - pair["other"]) / (pair["one"] - plain[label])).dropna().tolist()
+            yield Estimate(f"{label} share lost", share, (-math.inf, 0.25), network)
+
+
+def tolerated_rates(measured: Measured) -> Estimates:
+    """Claim that more rates 0.01 · 2ᵏ reach 80 % training accuracy with BatchNorm."""
+    table = _curves(measured)
+    table = table[np.isclose(np.log2(table["rate"].astype(float) / 0.01) % 1, 0)] if len(table) else table
+    runs = _per_run(table, lambda rows: float((rows["top_1"] >= TRAINED).any()))
+    for network, rows in runs.groupby("architecture"):
+        counts = rows.groupby(["normalisation", "seed"])["value"].sum().unstack(0)
+        if {BATCHNORM, NONE} <= set(counts) and rows["rate"].nunique() > 2:
+            values = (counts[BATCHNORM] - counts[NONE]).dropna().tolist()
+            yield Estimate(
+                f"{network} rates, of {rows['rate'].nunique()}", values, (0.5, math.inf), network, exact=True
+            )
+
+
+# distributions of the inputs
+
+
+def steadier(measured: Measured) -> Estimates:
+    """Claim that the percentiles of the last hidden layer's inputs are steadier over time with BatchNorm.
+
+    After 2 % of the steps: the standard deviation of the median, over the mean distance from the 15 % to the
+    85 % percentile.
+    """
+    table = _table(measured, "inputs")
+    if table.empty:
+        return
+    last = table["number"] == table.groupby("architecture")["number"].transform("max")
+    table = table[last & (table["step"] >= 0.02 * table.groupby("architecture")["step"].transform("max"))]
+    for column in ("unit_percentiles", "all_percentiles"):
+        runs = _per_run(table, partial(_unsteadiness, column=column))
+        words = column.split("_")[0]
+        for estimate in _differences(runs, BATCHNORM, NONE, NEGATIVE):
+            yield Estimate(f"{estimate.of} ({words})", estimate.values, estimate.range, estimate.network)
+
+
+def _unsteadiness(rows: pd.DataFrame, column: str) -> float:
+    from onlybn.observers.inputs import PERCENTS
+
+    found = np.array([np.interp((15, 50, 85), PERCENTS, values) for values in rows[column]])
+    return float(found[:, 1].std() / (found[:, 2] - found[:, 0]).mean())
+
+
+def least_stable(measured: Measured) -> Estimates:
+    """Claim that a step moves means and variances most with noisy BatchNorm, then plain, then BatchNorm."""
+    for column in ("mean_step", "variance_step"):
+        runs = _per_run(_table(measured, "inputs"), lambda rows, of=column: rows[of].mean(), ["number"])
+        for first, second in ((NOISY, NONE), (NONE, BATCHNORM)):
+            found: dict[tuple[str, str], list[pd.Series]] = {}
+            for label, network, pair in _compared(runs, first, second, ["number"]):
+                ratio = np.log(pair["one"] / pair["other"])
+                found.setdefault((label.rsplit(" ", 1)[0], network), []).append(ratio)
+            for (label, network), layers in found.items():
+                least = pd.concat(layers, axis=1).min(axis=1).dropna().tolist()
+                of = f"{label} {column.replace('_', ' ')}, least log of {first} / {second} over layers"
+                yield Estimate(of, least, POSITIVE, network)
+
+
+def drift(measured: Measured) -> Estimates:
+    """Claim that plain units' means and standard deviations drift less than twice as much as BatchNorm's.
+
+    Drift: the standard deviation over time of a unit's mean, over the unit's own standard deviation; the
+    median over units, by layer.
+    """
+    table = _table(measured, "inputs")
+    if table.empty:
+        return
+    for word, measure in (("mean", _drift_of_mean), ("deviation", _drift_of_deviation)):
+        runs = _per_run(table, measure, ["number"])
+        for label, network, pair in _compared(runs, NONE, BATCHNORM, ["number"]):
+            ratio = (pair["one"] / pair["other"]).dropna().tolist()
+            yield Estimate(f"{label} {word}", ratio, (0, 2), network)
+
+
+def _units(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Return means and standard deviations, (steps, units)."""
+    means, variances = (np.array(rows[column].tolist(), float) for column in ("means", "variances"))
+    return means, np.sqrt(np.maximum(variances, 0))
+
+
+def _drift_of_mean(rows: pd.DataFrame) -> float:
+    means, deviations = _units(rows)
+    return float(np.median(means.std(axis=0) / deviations.mean(axis=0)))
+
+
+def _drift_of_deviation(rows: pd.DataFrame) -> float:
+    _, deviations = _units(rows)
+    return float(np.median(deviations.std(axis=0) / deviations.mean(axis=0)))
+
+
+# internal covariate shift as change of gradient
+
+
+def _shifts(measured: Measured, column: str) -> pd.DataFrame:
+    """Return early medians of a column of `gradient-shift`, as `value`, for a middle and a late layer."""
+    table = _table(measured, "gradient-shift")
+    if table.empty:
+        return table.assign(value=np.nan, place="")
+    found = []
+    for _, rows in table.groupby("architecture"):
+        layers = sorted(rows["number"].dropna().unique())
+        for place, share in PLACES.items():
+            found.append(rows[rows["number"] == layers[round(share * (len(layers) - 1))]].assign(place=place))
+    return _per_run(early(pd.concat(found)), lambda rows: rows[column].median(), ["place"])
+
+
+def shift_is_no_smaller(measured: Measured) -> Estimates:
+    """Claim that BatchNorm's gradient shift is similar or larger: cosine no higher, relative size no less."""
+    yield from _differences(
+        _shifts(measured, "cosine"), BATCHNORM, NONE, (-math.inf, SIMILAR_COSINE), ["place"]
+    )
+    sizes = _shifts(measured, "relative")
+    logs = sizes.assign(value=np.log(sizes["value"].astype(float)))
+    for estimate in _differences(logs, BATCHNORM, NONE, (SIMILAR_SIZE, math.inf), ["place"]):
+        yield Estimate(f"{estimate.of}, log of size", estimate.values, estimate.range, estimate.network)
+
+
+def shifts_only_with_it(measured: Measured) -> Estimates:
+    """Claim of the deep linear network at 1e-7: a shift only with BatchNorm, which fits better."""
+    cosines = _shifts(measured, "cosine")
+    cosines = cosines[np.isclose(cosines["rate"].astype(float), 1e-7)]
+    for (network, place), rows in cosines[cosines["normalisation"] == NONE].groupby(
+        ["architecture", "place"]
+    ):
+        yield Estimate(f"{network} {NONE} cosine, {place}", rows["value"].tolist(), (0.95, 1.01), network)
+    yield from _differences(cosines, BATCHNORM, NONE, NEGATIVE, ["place"])
+    ends = _ends(measured)
+    yield from _log_ratios(
+        ends[np.isclose(ends["rate"].astype(float), 1e-7)], BATCHNORM, NONE, NEGATIVE, "loss"
+    )
+
+
+def _ends(measured: Measured) -> pd.DataFrame:
+    """Return the last loss of each run's curve, as `value`."""
+    return _per_run(_table(measured, "curve"), lambda rows: rows.sort_values("step")["loss"].iloc[-1])
+
+
+def _log_ratios(
+    runs: pd.DataFrame, one: str, other: str, allowed: tuple[float, float], what: str
+) -> Estimates:
+    for label, network, pair in _compared(runs, one, other):
+        values = np.log(pair["one"] / pair["other"]).dropna().tolist()
+        yield Estimate(f"{label} log of {what}, {one} / {other}", values, allowed, network)
+
+
+# the loss landscape
+
+
+def _probed(measured: Measured, column: str) -> pd.DataFrame:
+    """Return a column of `early_and_late` for each run, as `value`."""
+    table = _table(measured, "landscape")
+    if table.empty:
+        return table.assign(value=np.nan)
+    runs = early_and_late(table)
+    return runs.assign(value=runs[column])
+
+
+def smoother(
+    column: str, names: Sequence[str] = (BATCHNORM,), than: str = NONE, factor: float = 1
+) -> Estimator:
+    """Claim that an early measure of the landscape is smaller with a normalisation, by a factor."""
+
+    def estimate(measured: Measured) -> Estimates:
+        runs, words = _probed(measured, f"early_{column}"), column.replace("_", " ")
+        for name in names:
+            yield from _log_ratios(runs, name, than, (-math.inf, -math.log(factor)), words)
+
+    return estimate
+
+
+def absolute_change(measured: Measured) -> Estimates:
+    """Claim that the early change of the gradient along a step is smaller with BatchNorm."""
+    table = _table(measured, "landscape")
+    if table.empty:
+        return
+    found = bands(table)
+    found = found[found["direction"] == "gradient"]
+    runs = _per_run(early(_table_of(found)), lambda rows: rows["change_high"].median())
+    yield from _log_ratios(runs, BATCHNORM, NONE, NEGATIVE, "‖Δg‖")
+
+
+def _table_of(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a table with the columns that comparisons need."""
+    return _table(Measured({"rows": table}), "rows")
+
+
+def edge_of_stability(measured: Measured) -> Estimates:
+    """Claim that the late β is about 2 / learning rate, with BatchNorm or without."""
+    runs = _probed(measured, "late_rate_beta")
+    for (network, name, rate), rows in runs.groupby(["architecture", "normalisation", "rate"]):
+        if name in (BATCHNORM, NONE):
+            values = rows["value"].replace(math.inf, np.nan).dropna().tolist()
+            yield Estimate(f"{network} {name} rate {rate:g}", values, (1.8, 2.5), network)
+
+
+# ℓp norms, and the identity
+
+
+def norms_train_alike(measured: Measured) -> Estimates:
+    """Claim that ℓ1, ℓ2 and ℓ∞ train faster and have a smoother landscape than no normalisation."""
+    yield from sooner(_curves, TRAINED, NORMS)(measured)
+    for column in ("spread", "relative_change", "beta"):
+        yield from smoother(column, NORMS)(measured)
+
+
+def l1_is_best(measured: Measured) -> Estimates:
+    """Claim that the deep linear network's loss ends lowest with ℓ1."""
+    runs = _ends(measured)
+    for name in (BATCHNORM, "l2", "linf", NONE):
+        yield from _log_ratios(runs, "l1", name, NEGATIVE, "loss")
+
+
+def identity_holds(measured: Measured) -> Estimates:
+    """Claim that the identity holds in every layer at every recorded step."""
+    table = _table(measured, "identity")
+    runs = _per_run(table.dropna(subset="step"), lambda rows: rows["error"].max())
+    for network, rows in runs.groupby("architecture"):
+        yield Estimate(
+            f"{network} largest error", rows["value"].tolist(), (-math.inf, 1e-10), network, exact=True
+        )
+
+
+# groups, and statistics of evaluation
+
+
+def gap_grows_with_group(measured: Measured) -> Estimates:
+    """Claim that the gap of training and test accuracy grows with the size of the normalised group."""
+    test, train = _finals(measured), _table(measured, "metrics")
+    train = finals(train, "train") if len(train) else train.assign(top_1=np.nan)
+    table = test.merge(train[[*_named(test), "top_1"]], on=_named(test), suffixes=("", "_train"))
+    sizes = table["normalisation"].str.extract(r"^ghost-(\d+)$")[0].astype(float)
+    batch = table["training"].map(lambda text: json.loads(text)["batch_size"])
+    sizes = sizes.fillna(batch.where(table["normalisation"] == BATCHNORM)).astype(float)
+    table = table.assign(group=sizes, gap=table["top_1_train"] - table["top_1"]).dropna(subset="group")
+    for names, rows in table.groupby(ALIKE, sort=False):
+        if rows["group"].nunique() > 2:
+            values = [s["group"].corr(s["gap"], method="spearman") for _, s in rows.groupby("seed")]
+            yield Estimate(f"{names[1]} rank correlation", values, POSITIVE, names[1], exact=True)
+
+
+def statistics_agree(measured: Measured) -> Estimates:
+    """Claim that running and re-estimated statistics agree at the end, and differ more in the first epoch."""
+    table = _table(measured, "reestimated")
+    if table.empty:
+        return
+    names = [*_named(table), "epoch"]
+    wide = table.pivot_table(index=names, columns="statistics", values="top_1", observed=True).reset_index()
+    wide = wide.assign(apart=(wide["running"] - wide["pooled"]).abs())
+    for _, rows in wide.groupby(ALIKE, sort=False):
+        network = rows["architecture"].iloc[0]
+        last, first = (
+            rows[rows["epoch"] == rows["epoch"].agg(edge)].set_index("seed")["apart"]
+            for edge in ("max", "min")
+        )
+        yield Estimate(f"{network} apart at the end (points)", last.tolist(), (-math.inf, 0.2), network)
+        if rows["epoch"].nunique() > 1:
+            values = (first - last).dropna().tolist()
+            yield Estimate(f"{network} first − last", values, POSITIVE, network)
+
+
+def _statistics(measured: Measured) -> pd.DataFrame:
+    """Return the rows of the analysis `statistics`."""
+    table = _table(measured, "statistics")
+    return table.dropna(subset=["shift"]) if "shift" in table else table
+
+
+def recovers(measured: Measured) -> Estimates:
+    """Claim that under a shift running statistics lose accuracy, of which re-estimating recovers a share."""
+    table = _statistics(measured)
+    for names, rows in table.groupby(ALIKE, sort=False):
+        one = rows.drop_duplicates(["seed", "normalisation", "shift", "statistics"])
+        one = one[one["normalisation"] == BATCHNORM]
+        top = one.pivot(index="seed", columns=["shift", "statistics"], values="top_1")
+        for shift in dict.fromkeys(one["shift"]):
+            if shift != "clean" and (shift, "pooled-shifted") in top:
+                drop = top["clean", "running"] - top[shift, "running"]
+                share = ((top[shift, "pooled-shifted"] - top[shift, "running"]) / drop)[drop > 1]
+                yield Estimate(f"{names[1]} {shift} share recovered", share.tolist(), POSITIVE, names[1])
+
+
+def explodes(measured: Measured) -> Estimates:
+    """Claim that the largest normalised activation grows under a shift, with running statistics."""
+    table = _statistics(measured)
+    if table.empty:
+        return
+    table = table[
+        (table["statistics"] == "running") & (table["layer"] >= 0) & (table["normalisation"] == BATCHNORM)
+    ]
+    for names, rows in table.groupby(ALIKE, sort=False):
+        wide = rows.pivot(index=["seed", "layer"], columns="shift", values="largest")
+        for shift in wide.columns.drop("clean"):
+            ratios = np.log(wide[shift] / wide["clean"]).groupby("seed").mean()
+            yield Estimate(f"{names[1]} {shift} mean log over layers", ratios.tolist(), POSITIVE, names[1])
+
+
+def one_class(measured: Measured) -> Estimates:
+    """Claim that statistics of a single example let an MLP put every image into one class."""
+    table = _statistics(measured)
+    if table.empty:
+        return
+    table = table[(table["statistics"] == "batch-1") & (table["shift"] == "clean")]
+    table = table[table["family"].str.startswith("mlp") & (table["normalisation"] == BATCHNORM)]
+    for names, rows in table.groupby(ALIKE, sort=False):
+        values = rows.drop_duplicates("seed")["classes"].astype(float).tolist()
+        yield Estimate(f"{names[1]} classes", values, (0.5, 1.5), names[1], exact=True)
+
+
+def independent_of_the_batch(measured: Measured) -> Estimates:
+    """Claim that LayerNorm's outputs are the same for batches of 1 and of 128."""
+    table = _statistics(measured)
+    if table.empty:
+        return
+    table = table[(table["normalisation"] == "layernorm") & (table["shift"] == "clean")]
+    table = table[table["statistics"].isin(["batch-1", "batch-128"])]
+    for names, rows in table.groupby(ALIKE, sort=False):
+        values = rows.groupby("seed")["apart"].max().tolist()
+        yield Estimate(f"{names[1]} largest difference", values, (-math.inf, 1e-5), names[1], exact=True)
+
+
+def _claims(section: str, dataset: str, chooses: Chooser, *rows: tuple) -> list[Claim]:
+    """Return the claims of a section; a row: id, statement, published, estimate."""
+    return [
+        Claim(name, section, dataset, statement, published, estimate, OWN, chooses=chooses)
+        for name, statement, published, estimate in rows
+    ]
+
+
+# fmt: off
+CLAIMS = [
+    *_claims("[I] Figure 1", "MNIST", SIGMOID_MLPS,
+        ("m1-sooner", "a sigmoid network reaches 90 % test accuracy in fewer steps with BatchNorm",
+         "95 against 71 % after 4,000 steps", sooner(_tests, LEARNED)),
+        ("m2-higher", "and ends at a higher test accuracy, at equal rates and each at its best",
+         "98.2 against 97.2 %", ends_higher),
+        ("m3-steadier", "and the percentiles of its last hidden layer's inputs are steadier", "in a figure",
+         steadier),
+    ),
+    *_claims("[I] Section 4.2", "ImageNet", VGGS,
+        ("i1-rates", "a rate of ×5 fails without BatchNorm; with it, ×5 and ×30 train",
+         "overflow; 73.0 and 74.8 %", tolerates_rates),
+        ("i2-sooner", "BatchNorm reaches the plain network's best accuracy sooner, ×5 sooner than ×1",
+         "2.3, 14.8, 11.5 times fewer steps (×1, ×5, ×30)", reaches_plains_best),
+        ("i3-no-worse", "BatchNorm's best accuracy is no worse", "+0.5, +0.8, +2.6 points", best_is_no_worse),
+        ("i4-sigmoid", "sigmoids train only with BatchNorm, to over half of a ReLU network's accuracy",
+         "69.8 against 0.1 %", sigmoid_needs_it),
+    ),
+    *_claims("[S] Figure 1", "CIFAR-10", VGGS,
+        ("s1-faster", "BatchNorm reaches 80 % training accuracy in fewer steps; at 0.5 only it trains",
+         "in a figure", all_of(sooner(_curves, TRAINED), only_it_trains_at(0.5))),
+        ("s2-tests", "BatchNorm ends at a higher test accuracy", "83 against 80 %", paired(BATCHNORM, NONE)),
+    ),
+    *_claims("[S] Figure 2", "CIFAR-10", VGGS,
+        ("s3-noisy", "noise after BatchNorm hardly matters: it loses under a quarter of the early gain",
+         "in a figure", noise_hardly_matters),
+        ("s4-unstable", "with that noise the inputs of every layer are the least stable, then come the plain"
+         " network's, then BatchNorm's", "in a figure (Figure 8)", least_stable),
+        ("s5-plain-noisy", "a plain network with that noise does not train", "in words",
+         at_chance("none-noisy")),
+        ("s6-drift", "a plain network's inputs drift hardly more than BatchNorm's: less than twice as much",
+         "in a figure", drift),
+    ),
+    *_claims("[S] Figure 3", "CIFAR-10", VGGS,
+        ("g1-shift", "BatchNorm's gradient shift is similar or larger", "in a figure", shift_is_no_smaller),
+    ),
+    *_claims("[S] Figure 3", "synthetic", DEEP_LINEAR,
+        ("g2-deep-linear", "at a rate of 1e-7 a deep linear network has a gradient shift only with BatchNorm,"
+         " which fits better", "cosine 1 against −1 to 1; 4e3 against 7e2", shifts_only_with_it),
+    ),
+    *_claims("[S] Figure 4", "CIFAR-10", VGGS,
+        ("l1-loss", "early, the loss varies less along the gradient with BatchNorm", "in a figure",
+         smoother("spread")),
+        ("l2-predictive", "and the gradient changes less, also relative to its size", "40 against 50 to 250",
+         all_of(absolute_change, smoother("relative_change"))),
+        ("l3-beta", "and the effective β (its 90 % percentile) is smaller", "15 to 25 against 45",
+         smoother("beta")),
+        ("l4-edge", "late, β is about 2 / learning rate, with BatchNorm or without", "20 (0.1); not said",
+         edge_of_stability),
+        ("l5-rates", "BatchNorm trains at more learning rates 0.01 · 2ᵏ", "in words", tolerated_rates),
+    ),
+    *_claims("[S] Figure 4", "synthetic", DEEP_LINEAR,
+        ("l3-deep-linear", "in a deep linear network the early β is smaller by orders (ten times)",
+         "in a figure (Figure 10)", smoother("beta", factor=10)),
+        ("l4-deep-linear", "late, its β is about 2 / learning rate, with BatchNorm or without", "2e6 (1e-6)",
+         edge_of_stability),
+    ),
+    *_claims("[S] Figure 5", "CIFAR-10", VGGS,
+        ("p1-norms", "ℓ1, ℓ2 and ℓ∞ train as BatchNorm does: faster than without, in a smoother landscape",
+         "in a figure", norms_train_alike),
+    ),
+    *_claims("[S] Figure 5", "synthetic", DEEP_LINEAR,
+        ("p1-deep-linear", "ℓ1 fits a deep linear network best", "1e2 against 5e2, 1e3, 1.7e3", l1_is_best),
+    ),
+    *_claims("[S] Theorem 4.1", ANY, every_run,
+        ("t1-identity", "the gradient that BatchNorm passes on has the size that Theorem 4.1 gives",
+         "exact (1e-10)", identity_holds),
+    ),
+    *_claims("[H] batch size", ANY, every_run,
+        ("r1-gap", "the smaller the normalised group, the smaller the gap of training and test accuracy",
+         "in words", gap_grows_with_group),
+    ),
+    *_claims("[H] statistics", ANY, every_run,
+        ("e1-agree", "running and re-estimated statistics agree at the end, less so after the first epoch",
+         "in words", statistics_agree),
+        ("e2-recovers", "under a shift of the images running statistics lose accuracy, and re-estimated ones"
+         " recover some", "in words", recovers),
+        ("e3-explodes", "under a shift the largest normalised activation grows", "in words", explodes),
+        ("e4-one-example", "statistics of one example make an MLP put every image into one class", "exact",
+         one_class),
+        ("n1-layernorm", "LayerNorm's outputs do not depend on the batch", "exact (1e-5)",
+         independent_of_the_batch),
+    ),
+    *_claims("[H] placement", ANY, every_run,
+        ("b1-after", "BatchNorm behind the nonlinearity is better than before it",
+         "49.9 against 47.4 % (CaffeNet), 58.4 to 59.6 against 60.3 to 60.7 % (GoogLeNet)",
+         paired("batchnorm-after", BATCHNORM)),
+    ),
+]
+# fmt: on
