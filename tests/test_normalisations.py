@@ -127,11 +127,11 @@ def assert_agree(layer, reference, architecture, rounds):
             torch.testing.assert_close(one.double(), other, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("architecture", [UNITS, MAPS])
-@pytest.mark.parametrize("name", BY_BATCH)
+@pytest.mark.parametrize(
+    ("name", "architecture"),
+    [(n, a) for n in BY_BATCH for a in (UNITS, MAPS) if (n, a) != ("ghost-1", UNITS)],
+)
 def test_statistics_of_the_batch_agree_with_float64(name, architecture):
-    if (name, architecture) == ("ghost-1", UNITS):
-        pytest.skip("one unit of one example has no variance")
     layer = layer_of(name, architecture)
     running = torch.stack([torch.zeros(len(layer.weight)), torch.ones(len(layer.weight))]).double()
     assert_agree(layer, lambda *given: by_batch(name, *given, running), architecture, rounds=3)
@@ -148,11 +148,11 @@ def test_statistics_of_the_batch_agree_with_float64(name, architecture):
     assert [buffer for _, buffer in layer.named_buffers()] == found
 
 
-@pytest.mark.parametrize("architecture", [UNITS, MAPS])
-@pytest.mark.parametrize("name", BY_EXAMPLE)
+@pytest.mark.parametrize(
+    ("name", "architecture"),
+    [(n, a) for n in BY_EXAMPLE for a in (UNITS, MAPS) if (n, a) != ("instancenorm", UNITS)],
+)
 def test_statistics_of_an_example_agree_with_float64_and_are_the_same_in_tests(name, architecture):
-    if (name, architecture) == ("instancenorm", UNITS):
-        pytest.skip("one unit of one example has no variance")
     layer = layer_of(name, architecture)
     assert_agree(layer, lambda *given: by_example(name, *given), architecture, rounds=1)
     assert not list(layer.buffers())

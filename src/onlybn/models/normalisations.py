@@ -145,18 +145,16 @@ class ActivationNoise(nn.Module):
         if not self.training or self.source is None:
             return x
         shape = x.movedim(1, -1).shape  # in channels-last order, as the activations are in memory
-        mu = self._around_0(self.source.shared_uniform(self._of("channel means"), shape[-1:]), self.mean)
-        sigma = 1 + (self.scale - 1) * self.source.shared_uniform(self._of("channel scales"), shape[-1:])
-        m = mu + self._around_0(self.source.uniform(self._of("means"), shape), self.mean_spread)
-        s = sigma + self.scale_deviation * self.source.normal(self._of("scales"), shape)
+        channels = shape[-1:]
+        mu = self.mean * (2 * self.source.shared_uniform(self._of("channel means"), channels) - 1)
+        sigma = 1 + (self.scale - 1) * self.source.shared_uniform(self._of("channel scales"), channels)
+        m = self.source.uniform(self._of("means"), shape).mul_(2 * self.mean_spread)
+        m.add_(mu - self.mean_spread)
+        s = self.source.normal(self._of("scales"), shape).mul_(self.scale_deviation).add_(sigma)
         return (s.movedim(-1, 1) * x + m.movedim(-1, 1)).to(x.dtype)
 
     def _of(self, what: str) -> Sequence[str]:
         return "activation noise", self.name, what
-
-    @staticmethod
-    def _around_0(uniform: Tensor, spread: float) -> Tensor:
-        return spread * (2 * uniform - 1)
 
 
 class NoisyBatchNorm(_BatchNorm):
