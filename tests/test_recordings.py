@@ -224,6 +224,7 @@ def test_rows_that_differ_in_a_list_alone_are_noticed(few_digits, make_run, tmp_
         ),
         ("landscape", {"factors": [1, 1]}, "landscape.factors: [1, 1] is not a list of different numbers"),
         ("landscape", {"factors": [True]}, "landscape.factors: [True] is not a list of different numbers"),
+        ("landscape", {"factors": ["a"]}, "landscape.factors: ['a'] is not a list of different numbers"),
         ("landscape", {"factors": []}, "landscape.factors: [] is not a list of different numbers above 0"),
         ("landscape", {"random": -1}, "landscape.random: -1 is not a number of directions of at least 0"),
         ("inputs", {"units": 0}, "inputs.units: 0 is not a number of units of at least 1"),
@@ -239,6 +240,12 @@ def test_an_error_in_an_option_is_one_sentence(name, options, sentence):
     with pytest.raises(ValueError, match=f"^{re.escape(sentence)}") as raised:
         observers.check(name, options)
     assert "\n" not in str(raised.value)
+
+
+def test_options_are_in_one_spelling():
+    assert observers.check("landscape", {"factors": ["1e-2", 4, 1]})["factors"] == [0.01, 1.0, 4.0]
+    assert observers.check("reestimated", {"epochs": [9, 2]}) == {"epochs": [2, 9]}
+    assert observers.check("curve") == {"every": 10}
 
 
 @pytest.mark.parametrize(
