@@ -86,9 +86,49 @@ def test_normalising_by_the_batch_is_what_training_mode_does(digits, network):
 def test_one_image_normalised_by_itself_leaves_beta_on_units():
     layer = nn.BatchNorm1d(3).eval()
     nn.init.normal_(layer.bias)
-    found = statistics.of_batch(layer, torch.tensor([[1.0, -2.0, 7.0]]))
-    assert found["running_mean"].tolist() == [1.0, -2.0, 7.0]
-    assert found["running_var"].tolist() == [0.0] * 3
+    image = torch.tensor([[1.0, -2.0, 7.0]])
+    statistics.set_to_batch(layer, image)
+    torch.testing.assert_close(layer(image)[0], layer.bias, atol=1e-4, rtol=0)
+
+
+class ByAverage(nn.Module):
+    """Subtracts the mean and divides by the mean absolute value; running estimates of both in evaluation."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.momentum = 0.1
+        self.weight, self.bias = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels))
+        self.register_buffer("running_mean", torch.zeros(channels))
+        self.register_buffer("running_average", torch.ones(channels))
+
+    def forward(self, x):
+        if self.training:
+            with torch.no_grad():
+                self.running_mean.lerp_(x.mean(0), self.momentum)
+                self.running_average.lerp_(x.abs().mean(0), self.momentum)
+        return (x - self.running_mean) / self.running_average
+
+
+def test_a_layer_with_another_statistic_than_the_variance_computes_it_itself(digits):
+    class ByAverages(Units):
+        def __init__(self):
+            super().__init__()
+            self.batchnorm = ByAverage(64)
+
+        def named_normalisations(self):
+            return self.named_layers(ByAverage)
+
+    network = ByAverages().double().eval()
+    some = batches(digits, 16, 40)
+    for estimated in statistics.reestimated(network, some).values():
+        assert list(estimated) == ["batchnorm.running_mean", "batchnorm.running_average"]
+    x = torch.cat(some).flatten(1)
+    found = statistics.pooled(network, some)
+    torch.testing.assert_close(found["batchnorm.running_mean"], x.mean(0))
+    torch.testing.assert_close(found["batchnorm.running_average"], x.abs().mean(0))
+    assert network.batchnorm.momentum == 0.1
+    assert not network.batchnorm.training
+    assert network.batchnorm.running_average.tolist() == [1.0] * 64
 
 
 # the analysis

@@ -7,6 +7,7 @@ call. One image is enough for this, which torch's layers refuse in training mode
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -17,16 +18,21 @@ from onlybn.networks.state import running_statistics
 MEAN, VARIANCE = "running_mean", "running_var"
 
 
-def of_batch(layer: nn.Module, x: Tensor) -> dict[str, Tensor]:
-    """Return the buffers with which a layer in evaluation mode normalises x by the statistics of x, by name.
+def set_to_batch(layer: nn.Module, x: Tensor) -> dict[str, Tensor]:
+    """Set a layer's buffers to the statistics of x, by which it normalises x in evaluation mode; return them.
 
-    `x` is float (batch, channels, …), and each statistic (channels,). A layer that does not normalise by mean
-    and variance has a method `batch_statistics`, which maps x to its buffers.
+    `x` is float (batch, channels, …), and each statistic (channels,). A layer that has no running variance
+    computes its statistics itself, as in a step of training, with a momentum of 1.
     """
-    if hasattr(layer, "batch_statistics"):
-        return layer.batch_statistics(x)
+    if not hasattr(layer, VARIANCE):
+        momentum, layer.momentum = layer.momentum, 1.0
+        layer.train().forward(x)
+        layer.eval().momentum = momentum
+        return {key: buffer.clone() for key, buffer in layer.named_buffers()}
     pooled_over = [0, *range(2, x.dim())]
     variance, mean = torch.var_mean(x.to(layer.running_mean.dtype), pooled_over, correction=0)
+    layer.running_mean.copy_(mean)
+    layer.running_var.copy_(variance)
     return {MEAN: mean, VARIANCE: variance}
 
 
@@ -41,15 +47,12 @@ def by_batch(
     """
     before = {name: tensor.clone() for name, tensor in running_statistics(network).items()}
 
-    def set_buffers(name: str, layer: nn.Module, inputs: tuple[Tensor]) -> None:
+    def look(name: str, layer: nn.Module, inputs: tuple[Tensor]) -> None:
         x = inputs[0].detach()
-        found = of_batch(layer, x)
-        for key, value in found.items():
-            getattr(layer, key).copy_(value)
-        note(name, found, x.numel() // x.shape[1])
+        note(name, set_to_batch(layer, x), x.numel() // x.shape[1])
 
     hooks = [
-        layer.register_forward_pre_hook(lambda layer, inputs, name=name: set_buffers(name, layer, inputs))
+        layer.register_forward_pre_hook(partial(look, name))
         for name, layer in network.named_normalisations()
         if any(True for _ in layer.buffers())
     ]
