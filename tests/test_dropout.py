@@ -13,7 +13,7 @@ from onlybn.models import build
 from onlybn.models.dropout import Dropout, draw_from
 from onlybn.networks.draw import draw
 from onlybn.networks.variants import DEFAULT, initialise
-from onlybn.noise import Noise
+from onlybn.noise import Noise, _spread, _spread_by_kernel
 from onlybn.randomness import key
 from onlybn.training import loop
 from onlybn.training.checkpoints import Checkpoints
@@ -56,6 +56,14 @@ def test_the_numbers_are_those_of_a_second_implementation(seed, step):
         halves = np.stack([hashes & np.uint64(0xFFFFFFFF), hashes >> np.uint64(32)], axis=1).flatten()
         np.testing.assert_array_equal(row, (halves >> np.uint64(8)).astype(np.float64) / 2**24)
     assert split_mix(increment)[0] == 0xE220A8397B1DCDAF  # the published first number of seed 0
+
+
+@pytest.mark.parametrize("elements", [1, 2, 7, 640])
+def test_the_compiled_kernel_draws_the_numbers_of_the_operations_for_other_devices(elements):
+    examples = torch.from_numpy(split_mix(np.arange(40)).view(np.int64))
+    found = _spread_by_kernel(examples, elements)
+    assert found.shape == (40, elements)
+    assert torch.equal(found, _spread(examples, elements))
 
 
 def test_the_numbers_are_uniform_and_differ_between_seeds_purposes_steps_and_examples():

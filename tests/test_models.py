@@ -13,6 +13,7 @@ from onlybn.datasets import DATASETS
 from onlybn.models import architecture, build
 from onlybn.models.dropout import Dropout
 from onlybn.models.preactivation import PreactivationBlock
+from onlybn.networks.draw import build as built
 from onlybn.networks.regimes import REGIMES, apply, needs_affine
 from onlybn.networks.variants import DEFAULT, initialise
 from onlybn.networks.work import work
@@ -61,6 +62,17 @@ COMPANDER = {
 }
 # A small network of each of its families.
 COMPANDERS_FAMILIES = ["imagenet-resnet-18-3x3", "preactivation-wrn-10-1", "vgg-11-head-512"]
+# The networks of the papers on BatchNorm's mechanisms, for 28×28 grey images, or for vectors of 10.
+MECHANISMS = {
+    "mlp-100-100-100": (784 * 100 + 100 + 2 * (100 * 100 + 100) + 100 * 10 + 10 + 600, 600, 1_010),
+    "mlp-100-100-100-sigmoid": (99_710 + 600, 600, 1_010),
+    "mlp-7": (784 * 7 + 7 + 14 + 7 * 10 + 10, 14, 80),
+    "vgg-8": (9 * (64 + 64 * 128 + 128 * 256 + 256 * 512 + 512 * 512) + 3 * 1_472 + 5_130, 2_944, 5_130),
+    "vgg-8-half": (9 * (32 + 32 * 64 + 64 * 128 + 128 * 256 + 256 * 256) + 3 * 736 + 2_570, 1_472, 2_570),
+    "vgg-11-half-sigmoid": (2_310_986, 2_752, 2_570),
+    "deep-linear-25": (25 * 100 + 24 * 20, 480, 100),
+}
+MECHANISMS_FAMILIES = ["mlp-6-5-4", "mlp-6-5-4-sigmoid", "vgg-8-half", "vgg-8-sigmoid", "deep-linear-4"]
 
 
 @pytest.mark.parametrize("name", [*TABLE_1, *IMAGENET, *VGG])
@@ -82,6 +94,25 @@ def test_parameter_counts_are_those_of_weight_companders_networks(name):
         counts["batchnorm_parameters"],
     )
     assert counts["parameters"] == sum(parameter.numel() for parameter in of_10.parameters())
+
+
+@pytest.mark.parametrize("name", MECHANISMS)
+def test_parameter_counts_are_those_of_the_mechanisms_networks(name):
+    shape = {"channels": 10, "size": 1} if name.startswith("deep") else {"channels": 1, "size": 28}
+    network = build(name, classes=10, **shape)
+    counts = network.parameter_counts()
+    assert tuple(counts.values()) == (*MECHANISMS[name], 0)
+    assert counts["parameters"] == sum(parameter.numel() for parameter in network.parameters())
+
+
+def test_depth_counts_the_layers_and_the_family_names_what_a_network_is_made_of():
+    described = [architecture(name) for name in (*MECHANISMS, "vgg-16-sigmoid", "vgg-13-half")]
+    assert [(one.depth, one.family) for one in described] == [
+        *((4, "mlp"), (4, "mlp-sigmoid"), (2, "mlp")),
+        *((8, "vgg"), (8, "vgg-half"), (11, "vgg-half-sigmoid"), (25, "deep-linear")),
+        *((16, "vgg-sigmoid"), (13, "vgg-half")),
+    ]
+    assert [one.has_convolutions for one in described] == [False] * 3 + [True] * 3 + [False] + [True] * 2
 
 
 @pytest.mark.parametrize(("classes", "count"), [(200, 23_917_832), (1_000, 25_557_032)])
@@ -110,6 +141,72 @@ def test_every_batchnorm_and_every_call_of_a_relu_has_a_place(name):
     network(torch.zeros(2, 3, 32, 32))
     assert calls == {relu: len(places) for relu, places in network.relu_places().items()}
     assert {m for m in network.modules() if isinstance(m, nn.ReLU)} == set(calls)
+
+
+@pytest.mark.parametrize("normalisation", ["batchnorm", "none", "batchnorm-after"])
+@pytest.mark.parametrize("name", ["resnet-8", *COMPANDERS_FAMILIES, *MECHANISMS_FAMILIES])
+def test_every_call_of_an_activation_has_a_place_and_shows_its_input(name, normalisation):
+    if normalisation == "batchnorm-after" and not name.startswith(("mlp", "vgg")):
+        return
+    network = built(name, normalisation, channels=1, classes=10, size=8)
+    initialise(network, DEFAULT, seed=0)
+    places, calls, outputs = network.activation_places(), {}, {}
+    for layer in places:
+        layer.register_forward_pre_hook(
+            lambda layer, given: calls.setdefault(layer, []).append(given[0]) or None
+        )
+        layer.register_forward_hook(lambda layer, given, output: outputs.update({layer: output}))
+    network(torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0)))
+    assert {layer: len(inputs) for layer, inputs in calls.items()} == {p: len(c) for p, c in places.items()}
+    assert [*calls] == [*places]  # in the order of the forward pass
+    for layer in places:
+        if isinstance(layer, nn.Sigmoid):
+            torch.testing.assert_close(calls[layer][-1].sigmoid(), outputs[layer])
+    kinds = {type(layer) for layer in places}
+    assert len(kinds) == 1
+    assert (network.relu_places() == places) == (kinds == {nn.ReLU})
+    assert kinds.isdisjoint({nn.Sigmoid, nn.Identity}) or network.relu_places() == {}
+    if name.startswith(("mlp", "deep")):
+        assert len(places) == len(network.normalisation_places()) == network.architecture.depth - 1
+
+
+@pytest.mark.parametrize(
+    ("name", "activation"),
+    [
+        ("mlp-6-5-4", lambda x: x.clamp_min(0)),
+        ("mlp-6-5-4-sigmoid", torch.sigmoid),
+        ("deep-linear-4", lambda x: x),
+    ],
+)
+def test_a_fully_connected_network_is_its_layers_on_flattened_images(name, activation):
+    network = build(name, channels=2, classes=3, size=2)
+    initialise(network, "kaiming-normal_gamma-uniform", seed=0)
+    images = torch.randn(9, 2, 2, 2, generator=torch.Generator().manual_seed(0))
+
+    def linear(layer, x):
+        y = x @ layer.weight.double().T
+        return y if layer.bias is None else y + layer.bias.double()
+
+    x = images.double().flatten(1)
+    for layer in network.hidden:
+        x = linear(layer.linear, x)
+        x = (x - x.mean(0)) / (x.var(0, correction=0) + 1e-5).sqrt() * layer.batchnorm.weight.double()
+        x = activation(x)
+    torch.testing.assert_close(network(images).double(), linear(network.output, x), rtol=1e-4, atol=1e-5)
+    biases = [n for n, _ in network.named_parameters() if n.endswith(("linear.bias", "output.bias"))]
+    assert len(biases) == (0 if name == "deep-linear-4" else 4)
+
+
+def test_a_vgg_of_half_width_and_with_sigmoids_differs_in_nothing_else():
+    networks = {
+        name: build(name, channels=3, classes=10) for name in ("vgg-11", "vgg-11-half", "vgg-11-sigmoid")
+    }
+    shapes = {name: [layer.weight.shape for layer in net.convolutions()] for name, net in networks.items()}
+    assert shapes["vgg-11-sigmoid"] == shapes["vgg-11"]
+    assert [(o // 2, i if i == 3 else i // 2) for o, i, *_ in shapes["vgg-11"]] == [
+        (o, i) for o, i, *_ in shapes["vgg-11-half"]
+    ]
+    assert networks["vgg-11-sigmoid"].state_dict().keys() == networks["vgg-11"].state_dict().keys()
 
 
 def test_a_vgg_stops_pooling_at_1_by_1_for_small_images():
@@ -201,6 +298,24 @@ def test_the_work_of_weight_companders_networks_is_counted_in_every_regime(name,
 
 
 @pytest.mark.parametrize(
+    "normalisation", ["batchnorm", "batchnorm-after", "ghost-4", "layernorm", "none-noisy"]
+)
+@pytest.mark.parametrize("name", ["mlp-6-5-4", "mlp-6-5-4-sigmoid", "vgg-8-half"])
+def test_the_work_of_the_mechanisms_networks_is_counted_with_every_normalisation(name, normalisation):
+    plain, values = work(DATASETS["digits"], name, "all"), ((NORMALISATION.name, normalisation),)
+    done = work(DATASETS["digits"], name, "all", () if normalisation == "batchnorm" else values)
+    assert done.channels == (0 if normalisation == "none-noisy" else plain.channels)
+    assert replace(done, channels=0, trained=0, parameters=0) == replace(
+        plain, channels=0, trained=0, parameters=0
+    )
+    network = build(name, channels=1, classes=10, size=8)
+    if name == "mlp-6-5-4":
+        assert plain.forward == 2 * (64 * 6 + 6 * 5 + 5 * 4 + 4 * 10)
+        assert plain.activations == 6 + 5 + 4
+    assert plain.parameters == network.parameter_counts()["parameters"]
+
+
+@pytest.mark.parametrize(
     ("name", "normalisation"),
     [*((name, "batchnorm") for name in COMPANDERS_FAMILIES), ("preactivation-wrn-10-1", "none")],
 )
@@ -221,6 +336,8 @@ def test_weight_companders_networks_train_and_can_be_analysed(name, normalisatio
         *("resnet-15", "resnet-2", "resnet-", "resnet--14", "wrn-14-0", "wrn-20-2", "resnet-014", ""),
         *("vgg-12", "vgg-12-head-512", "vgg-16-head-1024", "imagenet-resnet-19-3x3", "resnet-18-3x3"),
         *("preactivation-wrn-27-10", "preactivation-wrn-4-1", "preactivation-wrn-28-0"),
+        *("mlp", "mlp-", "mlp-0", "mlp-100-", "mlp-100-sigmoid-5", "deep-linear-1", "deep-linear"),
+        *("vgg-12-half", "vgg-11-sigmoid-half", "vgg-11-head-512-half"),
     ],
 )
 def test_a_wrong_name_is_rejected_in_one_sentence(name):

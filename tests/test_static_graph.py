@@ -76,6 +76,19 @@ def test_training_gives_the_same_bits_as_the_networks_modules(architecture, regi
     assert_same_bits(make_run(architecture, regime, weight_decay=0.01), few_digits)
 
 
+def test_training_a_vgg_of_half_width_gives_the_same_bits_as_its_modules(few_digits, make_run):
+    assert_same_bits(make_run("vgg-8-half", "all", weight_decay=0.01), few_digits)
+
+
+def test_a_vgg_with_sigmoids_is_computed_with_sigmoids_in_bfloat16(make_run):
+    network, _ = draw(make_run("vgg-8-sigmoid", "all"), channels=1, classes=10)
+    network.to(memory_format=torch.channels_last)
+    images = torch.randn(16, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    exact = network(images)
+    found = Forward(network, network, BFLOAT16, images.shape)(images).float()
+    assert (found - exact).norm() < 0.1 * exact.norm()
+
+
 @pytest.mark.parametrize("regime", ["first_and_last", "biases"])
 @pytest.mark.parametrize("architecture", FAMILIES)
 def test_the_same_bits_whatever_part_trains(architecture, regime, few_digits, make_run):
@@ -145,6 +158,8 @@ def test_an_unsupported_network_is_computed_by_its_modules(make_run, few_digits)
     without = replace(make_run(regime="all"), values=((axes.NORMALISATION.name, "none"),))
     assert graph_of(without) is None
     assert graph_of(make_run("imagenet-resnet-18"), channels=3, size=32) is None
+    assert graph_of(make_run("vgg-8-sigmoid")) is None
+    assert graph_of(make_run("mlp-8-8")) is None
     assert graph_of(replace(make_run(), architecture=f"{__name__}:own")) is None
 
 

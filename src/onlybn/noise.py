@@ -64,17 +64,31 @@ class Noise:
 
     def _uniform(self, purpose: Sequence[str], shape: Sequence[int], first: int) -> Tensor:
         examples, *rest = shape
-        elements = math.prod(rest)
         run = int.from_bytes(key(self.seed, *purpose)[:8], "little", signed=True)
         step = _hashed(self.step * _INCREMENT + run)
-        example = _hashed(self._multiples(first, examples) + step)
-        # Each hash gives two numbers, of the upper 24 of 32 bits.
-        hashes = _hashed(example[:, None] + self._multiples(0, (elements + 1) // 2))
-        bits = (hashes.view(torch.int32)[:, :elements] >> 8).bitwise_and_(0xFFFFFF)
-        return bits.float().mul_(2**-24).view(tuple(shape))
+        example = _hashed(_multiples(first, examples, self.step.device) + step)
+        spread = _spread_by_kernel if example.device.type == "cpu" else _spread
+        return spread(example, math.prod(rest)).view(tuple(shape))
 
-    def _multiples(self, start: int, count: int) -> Tensor:
-        return torch.arange(start, start + count, device=self.step.device).mul_(_INCREMENT)
+
+def _spread(examples: Tensor, elements: int) -> Tensor:
+    """Return numbers, float32 (examples, elements), from the hash of each example, int64 (examples,)."""
+    # Each hash gives two numbers, of the upper 24 of 32 bits.
+    hashes = _hashed(examples[:, None] + _multiples(0, (elements + 1) // 2, examples.device))
+    bits = (hashes.view(torch.int32)[:, :elements] >> 8).bitwise_and_(0xFFFFFF)
+    return bits.float().mul_(2**-24)
+
+
+def _spread_by_kernel(examples: Tensor, elements: int) -> Tensor:
+    from onlybn.noise_kernel import spread
+
+    numbers = torch.empty(len(examples), elements)
+    spread(examples.numpy().view("uint64"), numbers.numpy())
+    return numbers
+
+
+def _multiples(start: int, count: int, device: torch.device) -> Tensor:
+    return torch.arange(start, start + count, device=device).mul_(_INCREMENT)
 
 
 def _hashed(numbers: Tensor) -> Tensor:

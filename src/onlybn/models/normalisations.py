@@ -1,6 +1,6 @@
 """Layers that replace BatchNorm, on maps (batch, channels, height, width) and on units (batch, units).
 
-LayerNorm, GroupNorm and InstanceNorm are torch's GroupNorm with one group, some, and one for each channel. On
+LayerNorm, GroupNorm and InstanceNorm are `GroupNorm` with one group, some, and one for each channel. On
 units, GroupNorm normalises each example's groups of units.
 """
 
@@ -104,10 +104,21 @@ class GhostBatchNorm(_BatchNorm):
         variance, mean = torch.var_mean(wide, others, correction=0, keepdim=True)
         y = (wide - mean) * torch.rsqrt(variance + self.eps)
         values = wide[0, :, 0].numel()
-        if values < 2:
-            raise ValueError("a group of a single value has no variance")
+        _refuse_one(values)
         unbiased = variance.detach() * (values / (values - 1))
         return y.flatten(0, 1), mean.detach().flatten(1), unbiased.flatten(1)
+
+
+class GroupNorm(nn.GroupNorm):
+    """torch's GroupNorm, with a backward pass on every input."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (batch, channels, …) to the same shape."""
+        _refuse_one(normalised_together(self, x.shape))
+        # torch 2.11's backward pass on channels-last memory crashes if the input needs no gradient.
+        if not x.requires_grad and any(parameter.requires_grad for parameter in self.parameters()):
+            x = x.detach().requires_grad_(torch.is_grad_enabled())
+        return super().forward(x)
 
 
 class ActivationNoise(nn.Module):
@@ -134,18 +145,16 @@ class ActivationNoise(nn.Module):
         if not self.training or self.source is None:
             return x
         shape = x.movedim(1, -1).shape  # in channels-last order, as the activations are in memory
-        mu = self._around_0(self.source.shared_uniform(self._of("channel means"), shape[-1:]), self.mean)
-        sigma = 1 + (self.scale - 1) * self.source.shared_uniform(self._of("channel scales"), shape[-1:])
-        m = mu + self._around_0(self.source.uniform(self._of("means"), shape), self.mean_spread)
-        s = sigma + self.scale_deviation * self.source.normal(self._of("scales"), shape)
+        channels = shape[-1:]
+        mu = self.mean * (2 * self.source.shared_uniform(self._of("channel means"), channels) - 1)
+        sigma = 1 + (self.scale - 1) * self.source.shared_uniform(self._of("channel scales"), channels)
+        m = self.source.uniform(self._of("means"), shape).mul_(2 * self.mean_spread)
+        m.add_(mu - self.mean_spread)
+        s = self.source.normal(self._of("scales"), shape).mul_(self.scale_deviation).add_(sigma)
         return (s.movedim(-1, 1) * x + m.movedim(-1, 1)).to(x.dtype)
 
     def _of(self, what: str) -> Sequence[str]:
         return "activation noise", self.name, what
-
-    @staticmethod
-    def _around_0(uniform: Tensor, spread: float) -> Tensor:
-        return spread * (2 * uniform - 1)
 
 
 class NoisyBatchNorm(_BatchNorm):
@@ -194,6 +203,11 @@ def normalised_together(layer: nn.Module, shape: Sequence[int]) -> int:
     if isinstance(layer, GhostBatchNorm):
         examples = min(examples, layer.examples)
     return examples * math.prod(sides)
+
+
+def _refuse_one(values: int) -> None:
+    if values < 2:
+        raise ValueError("a group of a single value has no variance")
 
 
 def _along_channels(values: Tensor, x: Tensor) -> Tensor:

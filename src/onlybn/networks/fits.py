@@ -1,6 +1,6 @@
 """Whether a study's architectures work with its normalisations and regimes; torch is imported if needed."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 from onlybn import custom, datasets, models
 from onlybn.axes import NORMALISATION
@@ -22,7 +22,7 @@ def check_fits(study: Study) -> None:
         is_convolutional = models.architecture(run.architecture).has_convolutions
         if regimes.trains_entries(run.regime) and not is_convolutional:
             misfits.add(regimes.without_convolutions(run.regime, run.architecture))
-        batch = min(_batches(run, study.processes_per_run))
+        batch = _smallest_batch(run, study.processes_per_run)
         point = (run.value(NORMALISATION), run.architecture, run.dataset, batch)
         if (run.structure or not is_convolutional) and point not in checked:
             checked.add(point)
@@ -34,12 +34,11 @@ def check_fits(study: Study) -> None:
         raise UserError("\n".join(f"study: {misfit}" for misfit in sorted(misfits)))
 
 
-def _batches(run: Run, processes: int) -> Iterator[int]:
-    """Yield the numbers of images in a process's part of the run's batches, without repeats."""
-    trained = run.training.trained_on(datasets.known(run.dataset).examples[0])
-    size = run.training.batch_size
-    yield min(size, trained) // processes
-    yield (trained % size or size) // processes
+def _smallest_batch(run: Run, processes: int) -> int:
+    """Return how many images of the last, smallest batch the process with the fewest has."""
+    training = run.training
+    trained = training.trained_on(datasets.known(run.dataset).examples[0])
+    return (trained % training.batch_size or training.batch_size) // processes
 
 
 def _check_normalisation(normalisation: str, architecture: str, dataset: str, batch: int) -> None:
@@ -56,23 +55,26 @@ def check_normalisation(
     Images have `channels` and `size` × `size` pixels; `batches` are the numbers of images in a batch.
     """
     import torch
+    from torch import nn
 
     from onlybn.models.normalisations import normalised_together
     from onlybn.networks.draw import build
+    from onlybn.networks.variants import allocate
 
     network = build(architecture, normalisation, channels=channels, classes=classes, size=size).eval()
-    shapes: dict[str, torch.Size] = {}
-    for name, layer in network.named_normalisations():
-        layer.register_forward_pre_hook(
-            lambda layer, given, name=name: shapes.update({name: given[0].shape[1:]})
-        )
-    with torch.no_grad():
-        network(torch.empty(2, channels, size, size, device="meta"))
+    names = {layer: name for name, layer in network.named_normalisations()}
     batch = min(batches)
-    for name, layer in network.named_normalisations():
-        if normalised_together(layer, (batch, *shapes[name])) < 2:
+
+    def check(layer: nn.Module, given: tuple[torch.Tensor]) -> None:
+        if normalised_together(layer, (batch, *given[0].shape[1:])) < 2:
             raise UserError(
                 f"{normalisation} does not fit {architecture} on images of {size}×{size} pixels in batches of"
-                f" {batch}: {name} would normalise a single value, which has no variance; choose larger"
-                " images, larger batches or another normalisation"
+                f" {batch}: {names[layer]} would normalise a single value, which has no variance; choose"
+                " larger images, larger batches or another normalisation"
             )
+
+    for layer in names:
+        layer.register_forward_pre_hook(check)
+    allocate(network)
+    with torch.no_grad():
+        network(torch.zeros(1, channels, size, size))

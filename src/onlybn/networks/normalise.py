@@ -108,10 +108,10 @@ def _without(network: "Network", layer: Callable[[], "nn.Module"]) -> None:
 
 
 def _by_groups(network: "Network", groups: Callable[[str, int], int]) -> None:
-    from torch import nn
+    from onlybn.models.normalisations import GroupNorm
 
-    def make(name: str, old: "nn.Module") -> "nn.GroupNorm":
-        return nn.GroupNorm(groups(name, old.num_features), old.num_features, eps=old.eps)
+    def make(name: str, old: "nn.Module") -> GroupNorm:
+        return GroupNorm(groups(name, old.num_features), old.num_features, eps=old.eps)
 
     _replace(network, make)
 

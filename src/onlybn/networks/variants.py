@@ -120,12 +120,7 @@ def initialise(network: "Network", variant: str, seed: int) -> None:
     def fill(tensor: torch.Tensor, values: np.ndarray) -> None:
         tensor.copy_(torch.from_numpy(values))
 
-    # The same as `to_empty`, which would import a computer algebra system and so take a third of a second.
-    for layer in network.modules():
-        for name, parameter in layer.named_parameters(recurse=False):
-            setattr(layer, name, nn.Parameter(torch.empty(parameter.shape)))
-        for name, buffer in layer.named_buffers(recurse=False):
-            setattr(layer, name, torch.empty(buffer.shape, dtype=buffer.dtype))
+    allocate(network)
     with torch.no_grad():
         for kind in (nn.Conv2d, nn.Linear):
             for name, layer in network.named_layers(kind):
@@ -141,6 +136,21 @@ def initialise(network: "Network", variant: str, seed: int) -> None:
             layer.bias.fill_(beta)
             for key, buffer in layer.named_buffers():
                 buffer.fill_(0 if key == "running_mean" else 1)
+
+
+def allocate(network: "Network") -> None:
+    """Allocate a network from `onlybn.models.build` on the CPU, with any values.
+
+    The same as `to_empty`, which would import a computer algebra system and so take a third of a second.
+    """
+    import torch
+    from torch import nn
+
+    for layer in network.modules():
+        for name, parameter in layer.named_parameters(recurse=False):
+            setattr(layer, name, nn.Parameter(torch.empty(parameter.shape)))
+        for name, buffer in layer.named_buffers(recurse=False):
+            setattr(layer, name, torch.empty(buffer.shape, dtype=buffer.dtype))
 
 
 def _default_bound(shape: Shape) -> float:
