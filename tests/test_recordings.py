@@ -122,18 +122,21 @@ def cosine(some, others) -> float:
 
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize(
-    ("architecture", "alone"),
-    [("resnet-8", RECORDINGS), ("preactivation-wrn-10-1", {})],  # the second has dropout
+    ("architecture", "values", "alone"),
+    [
+        ("resnet-8", (), RECORDINGS),
+        ("preactivation-wrn-10-1", (), {}),  # has dropout
+        ("mlp-20-10-sigmoid", (("normalisation", "batchnorm-noisy"),), {}),
+    ],
 )
 def test_a_run_has_the_same_bytes_with_each_recording_and_with_all(
-    few_digits, make_run, tmp_path, architecture, alone, precision
+    few_digits, make_run, tmp_path, architecture, values, alone, precision
 ):
-    run = make_run(architecture, regime="all", epochs=1)
+    run = replace(make_run(architecture, regime="all", epochs=1), values=values)
 
     def written(recordings):
         folder = tmp_path / "-".join(recordings)
         outcome = train(run, few_digits, precision=precision, recordings=recordings)
-        assert all(outcome.recorded.values())
         saving.save(folder, run, outcome, few_digits, SETTINGS)
         names = ("metrics.parquet", "affine.parquet", "state.safetensors")
         return {name: (folder / name).read_bytes() for name in names}, outcome.recorded
@@ -221,6 +224,7 @@ def test_rows_that_differ_in_a_list_alone_are_noticed(few_digits, make_run, tmp_
         ),
         ("landscape", {"factors": [1, 1]}, "landscape.factors: [1, 1] is not a list of different numbers"),
         ("landscape", {"factors": [True]}, "landscape.factors: [True] is not a list of different numbers"),
+        ("landscape", {"factors": ["a"]}, "landscape.factors: ['a'] is not a list of different numbers"),
         ("landscape", {"factors": []}, "landscape.factors: [] is not a list of different numbers above 0"),
         ("landscape", {"random": -1}, "landscape.random: -1 is not a number of directions of at least 0"),
         ("inputs", {"units": 0}, "inputs.units: 0 is not a number of units of at least 1"),
@@ -236,6 +240,12 @@ def test_an_error_in_an_option_is_one_sentence(name, options, sentence):
     with pytest.raises(ValueError, match=f"^{re.escape(sentence)}") as raised:
         observers.check(name, options)
     assert "\n" not in str(raised.value)
+
+
+def test_options_are_in_one_spelling():
+    assert observers.check("landscape", {"factors": ["1e-2", 4, 1]})["factors"] == [0.01, 1.0, 4.0]
+    assert observers.check("reestimated", {"epochs": [9, 2]}) == {"epochs": [2, 9]}
+    assert observers.check("curve") == {"every": 10}
 
 
 @pytest.mark.parametrize(
@@ -296,26 +306,61 @@ def test_the_curve_has_loss_and_accuracy_of_every_nth_batch_before_its_step(make
         assert row["loss"] == pytest.approx(one.loss(one.network).item(), rel=1e-5)
 
 
-def test_a_squared_error_is_recorded_as_the_sum_that_training_minimises(make_run, watched, tmp_path):
+def test_the_recordings_of_a_deep_linear_network_are_those_of_its_product(make_run, watched, tmp_path):
     prepare("deep-linear", tmp_path, tmp_path / "deep-linear")
     images = read(tmp_path / "deep-linear", torch.device("cpu"))
-    squared = {"loss": "squared-error", "batch_size": 1000, "learning_rate": 1e-6}
-    run = replace(make_run(regime="all", epochs=1, shift=0, **squared), dataset="deep-linear")
+    squared = {"loss": "squared-error", "batch_size": 1000, "learning_rate": 1e-6, "momentum": 0}
+    run = make_run("deep-linear-4", regime="all", epochs=1, shift=0, weight_decay=0, **squared)
+    run = replace(run, dataset="deep-linear", variant="glorot-uniform_gamma-one")
+    run = replace(run, values=(("normalisation", "none"),))
     seen, outcome = watched(run, "landscape", {"factors": [30.0]}, images)
-    network = seen[0].twin()
-    loss = (network(seen[0].images) - seen[0].labels).square().sum() / 2
-    loss.backward()
-    gradient = {name: parameter.grad for name, parameter in network.named_parameters()}
+    names = [f"hidden.{n}.linear.weight" for n in range(3)] + ["output.weight"]
+    x, y = seen[0].images.flatten(1), seen[0].labels
+    weights = [seen[0].network.get_parameter(name).detach() for name in names]
+
+    def products(weights):
+        found = [x]
+        for weight in weights:
+            found.append(found[-1] @ weight.T)
+        return found
+
+    def gradients(weights):
+        *before, out = products(weights)
+        assert out.shape == y.shape
+        error, found = out - y, []
+        for weight, given in zip(weights[::-1], before[::-1], strict=True):
+            found.append(error.T @ given)
+            error = error @ weight
+        return (out - y).square().sum() / 2, found[::-1]
+
+    loss, found = gradients(weights)
+    there, changed = gradients([w - 30e-6 * g for w, g in zip(weights, found, strict=True)])
+    length = torch.cat([g.flatten() for g in found]).norm()
+    change = torch.cat([(a - b).flatten() for a, b in zip(changed, found, strict=True)]).norm()
     row, far = outcome.recorded["landscape"]
-    assert row["loss"] == pytest.approx(loss.item(), rel=1e-5)
-    assert row["gradient_norm"] == pytest.approx(float(flat(gradient).norm()), rel=1e-4)
-    with torch.no_grad():
-        for name, direction in gradient.items():
-            network.get_parameter(name).sub_(30e-6 * direction)
-    moved = (network(seen[0].images) - seen[0].labels).square().sum() / 2
-    assert far["loss"] == pytest.approx(moved.item(), rel=1e-4)
-    (curve,) = train(run, images, recordings={"curve": {}}).recorded["curve"]
+    assert row["loss"] == pytest.approx(float(loss), rel=1e-5)
+    assert row["gradient_norm"] == pytest.approx(float(length), rel=1e-5)
+    assert far["loss"] == pytest.approx(float(there), rel=1e-5)
+    assert far["beta"] == pytest.approx(float(change / (30e-6 * length)), rel=1e-4)
+
+    recordings = {"curve": {}, "gradient-shift": {}, "inputs": {}, "identity": {}}
+    recorded = train(run, images, recordings=recordings).recorded
+    (curve,) = recorded["curve"]
     assert curve == {"epoch": 1, "step": 0, "loss": row["loss"], "top_1": None, "learning_rate": 1e-6}
+    moved = [w - 1e-6 * g for w, g in zip(weights, found, strict=True)]
+    for number, shift in enumerate(recorded["gradient-shift"]):
+        _, shifted = gradients([*moved[:number], *weights[number:]])
+        expected = float((found[number] - shifted[number]).norm())
+        assert shift["shift"] == pytest.approx(expected, rel=1e-2, abs=1e-2)
+        assert shift["norm"] == pytest.approx(float(found[number].norm()), rel=1e-5)
+    for row, before, after in zip(
+        recorded["inputs"], products(weights)[1:-1], products(moved)[1:-1], strict=True
+    ):
+        assert row["variances"] == pytest.approx(variance_of(before.T).tolist(), rel=1e-4)
+        assert row["mean_step"] == pytest.approx(
+            float((mean_of(after.T) - mean_of(before.T)).abs().mean()), rel=1e-2
+        )
+    assert recorded["identity"] == []
 
 
 @torch.no_grad()
@@ -414,6 +459,7 @@ def test_the_gradient_shift_is_that_of_moving_the_layers_before(make_run, watche
     assert [(row["step"], row["layer"]) for row in rows] == [
         (t, layer) for t in (0, 3, 6) for layer in layers
     ]
+    at_old = {taken: one.gradients(one.twin()) for taken, one in seen.items()}
     for row in rows:
         one, layer = seen[row["step"]], row["layer"]
         assert row["number"] == layers.index(layer)
@@ -425,7 +471,9 @@ def test_the_gradient_shift_is_that_of_moving_the_layers_before(make_run, watche
                 *(f"{CONVOLUTIONS[convolution]}.{key}" for key in ("weight", "bias")),
             )
         ]
-        old, new = ({"": one.gradients(one.twin(names))[f"{layer}.weight"]} for names in ((), moved))
+        old, new = (
+            {"": found[f"{layer}.weight"]} for found in (at_old[row["step"]], one.gradients(one.twin(moved)))
+        )
         assert row["norm"] == pytest.approx(float(flat(old).norm()), rel=1e-4)
         assert row["shift"] == pytest.approx(distance(old, new), rel=1e-3, abs=1e-6)
         assert row["relative"] == pytest.approx(row["shift"] / row["norm"])
@@ -439,9 +487,9 @@ def test_the_landscape_is_that_of_the_loss_along_its_directions(make_run, watche
     rows = outcome.recorded["landscape"]
     grid = [(t, d, f) for t in (0, 3, 6) for d in ("gradient", "random-1") for f in (0, 0.5, 4)]
     assert [(row["step"], row["direction"], row["factor"]) for row in rows] == grid
+    at_old = {taken: one.gradients(one.twin()) for taken, one in seen.items()}
     for row in rows:
-        one = seen[row["step"]]
-        gradients = one.gradients(one.twin())
+        one, gradients = seen[row["step"]], at_old[row["step"]]
         length, size = float(flat(gradients).norm()), row["factor"] * 0.1
         along = gradients
         if row["direction"] == "random-1":
@@ -565,7 +613,9 @@ def test_what_a_network_does_not_have_is_not_recorded(few_digits, make_run):
     assert {row["layer"] for row in recorded("gradient-shift", "batchnorm+output")} == {"output"}
     assert {row["layer"] for row in recorded("gradient-shift", "random-2")} == set()
     assert recorded("identity", normalisation="none") == []
-    assert {row["statistics"] for row in recorded("reestimated", normalisation="none")} == {"running"}
+    both = {"l1": 2, "ghost-4": 2, "batchnorm-noisy": 2, "layernorm": 1, "none": 1}
+    for name, count in both.items():
+        assert len(recorded("reestimated", normalisation=name)) == count
     frozen = recorded("identity", "output")  # no gradient reaches BatchNorm
     assert frozen == []
     assert len(recorded("landscape", "random-2")) == 2 * 2 * 3

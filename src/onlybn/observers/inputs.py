@@ -62,7 +62,7 @@ class Recorder(probes.Regular):
     def __init__(self, run: "Run", network: "Network", steps_per_epoch: int, options: Mapping[str, Any]):
         super().__init__(steps_per_epoch, options["every"])
         self.seed, self.units = run.seed, options["units"]
-        self.places = set(_places(network))
+        self.places = set(network.activation_places())
         self.names = {module: name for name, module in network.named_modules() if module in self.places}
 
     def look(self, moment: "Moment") -> list[dict[str, Any]]:
@@ -112,11 +112,6 @@ class Recorder(probes.Regular):
             "variances": variances,
         }
         return name, row, moments
-
-
-def _places(network: "Network") -> "dict[nn.Module, Any]":
-    """Return the modules whose input is that of a nonlinearity."""
-    return getattr(network, "activation_places", network.relu_places)()
 
 
 def _moments(values: "Tensor") -> "tuple[Tensor, Tensor]":

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import pyarrow as pa
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from onlybn.observers import probes
 from onlybn.randomness import generator
@@ -26,11 +26,18 @@ SCHEMA = pa.schema(
 )
 
 
+def _number(value: object) -> object:
+    return float(value) if isinstance(value, str) else value  # YAML reads 1e-2 as text
+
+
+Factor = Annotated[float, BeforeValidator(_number), Field(strict=True, gt=0, allow_inf_nan=False)]
+
+
 class Options(probes.Options):
     """When to record the landscape, at which step sizes, and along how many random directions."""
 
     factors: Annotated[
-        list[Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]],
+        list[Factor],
         Field(min_length=1),
         AfterValidator(probes.different),
     ] = Field(default=[0.5, 1.0, 2.0, 4.0], description="a list of different numbers above 0")
