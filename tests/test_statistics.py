@@ -300,8 +300,8 @@ def test_blur_keeps_the_mean_of_a_constant_and_works_on_any_size(few_digits):
         assert analysis.shifted(few_digits, batch, "blur").shape == batch.shape
 
 
-def test_at_most_so_many_images_are_used_and_always_the_same(few_digits, make_run, monkeypatch):
-    images, _ = few_digits.of_run(make_run(examples=60).training, seed=1)
+def test_at_most_so_many_images_are_used_and_always_the_same(few_digits):
+    images, _ = few_digits.of_run(None, 60, seed=1)
     assert len(images.unaugmented(1_000).test) == 60
     some = images.unaugmented(20)
     assert len(some.test) == 20

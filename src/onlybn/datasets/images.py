@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 import numpy as np
 import torch
@@ -13,9 +13,6 @@ from torch import Tensor
 from onlybn.datasets import Targets, validation
 from onlybn.distributed import ALONE, Group
 from onlybn.randomness import generator
-
-if TYPE_CHECKING:
-    from onlybn.study import Training
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,17 +59,14 @@ class Images(ABC):
     def test_batches(self, batch_size: int, group: Group = ALONE) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the test split in order: normalised images and labels; the last batch may be partial."""
 
-    def of_run(self, training: "Training", seed: int) -> tuple[Self, Self | None]:
+    def of_run(self, held_out: int | None, examples: int | None, seed: int) -> tuple[Self, Self | None]:
         """Return these images with those that a run trains on, and with those held out as the test split.
 
-        The latter is None without validation. Raises UserError if a class would have no image in a part.
+        Where `held_out` is None, none are, and the latter is None. Of the others `examples` train, or all if
+        that is None. Raises UserError if a class would have no image in a part.
         """
-        images, held_out = self, None
-        if training.validation:
-            images, held_out = self.hold_out(training.held_out(self.examples), seed)
-        if training.examples:
-            images = images.choose(training.examples, seed)
-        return images, held_out
+        images, validated = (self, None) if held_out is None else self.hold_out(held_out, seed)
+        return images.choose(examples, seed) if examples else images, validated
 
     def hold_out(self, count: int, seed: int) -> tuple[Self, Self]:
         """Return these images without `count` of the training images, and with those as the test split.
