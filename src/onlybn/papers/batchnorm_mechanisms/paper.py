@@ -7,9 +7,11 @@ METRICS = ("metrics",)
 IF_DRAWN = ("curve", "inputs", "gradient-shift", "landscape", "reestimated", "identity", "statistics")
 
 
-def _figure(name: str, reads: tuple[str, ...], shows: str, says: str, *, main: bool = True) -> Figure:
+def _figure(
+    name: str, reads: tuple[str, ...], shows: str, says: str, section: str = "", *, main: bool = True
+) -> Figure:
     """Return the record of a figure, whose module has its name."""
-    return Figure(name, f".figures.{name.replace('-', '_')}", reads, shows, main=main, says=says)
+    return Figure(name, f".figures.{name.replace('-', '_')}", reads, shows, section, main=main, says=says)
 
 
 def _table(
@@ -56,12 +58,14 @@ other normalisations and without any, and are recorded while they train.""",
                 ("metrics", "inputs"),
                 "The sigmoid network on MNIST",
                 "Accuracy, loss and the inputs of the last hidden layer of a small network with sigmoids.",
+                "[I] Figure 1",
             ),
             _figure(
                 "placement",
                 ("metrics", "curve"),
                 "BatchNorm before or after the activation",
                 "Accuracy with BatchNorm before the activation, after it, and without BatchNorm.",
+                "[H] placement",
             ),
         ),
         "Learning rates": (
@@ -70,6 +74,7 @@ other normalisations and without any, and are recorded while they train.""",
                 ("metrics", "curve"),
                 "Accuracy by learning rate",
                 "Training and test accuracy at several learning rates, without and with BatchNorm.",
+                "[I] Section 4.2",
             ),
             _table(
                 "learning-rates-table",
@@ -85,12 +90,14 @@ other normalisations and without any, and are recorded while they train.""",
                 ("curve", "inputs"),
                 "BatchNorm with noise after it",
                 "Training accuracy, and how the inputs of layers are distributed and move.",
+                "[S] Figure 2",
             ),
             _figure(
                 "gradient-shift",
                 ("gradient-shift",),
                 "Internal covariate shift as change of gradient",
                 "How much a layer's gradient changes when the layers before it take their step.",
+                "[S] Figure 3",
             ),
         ),
         "Loss landscape": (
@@ -99,6 +106,7 @@ other normalisations and without any, and are recorded while they train.""",
                 ("landscape",),
                 "Loss and gradient along the gradient",
                 "How much loss and gradient vary along the gradient while networks train.",
+                "[S] Figure 4",
             ),
             _table(
                 "landscape-table",
@@ -118,6 +126,7 @@ other normalisations and without any, and are recorded while they train.""",
                 ("identity",),
                 "What BatchNorm subtracts from a gradient",
                 "What BatchNorm subtracts from the gradient that it passes on, and the identity's error.",
+                "[S] Theorem 4.1",
             ),
         ),
         "Normalisation over other groups": (
@@ -126,12 +135,14 @@ other normalisations and without any, and are recorded while they train.""",
                 METRICS,
                 "Normalisation over groups smaller than a batch",
                 "Training loss, test accuracy and the gap by how many images are normalised together.",
+                "[H] batch size",
             ),
             _figure(
                 "norms",
                 ("metrics", "curve", "landscape"),
                 "Normalisation by other norms",
                 "Accuracy, loss and effective β with normalisation by the ℓ1, ℓ2 and ℓ∞ norm.",
+                "[S] Figure 5",
                 main=False,
             ),
             _figure(
@@ -148,6 +159,7 @@ other normalisations and without any, and are recorded while they train.""",
                 ("statistics",),
                 "Evaluation with other statistics",
                 "Test accuracy of finished networks by statistics, on clean and on shifted images.",
+                "[H] statistics",
             ),
             _table(
                 "evaluation-table",
