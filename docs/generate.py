@@ -28,7 +28,7 @@ PAGES = (
 )
 DEFAULT_STUDY = "digits"
 # The study of each paper that a reader runs first.
-FIRST_STUDIES = dict(zip(PAPERS, (DEFAULT_STUDY, "weight-compander"), strict=True))
+FIRST_STUDIES = dict(zip(PAPERS, (DEFAULT_STUDY, *PAPERS[1:]), strict=True))
 THUMBNAILS = ROOT / "docs" / "thumbnails"
 THUMBNAIL_WIDTH = 320  # pixels
 

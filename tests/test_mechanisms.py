@@ -192,7 +192,7 @@ class World:
                     value = 10.0 if name == "batch-1" else value
                     for layer in range(LAYERS):
                         row = {"shift": shift, "statistics": name, "loss": 1.0, "top_1": value}
-                        row |= {"top_5": 99.0, "not_finite": 0, "classes": 10, "apart": 0.1}
+                        row |= {"top_5": 99.0, "not_finite": 0, "predicted": 10, "apart": 0.1}
                         yield row | {"layer": layer, "name": f"bn{layer}", "largest": 5.0 + place * layer}
 
         return self.table(rows)
@@ -545,9 +545,9 @@ def test_a_group_is_that_of_ghost_or_the_batch_and_the_gap_is_training_less_test
     assert runs["gap"].dropna().tolist() == pytest.approx([4.0] * 8)
 
 
-def test_activations_are_compared_with_clean_ones_and_classes_predicted_name_no_run():
+def test_activations_are_compared_with_clean_ones_and_every_run_is_counted():
     table = collected("statistics").copy()
-    table.loc[table["statistics"] == "batch-1", "classes"] = 1
+    table.loc[table["statistics"] == "batch-1", "predicted"] = 1
     ratios = evaluation.explosions(table)
     found = ratios[(ratios["shift"] == "inversion") & (ratios["layer"] == 2)]["ratio"]
     assert found.tolist() == pytest.approx([(5 + 6 * 2) / 5] * len(found))

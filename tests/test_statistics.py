@@ -180,7 +180,7 @@ def test_statistics_are_measured_as_by_hand_in_float64(few_digits, trained):
             assert row["loss"] == pytest.approx(loss, rel=1e-4)
             assert row["largest"] == pytest.approx(largest[layer], rel=1e-4)
             assert row["apart"] == pytest.approx((logits - own).abs().max().item(), rel=1e-3, abs=1e-4)
-            assert row["classes"] == len(logits.argmax(dim=1).unique())
+            assert row["predicted"] == len(logits.argmax(dim=1).unique())
             assert row["not_finite"] == 0
             assert row["top_1"] == pytest.approx(
                 100 * (logits.argmax(dim=1) == labels).double().mean().item()
@@ -231,10 +231,10 @@ class Units(Network):
 def test_one_image_at_a_time_gets_one_class_from_a_dense_layer_with_its_own_statistics(few_digits):
     network = Units().eval()
     found = rows_of(analysis.statistics(network, few_digits))
-    assert found["clean", "batch-1", 0]["classes"] == 1
+    assert found["clean", "batch-1", 0]["predicted"] == 1
     beta = network.batchnorm.bias.abs().max().item()
     assert found["clean", "batch-1", 0]["largest"] == pytest.approx(beta, rel=1e-4)
-    assert found["clean", "batch-2", 0]["classes"] > 1
+    assert found["clean", "batch-2", 0]["predicted"] > 1
 
 
 class ByLayer(Units):

@@ -40,7 +40,7 @@ def statistics(network: Network, images: Images, *, precision: torch.dtype = tor
     without running statistics have only `running`, and `batch-1` and `batch-128` to compare.
 
     `apart` is the largest difference of a logit from that of `running`, on the same images. `not_finite`
-    counts the images with a logit that is not finite, and `classes` the classes that are predicted. `largest`
+    counts the images with a logit that is not finite, and `predicted` the classes that are. `largest`
     is the largest absolute output of the `layer`, γ and β included. A network without layers has one row with
     layer -1. Where the targets are numbers, there are no shifts and no classes.
     """
@@ -101,9 +101,9 @@ def _tested(network: Network, images: Images, shift: str, size: int) -> tuple[li
         for hook in hooks:
             hook.remove()
     logits = torch.cat(collected)
-    row = measures.averages() | {"not_finite": int((~logits.isfinite()).any(dim=1).sum()), "classes": None}
+    row = measures.averages() | {"not_finite": int((~logits.isfinite()).any(dim=1).sum()), "predicted": None}
     if images.targets == "classes":
-        row["classes"] = len(logits.argmax(dim=1).unique())
+        row["predicted"] = len(logits.argmax(dim=1).unique())
     if not layers:
         return [row | {"layer": -1}], logits
     return [

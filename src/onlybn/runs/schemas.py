@@ -100,7 +100,7 @@ SCHEMAS = {
             ("top_1", pa.float64()),
             ("top_5", pa.float64()),
             ("not_finite", pa.int64()),
-            ("classes", pa.int64()),
+            ("predicted", pa.int64()),
             ("apart", pa.float64()),
             ("largest", pa.float64()),
         ]

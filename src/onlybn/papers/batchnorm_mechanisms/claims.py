@@ -613,7 +613,7 @@ def one_class(measured: Measured) -> Estimates:
     table = table[(table["statistics"] == "batch-1") & (table["shift"] == "clean")]
     table = table[table["family"].str.startswith("mlp") & (table["normalisation"] == BATCHNORM)]
     for names, rows in table.groupby(ALIKE, sort=False):
-        values = rows.drop_duplicates("seed")["classes"].astype(float).tolist()
+        values = rows.drop_duplicates("seed")["predicted"].astype(float).tolist()
         yield Estimate(f"{names[1]} classes", values, (0.5, 1.5), names[1], exact=True)
 
 

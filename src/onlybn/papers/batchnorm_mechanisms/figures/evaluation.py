@@ -27,14 +27,9 @@ STATISTICS = (
 )
 
 
-def networks(statistics: pd.DataFrame) -> pd.DataFrame:
-    """Return the analysis `statistics`, described; its `classes` are `predicted`, not a run's."""
-    return described(statistics.rename(columns={"classes": "predicted"}))
-
-
 def tests(statistics: pd.DataFrame) -> pd.DataFrame:
     """Return a described row per run, shift and statistics, with the loss and accuracy of the test."""
-    table = networks(statistics)
+    table = described(statistics)
     return table.dropna(subset="shift").drop_duplicates([*run(table), "shift", "statistics"])
 
 
@@ -43,7 +38,7 @@ def explosions(statistics: pd.DataFrame) -> pd.DataFrame:
 
     They are those of a layer's normalised activations with running statistics.
     """
-    table = networks(statistics)
+    table = described(statistics)
     table = table[(table["statistics"] == "running") & (table["layer"] >= 0)]
     clean = table[table["shift"] == CLEAN].set_index([*run(table), "layer"])["largest"].rename("clean")
     table = table[table["shift"] != CLEAN].merge(clean.reset_index(), on=[*run(table), "layer"])
@@ -58,7 +53,7 @@ def by_network(statistics: pd.DataFrame) -> pd.DataFrame:
 
 def numbers(statistics: pd.DataFrame) -> pd.DataFrame:
     """Return a row per arm, measure, and shift with statistics, or size of a batch, or layer: mean `y`, n."""
-    table = networks(statistics)
+    table = described(statistics)
     arms = table[points(table)].drop_duplicates()
     clean = tests(statistics)
     clean = clean[(clean["shift"] == CLEAN) & (clean["statistics"] == "running")]

@@ -2,14 +2,13 @@
 
 import pandas as pd
 
-from onlybn.papers.batchnorm_mechanisms.arms import counts, points
+from onlybn.papers.batchnorm_mechanisms.arms import counts, described, points
 from onlybn.papers.batchnorm_mechanisms.figures.evaluation import (
     CLEAN,
     SHIFTS,
     STATISTICS,
     by_network,
     in_order,
-    networks,
     tests,
 )
 
@@ -20,7 +19,7 @@ def numbers(statistics: pd.DataFrame) -> pd.DataFrame:
     """Return a row per arm, shift and statistics: mean test accuracy `y` in percent, `std`, n."""
     clean = tests(statistics)
     clean = clean[(clean["shift"] == CLEAN) & (clean["statistics"] == "running")]
-    table = networks(statistics)
+    table = described(statistics)
     found = by_network(statistics).drop(columns=["n", "diverged", "at_chance"])
     return found.merge(table[points(table)].drop_duplicates()).merge(counts(table, clean))
 
