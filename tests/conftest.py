@@ -29,7 +29,7 @@ def pytest_collection_modifyitems(items):
 
 @cache
 def counts(architecture_name: str) -> dict[str, int]:
-    return build(architecture_name, channels=3, classes=10).parameter_counts()
+    return build(architecture_name, channels=3, classes=10, size=32).parameter_counts()
 
 
 def run_columns(name: str, regime: str, seed: int, **changes) -> dict:

@@ -16,7 +16,7 @@ from onlybn.axes import NORMALISATION
 from onlybn.configuration import open_study
 from onlybn.distributed import Group
 from onlybn.errors import UserError
-from onlybn.models.normalisations import ActivationNoise, GhostBatchNorm, give_noise
+from onlybn.models.normalisations import ActivationNoise, GhostBatchNorm, NoiseConstants, give_noise
 from onlybn.networks import normalise, regimes
 from onlybn.networks.draw import build, draw
 from onlybn.networks.fits import check_fits, check_normalisation
@@ -24,7 +24,6 @@ from onlybn.networks.variants import initialise
 from onlybn.noise import Noise
 from onlybn.runs import saving
 from onlybn.runs.affine import affine
-from onlybn.study import Training
 from onlybn.training import loop
 from onlybn.training.checkpoints import Checkpoints
 from onlybn.training.evaluation import evaluate
@@ -196,19 +195,18 @@ def noise(seed=0, step=0, first=0):
     return found
 
 
-def noisy(source, **constants):
+PUBLISHED = NoiseConstants(mean=0.5, scale=1.25, mean_spread=0.1, scale_deviation=0.1)
+
+
+def noisy(source, constants=PUBLISHED):
     layer = ActivationNoise()
-    give_noise(
-        nn.ModuleDict({"one": layer}), source, Training(epochs=1, batch_size=1, learning_rate=1, **constants)
-    )
+    give_noise(nn.ModuleDict({"one": layer}), source, constants)
     return layer
 
 
 def test_noise_is_s_times_x_plus_m_as_computed_in_float64():
     x = batch(MAPS, 0).requires_grad_()
-    layer = noisy(
-        noise(step=3), noise_mean=0.4, noise_scale=1.5, noise_mean_spread=0.2, noise_scale_deviation=0.3
-    )
+    layer = noisy(noise(step=3), NoiseConstants(mean=0.4, scale=1.5, mean_spread=0.2, scale_deviation=0.3))
     y = layer(x)
     (gradient,) = torch.autograd.grad(y.sum(), x)
     numbers = {

@@ -13,9 +13,9 @@ from onlybn.models.normalisations import AverageNorm
 class Place(NamedTuple):
     """The place of a normalisation or a ReLU's call: stage and block from 1 (0 for the stem), and position.
 
-    The position of a normalisation is `stem`, `first`, `second`, `third`, `shortcut`, `inside` in a VGG, or
-    `final` after the last block; that of a ReLU is `stem`, `inside` a block, after an `addition`, `final`, or
-    between linear layers in a `head`. `final` and `head` are in a stage after the last one.
+    The position of a normalisation is `stem`, `first`, `second`, `third`, `shortcut`, `inside` in VGGs and
+    MLPs, or `final` after the last block; that of a ReLU is `stem`, `inside` a block, after an `addition`,
+    `final`, or between linear layers in a `head`. `final` and `head` are in a stage after the last one.
     """
 
     stage: int

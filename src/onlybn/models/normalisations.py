@@ -6,7 +6,7 @@ units, GroupNorm normalises each example's groups of units.
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -14,9 +14,6 @@ from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from onlybn.noise import Noise
-
-if TYPE_CHECKING:
-    from onlybn.study import Training
 
 
 class Absent(nn.Module):
@@ -121,6 +118,15 @@ class GroupNorm(nn.GroupNorm):
         return super().forward(x)
 
 
+class NoiseConstants(NamedTuple):
+    """The constants of `ActivationNoise`."""
+
+    mean: float
+    scale: float
+    mean_spread: float
+    scale_deviation: float
+
+
 class ActivationNoise(nn.Module):
     """The noise of Santurkar et al. (2018, Algorithm 1): in a step, x becomes s · x + m.
 
@@ -130,27 +136,24 @@ class ActivationNoise(nn.Module):
     outside of a run, there is no noise.
     """
 
+    name: str
+    constants: NoiseConstants
+
     def __init__(self):
         super().__init__()
         self.source: Noise | None = None
-
-    def draw_from(self, source: Noise, name: str, training: "Training") -> None:
-        """Draw from a run's noise, for the layer of this name."""
-        self.source, self.name = source, name
-        self.mean, self.mean_spread = training.noise_mean, training.noise_mean_spread
-        self.scale, self.scale_deviation = training.noise_scale, training.noise_scale_deviation
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (batch, channels, …) to the same shape."""
         if not self.training or self.source is None:
             return x
         shape = x.movedim(1, -1).shape  # in channels-last order, as the activations are in memory
-        channels = shape[-1:]
-        mu = self.mean * (2 * self.source.shared_uniform(self._of("channel means"), channels) - 1)
-        sigma = 1 + (self.scale - 1) * self.source.shared_uniform(self._of("channel scales"), channels)
-        m = self.source.uniform(self._of("means"), shape).mul_(2 * self.mean_spread)
-        m.add_(mu - self.mean_spread)
-        s = self.source.normal(self._of("scales"), shape).mul_(self.scale_deviation).add_(sigma)
+        channels, fixed = shape[-1:], self.constants
+        mu = fixed.mean * (2 * self.source.shared_uniform(self._of("channel means"), channels) - 1)
+        sigma = 1 + (fixed.scale - 1) * self.source.shared_uniform(self._of("channel scales"), channels)
+        m = self.source.uniform(self._of("means"), shape).mul_(2 * fixed.mean_spread)
+        m.add_(mu - fixed.mean_spread)
+        s = self.source.normal(self._of("scales"), shape).mul_(fixed.scale_deviation).add_(sigma)
         return (s.movedim(-1, 1) * x + m.movedim(-1, 1)).to(x.dtype)
 
     def _of(self, what: str) -> Sequence[str]:
@@ -185,11 +188,11 @@ class NoisyAbsent(Absent):
         return self.noise(super().forward(x))
 
 
-def give_noise(network: nn.Module, noise: Noise, training: "Training") -> None:
-    """Let every layer with activation noise draw it from a run's noise, with the training's constants."""
+def give_noise(network: nn.Module, noise: Noise, constants: NoiseConstants) -> None:
+    """Let every `ActivationNoise` of a network, with these constants, draw from a run's noise."""
     for name, layer in network.named_modules():
         if isinstance(layer, ActivationNoise):
-            layer.draw_from(noise, name, training)
+            layer.source, layer.name, layer.constants = noise, name, constants
 
 
 def normalised_together(layer: nn.Module, shape: Sequence[int]) -> int:

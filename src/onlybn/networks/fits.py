@@ -70,7 +70,7 @@ def check_normalisation(
             raise UserError(
                 f"{normalisation} does not fit {architecture} on images of {size}×{size} pixels in batches of"
                 f" {batch}: {names[layer]} would normalise a single value, which has no variance; choose"
-                " larger images, larger batches or another normalisation"
+                " larger groups, batches or images, or another normalisation"
             )
 
     for layer in names:

@@ -17,7 +17,7 @@ from onlybn.distributed import ALONE, Group
 from onlybn.models.batchnorm import is_one_thread_in_bfloat16
 from onlybn.models.dropout import draw_from
 from onlybn.models.network import Network
-from onlybn.models.normalisations import give_noise
+from onlybn.models.normalisations import NoiseConstants, give_noise
 from onlybn.networks.draw import draw
 from onlybn.networks.state import frozen, learned, running_statistics
 from onlybn.noise import Noise
@@ -62,7 +62,13 @@ class LiveRun:
         self.network.to(images.device, memory_format=torch.channels_last)
         self.noise = Noise(run.seed, images.device)
         draw_from(self.noise, self.network)
-        give_noise(self.network, self.noise, training)
+        constants = NoiseConstants(
+            training.noise_mean,
+            training.noise_scale,
+            training.noise_mean_spread,
+            training.noise_scale_deviation,
+        )
+        give_noise(self.network, self.noise, constants)
         self.initial_affine = {
             name: (layer.weight.detach().clone(), layer.bias.detach().clone())
             for name, layer in self.network.named_normalisations()
