@@ -14,7 +14,7 @@ from onlybn.papers.batchnorm_mechanisms.arms import (
     time,
     time_unit,
 )
-from onlybn.papers.batchnorm_mechanisms.figures.panels import PERCENT, Row, arms, panels
+from onlybn.papers.batchnorm_mechanisms.figures.panels import ACROSS, PERCENT, Row, arms, panels
 from onlybn.papers.batchnorm_mechanisms.measures import percentiles
 
 TEST, LOSS = "test accuracy (%)", "training loss"
@@ -35,10 +35,14 @@ def numbers(metrics: pd.DataFrame, inputs: pd.DataFrame) -> pd.DataFrame:
     ]
     over = [part.assign(panel=part["setting"], block="over time") for part in parts]
     last = at_places(described(inputs), {"last": 1.0})
+    together = max(1, ACROSS // max(1, last["arm"].nunique()))  # settings side by side
+    blocks = {name: f"inputs {place // together}" for place, name in enumerate(last["setting"].unique())}
     for rows, column, name in ((first_seeds(last), "unit_percentiles", UNIT), (last, "all_percentiles", ALL)):
         table = percentiles(rows, column, PERCENTS)
         part = over_time(table, {"value": name}, counted, by=["percent", "layer"])
-        over.append(part.assign(panel=part["setting"] + ", " + part["arm"], block=part["setting"]))
+        over.append(
+            part.assign(panel=part["setting"] + ", " + part["arm"], block=part["setting"].map(blocks))
+        )
     return pd.concat(over, ignore_index=True)
 
 
