@@ -21,6 +21,8 @@ WIDTHS = {1: 3.4, 2: 2.7, 3: 2.3, 4: 1.75}  # of a panel, in inches, by the numb
 HEIGHT, TITLE, LABEL = 1.2, 0.13, 0.35  # of a panel, a line of a title, and labels below, in inches
 FEW_DECADES = 100
 TIMES = ("step", "epoch")
+# What captions of figures with logarithmic axes say.
+LOGARITHMS = " On a logarithmic axis, mean and deviation are those of logarithms."
 PERCENT = (0, 102)
 DASHES = ("-", "--", ":", "-.", (0, (5, 1)), (0, (1, 4)))
 
@@ -31,8 +33,7 @@ def lines(axes: Axes, here: pd.DataFrame) -> None:
         means = rows[rows["seed"].isna()]
         mark = look.mark if len(means) < 3 else ""
         axes.plot(means["x"], means["y"], color=look.colour, linestyle=dash, marker=mark, label=arm)
-        edges = means["y"] - means["std"], means["y"] + means["std"]
-        axes.fill_between(means["x"], *edges, color=look.colour, alpha=0.18, linewidth=0)
+        axes.fill_between(means["x"], means["low"], means["high"], color=look.colour, alpha=0.18, linewidth=0)
         for _, lost in rows.dropna(subset="seed").groupby("seed"):
             axes.plot(lost["x"], lost["y"], color=look.colour, linestyle=dash, linewidth=0.7)
             end = lost.iloc[-1]
@@ -191,7 +192,12 @@ def logarithmic(axes: Axes) -> None:
     axes.yaxis.set_minor_formatter(NullFormatter())
     if high / low < FEW_DECADES:
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axes.yaxis.set_major_formatter(lambda value, _: _brief(value))
+
+
+def _brief(value: float) -> str:
+    """Return a tick's value in few characters."""
+    return f"{value:g}" if 1e-3 <= value < 1e4 else f"{value:.2g}".replace("e+0", "e").replace("e-0", "e-")
 
 
 def wrapped(text: str, width: float) -> str:
