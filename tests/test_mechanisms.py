@@ -288,6 +288,21 @@ def test_the_means_are_of_finished_runs_and_their_count_is_that_of_the_arm():
     assert ends.set_index("seed")["y"].isna().to_dict() == {0: False, 1: True}
 
 
+def test_on_a_logarithmic_axis_mean_and_band_are_those_of_logarithms():
+    numbers = numbers_of("deep-linear")
+    curve = collected("curve").query("normalisation == 'batchnorm' and step == 80")
+    here = numbers[(numbers["measure"] == deep_linear.LOSS) & (numbers["arm"] == "BatchNorm")]
+    (row,) = here[here["x"] == 80].to_dict("records")
+    logs = np.log(curve["loss"])
+    assert [row[name] for name in ("y", "low", "high")] == pytest.approx(
+        np.exp([logs.mean(), logs.mean() - logs.std(ddof=1), logs.mean() + logs.std(ddof=1)]).tolist()
+    )
+    lost = collected("metrics").copy()
+    lost.loc[lost["status"] == "diverged", "loss"] = math.nan  # and an accuracy that means nothing
+    numbers = learning_rates.numbers(lost, collected("curve"))
+    assert set(numbers.loc[numbers["seed"].notna(), "measure"]) == {learning_rates.TRAINING}
+
+
 def test_runs_at_chance_are_counted_by_their_last_test_or_by_where_their_curve_ends():
     metrics, curve = (collected(kind).copy() for kind in ("metrics", "curve"))
     for table in (metrics, curve):

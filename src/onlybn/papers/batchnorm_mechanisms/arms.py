@@ -119,29 +119,37 @@ def over_time(
     *,
     x: str = "step",
     by: Sequence[str] = (),
+    log: bool = False,
 ) -> pd.DataFrame:
     """Return a row per arm, measure and x: `y` and `std` over the finished runs, and rows of diverged runs.
 
-    `table` is described, and `values` are the names of measures by its columns. The rows of a diverged run
-    have its `seed`, and end where its `y` is finite for the last time. `counted` comes from `counts`.
+    `table` is described, and `values` are the names of measures by its columns. The band from `low` to `high`
+    is one standard deviation to either side; with `log`, both it and y are those of the logarithms of values
+    above 0, and `std` is missing. The rows of a diverged run have its `seed`, and end where its y, and its
+    loss, are finite for the last time. `counted` comes from `counts`.
     """
     kept = points(table)
     long = pd.concat(
         [
             table.assign(measure=name, x=table[x], y=table[column].astype(float))
             for column, name in values.items()
-        ]
+        ],
+        ignore_index=True,
     ).dropna(subset=["x", "y"])
+    if log:
+        long = long[long["y"] > 0]
     finished = long["status"] == "finished"
     names = [*kept, "measure", *by, "x"]
-    means = long[finished].groupby(names, sort=False, dropna=False)["y"].agg(["mean", "std"]).reset_index()
+    runs = long[finished]
+    runs = runs.assign(y=np.log(runs["y"])) if log else runs
+    means = runs.groupby(names, sort=False, dropna=False)["y"].agg(["mean", "std"]).reset_index()
+    bands = {"y": means["mean"], "low": means["mean"] - means["std"], "high": means["mean"] + means["std"]}
+    if log:
+        bands = {name: np.exp(edge) for name, edge in bands.items()} | {"std": np.nan}
+    means = means.drop(columns="mean").assign(**bands, seed=np.nan)
     lost = long[~finished & np.isfinite(long["y"])]
-    found = pd.concat(
-        [
-            means.rename(columns={"mean": "y"}).assign(seed=np.nan),
-            lost[[*names, "y", "seed"]].assign(std=np.nan),
-        ]
-    )
+    lost = lost[np.isfinite(lost["loss"])] if "loss" in lost else lost
+    found = pd.concat([means, lost[[*names, "y", "seed"]]])
     return found.merge(counted, how="left", on=kept)
 
 

@@ -56,8 +56,8 @@ other normalisations and without any, and are recorded while they train.""",
             _figure(
                 "sigmoid-mlp",
                 ("metrics", "inputs"),
-                "The sigmoid network on MNIST",
-                "Accuracy, loss and the inputs of the last hidden layer of a small network with sigmoids.",
+                "The network with sigmoids",
+                "Accuracy, loss and the inputs of the last hidden layer of a network with sigmoids.",
                 "[I] Figure 1",
             ),
             _figure(

@@ -77,5 +77,6 @@ def caption(numbers: pd.DataFrame) -> str:
     """Say what a group is."""
     return (
         "The batch of a step is the same for all; ghost N normalises it in groups of N images, BatchNorm as a"
-        " whole. Values are those at the end of training."
+        " whole. Values are those at the last test; training loss and accuracy are those of the steps just"
+        " before, with the statistics of their groups, and so not of the tested network."
     )

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from onlybn.papers.batchnorm_mechanisms.arms import at_places, counts, described, over_time
 from onlybn.papers.batchnorm_mechanisms.figures.gradient_shift import PLACES
 from onlybn.papers.batchnorm_mechanisms.figures.landscape import BETA, STABLE
-from onlybn.papers.batchnorm_mechanisms.figures.panels import Row, panels
+from onlybn.papers.batchnorm_mechanisms.figures.panels import LOGARITHMS, Row, panels
 from onlybn.papers.batchnorm_mechanisms.measures import effective_beta
 
 LOSS = "training loss"
@@ -17,8 +17,8 @@ def numbers(curve: pd.DataFrame, landscape: pd.DataFrame, gradient_shift: pd.Dat
     shifts = described(gradient_shift)
     counted = counts(described(curve))
     parts = [
-        over_time(described(curve), {"loss": LOSS}, counted),
-        over_time(described(effective_beta(landscape)), {"beta": BETA}, counted),
+        over_time(described(curve), {"loss": LOSS}, counted, log=True),
+        over_time(described(effective_beta(landscape)), {"beta": BETA}, counted, log=True),
     ]
     cosines = over_time(at_places(shifts, PLACES), {"cosine": ""}, counted, by=["layer"])
     parts.append(cosines.assign(measure="cos(G, G′), " + cosines["layer"]))
@@ -37,5 +37,5 @@ def caption(numbers: pd.DataFrame) -> str:
     return (
         "The loss is half the sum of squares over the batch. The effective β is the largest ‖∇L(W − ηg) − g‖"
         " / (η‖g‖) over the probed η. Dotted: 2 / rate, the edge of stability. G is the gradient of a"
-        " layer's weight, and G′ the same with all earlier layers at their next values."
+        " layer's weight, and G′ the same with all earlier layers at their next values." + LOGARITHMS
     )

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 
 from onlybn.drawing.looks import COLOURS
 from onlybn.papers.batchnorm_mechanisms.arms import counts, described, identified, over_time
-from onlybn.papers.batchnorm_mechanisms.figures.panels import Row, panels
+from onlybn.papers.batchnorm_mechanisms.figures.panels import LOGARITHMS, Row, panels
 
 BY_LAYER, OVER_TIME, ERROR = (
     "share of ‖g‖², mean over steps",
@@ -28,7 +28,7 @@ def numbers(identity: pd.DataFrame) -> pd.DataFrame:
     by_layer = known.groupby([*runs, "x"], sort=False, dropna=False)[[*SHARES]].mean().reset_index()
     by_step = known.groupby([*runs, "step"], sort=False, dropna=False)
     shares, errors = by_step[[*SHARES]].mean().reset_index(), by_step[["error"]].max().reset_index()
-    parts = [over_time(errors.assign(line=LARGEST), {"error": ERROR}, counted, by=["line"])]
+    parts = [over_time(errors.assign(line=LARGEST), {"error": ERROR}, counted, by=["line"], log=True)]
     for column, name in SHARES.items():
         parts.append(over_time(by_layer.assign(line=name), {column: BY_LAYER}, counted, x="x", by=["line"]))
         parts.append(over_time(shares.assign(line=name), {column: OVER_TIME}, counted, by=["line"]))
@@ -51,15 +51,14 @@ def _lines(axes: Axes, here: pd.DataFrame) -> None:
     for name, rows in here[here["seed"].isna()].groupby("line"):
         rows = rows.sort_values("x")
         axes.plot(rows["x"], rows["y"], color=COLOURED[name], label=name)
-        edges = rows["y"] - rows["std"], rows["y"] + rows["std"]
-        axes.fill_between(rows["x"], *edges, color=COLOURED[name], alpha=0.18, linewidth=0)
+        axes.fill_between(rows["x"], rows["low"], rows["high"], color=COLOURED[name], alpha=0.18, linewidth=0)
 
 
 def caption(numbers: pd.DataFrame) -> str:
     """State the identity, and what its error is."""
-    largest = numbers.loc[numbers["measure"] == ERROR, "y"].max()
+    largest = numbers.loc[numbers["measure"] == ERROR, "y"].max()  # of the means over seeds
     return (
         "For z = γŷ + β with ŷ = (y − μ)/σ over m examples, and g = ∂L/∂z: ‖∂L/∂y‖² = γ²/σ² · (‖g‖² −"
         " (Σg)²/m − (Σg·ŷ)²/m). Shares: the two subtracted terms, as a share of ‖g‖². Error: between the two"
-        f" sides, in float64, at most {largest:.1g}; dotted: 1e-10."
+        f" sides, in float64, at most {largest:.1g}; dotted: 1e-10.{LOGARITHMS}"
     )

@@ -4,7 +4,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from onlybn.papers.batchnorm_mechanisms.arms import counts, described, over_time
-from onlybn.papers.batchnorm_mechanisms.figures.panels import Row, edges, panels
+from onlybn.papers.batchnorm_mechanisms.figures.panels import LOGARITHMS, Row, edges, panels
 from onlybn.papers.batchnorm_mechanisms.measures import bands
 
 LOSS, CHANGE, RELATIVE, BETA, RATE_BETA = "loss", "‖Δg‖", "largest ‖Δg‖ / ‖g‖", "effective β", "rate · β"
@@ -36,10 +36,10 @@ def numbers(landscape: pd.DataFrame) -> pd.DataFrame:
     counted, table = counts(described(landscape)), described(bands(landscape))
     of = ["direction", "edge"]
     parts = [
-        over_time(table.assign(edge=edge), {column: measure}, counted, by=of)
+        over_time(table.assign(edge=edge), {column: measure}, counted, by=of, log=True)
         for column, (measure, edge) in BANDS.items()
     ]
-    parts.append(over_time(table.assign(edge=""), LINES, counted, by=of))
+    parts.append(over_time(table.assign(edge=""), LINES, counted, by=of, log=True))
     found = pd.concat(parts, ignore_index=True)
     decays = found["edge"].str.startswith("decayed")
     if found.loc[decays, "y"].tolist() == found.loc[found["measure"].eq(LOSS) & ~decays, "y"].tolist():
@@ -60,6 +60,5 @@ def caption(numbers: pd.DataFrame) -> str:
         "The loss of the batch and its gradient at W − ηd, where d is the gradient g and η is the learning"
         " rate times each probed factor. Bands reach from the smallest to the largest value over η; ‖Δg‖ ="
         f" ‖∇L(W − ηd) − g‖, and the effective β is the largest ‖Δg‖ / (η‖d‖).{dashed} Dotted: rate · β = 2,"
-        " the edge of stability, where β ends late in training whatever normalises; early steps tell the"
-        " normalisations apart. What is not finite is not drawn."
+        f" the edge of stability.{LOGARITHMS} What is not finite is not drawn."
     )

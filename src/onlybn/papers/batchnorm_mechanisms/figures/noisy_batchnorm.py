@@ -16,7 +16,7 @@ from onlybn.papers.batchnorm_mechanisms.arms import (
     over_time,
     points,
 )
-from onlybn.papers.batchnorm_mechanisms.figures.panels import PERCENT, Row, arms, panels
+from onlybn.papers.batchnorm_mechanisms.figures.panels import LOGARITHMS, PERCENT, Row, arms, panels
 from onlybn.papers.batchnorm_mechanisms.measures import density, drift, percentiles, smoothed
 
 ACCURACY = "training accuracy (%)"
@@ -41,7 +41,7 @@ def numbers(curve: pd.DataFrame, inputs: pd.DataFrame) -> pd.DataFrame:
     counted = counts(curves, ends(curve))
     accuracy = over_time(curves, {"top_1": ACCURACY}, counted)
     layers = at_places(described(inputs), PLACES)
-    moves = over_time(drift(layers), CHANGES, counted, by=["layer"])
+    moves = over_time(drift(layers), CHANGES, counted, by=["layer"], log=True)
     ridges = _ridges(first_seeds(layers)).merge(counted)
     several = accuracy["setting"].nunique() > 1
     within = (lambda part: part["setting"] + ", ") if several else (lambda part: "")
@@ -103,5 +103,5 @@ def caption(numbers: pd.DataFrame) -> str:
         "Training accuracy is that of batches, a mean over 5 recorded points. Distributions: the inputs of"
         " one unit or channel to its nonlinearity, on a batch, of one seed; the unit is drawn by the seed,"
         " and 1 % to either side is cut off. Changes: of the mean and the variance of such inputs, a mean"
-        " over units, by one step on the same batch, and since the first step."
+        " over units, by one step on the same batch, and since the first step." + LOGARITHMS
     )

@@ -2,7 +2,7 @@
 
 import re
 import textwrap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,9 +18,11 @@ from onlybn.papers.batchnorm_mechanisms.looks import looks
 
 ACROSS = 4  # panels side by side
 WIDTHS = {1: 3.4, 2: 2.7, 3: 2.3, 4: 1.75}  # of a panel, in inches, by the number of columns
-HEIGHT, TITLE = 1.2, 0.5  # of a panel, and of titles and labels, in inches
+HEIGHT, TITLE, LABEL = 1.2, 0.13, 0.35  # of a panel, a line of a title, and labels below, in inches
 FEW_DECADES = 100
 TIMES = ("step", "epoch")
+# What captions of figures with logarithmic axes say.
+LOGARITHMS = " On a logarithmic axis, mean and deviation are those of logarithms."
 PERCENT = (0, 102)
 DASHES = ("-", "--", ":", "-.", (0, (5, 1)), (0, (1, 4)))
 
@@ -31,8 +33,7 @@ def lines(axes: Axes, here: pd.DataFrame) -> None:
         means = rows[rows["seed"].isna()]
         mark = look.mark if len(means) < 3 else ""
         axes.plot(means["x"], means["y"], color=look.colour, linestyle=dash, marker=mark, label=arm)
-        edges = means["y"] - means["std"], means["y"] + means["std"]
-        axes.fill_between(means["x"], *edges, color=look.colour, alpha=0.18, linewidth=0)
+        axes.fill_between(means["x"], means["low"], means["high"], color=look.colour, alpha=0.18, linewidth=0)
         for _, lost in rows.dropna(subset="seed").groupby("seed"):
             axes.plot(lost["x"], lost["y"], color=look.colour, linestyle=dash, linewidth=0.7)
             end = lost.iloc[-1]
@@ -107,9 +108,10 @@ def panels(numbers: pd.DataFrame, rows: Sequence[Row], *, column: str = "setting
     """
     parts = [numbers] if "block" not in numbers else [its for _, its in numbers.groupby("block", sort=False)]
     blocks = [block for part in parts for block in _blocks(part, rows, column)]
-    tall = [sum(row.height for row in drawn) + TITLE for _, _, drawn in blocks]
     across = max(number for _, number, _ in blocks)
-    figure = plt.figure(figsize=(WIDTHS[across] * across, sum(tall)), layout="constrained")
+    width = WIDTHS[across] * across
+    tall = [_tall(here[column].unique(), width / number, drawn) for here, number, drawn in blocks]
+    figure = plt.figure(figsize=(width, sum(tall)), layout="constrained")
     parts = figure.subfigures(len(blocks), 1, height_ratios=tall, squeeze=False)[:, 0]
     used = [
         axes
@@ -118,6 +120,12 @@ def panels(numbers: pd.DataFrame, rows: Sequence[Row], *, column: str = "setting
     ]
     style.legend_below(figure, used)
     return figure
+
+
+def _tall(titles: Iterable[str], width: float, rows: Sequence[Row]) -> float:
+    """Return the height of panels with these titles, in inches."""
+    lines = max(len(_title(title, width).splitlines()) for title in titles)
+    return sum(row.height for row in rows) + LABEL + TITLE * lines
 
 
 def _block(
@@ -139,7 +147,7 @@ def _block(
                 shared.tick_params(labelbottom=False)
                 shared.set_xlabel("")
             if above[1] is None:
-                axes.set_title(wrapped(_kept(title), part.bbox.width / part.dpi / number))
+                axes.set_title(_title(title, part.bbox.width / part.dpi / number))
             above = (row, axes)
             yield axes
 
@@ -184,14 +192,19 @@ def logarithmic(axes: Axes) -> None:
     axes.yaxis.set_minor_formatter(NullFormatter())
     if high / low < FEW_DECADES:
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axes.yaxis.set_major_formatter(lambda value, _: _brief(value))
+
+
+def _brief(value: float) -> str:
+    """Return a tick's value in few characters."""
+    return f"{value:g}" if 1e-3 <= value < 1e4 else f"{value:.2g}".replace("e+0", "e").replace("e-0", "e-")
 
 
 def wrapped(text: str, width: float) -> str:
-    """Break a title or label into lines that fit a panel of this width or height in inches."""
+    """Break a label into lines that fit a panel of this width or height in inches."""
     return textwrap.fill(text, int(width * 14), break_on_hyphens=False, break_long_words=False)
 
 
-def _kept(title: str) -> str:
-    """Return a title that breaks only after a comma."""
-    return re.sub("(?<!,) ", "\N{NO-BREAK SPACE}", title)
+def _title(title: str, width: float) -> str:
+    """Break a title into lines that fit a panel of this width, after commas only."""
+    return wrapped(re.sub("(?<!,) ", "\N{NO-BREAK SPACE}", title), width)

@@ -14,7 +14,7 @@ from onlybn.papers.batchnorm_mechanisms.arms import (
     time,
     time_unit,
 )
-from onlybn.papers.batchnorm_mechanisms.figures.panels import PERCENT, Row, arms, panels
+from onlybn.papers.batchnorm_mechanisms.figures.panels import ACROSS, LOGARITHMS, PERCENT, Row, arms, panels
 from onlybn.papers.batchnorm_mechanisms.measures import percentiles
 
 TEST, LOSS = "test accuracy (%)", "training loss"
@@ -30,15 +30,19 @@ def numbers(metrics: pd.DataFrame, inputs: pd.DataFrame) -> pd.DataFrame:
     table = described(metrics).assign(time=time)
     counted = counts(table, final(metrics))
     parts = [
-        over_time(table[table["split"] == split], {column: name}, counted, x="time")
-        for split, column, name in (("test", "top_1", TEST), ("train", "loss", LOSS))
+        over_time(table[table["split"] == split], {column: name}, counted, x="time", log=log)
+        for split, column, name, log in (("test", "top_1", TEST, False), ("train", "loss", LOSS, True))
     ]
     over = [part.assign(panel=part["setting"], block="over time") for part in parts]
     last = at_places(described(inputs), {"last": 1.0})
+    together = max(1, ACROSS // max(1, last["arm"].nunique()))  # settings side by side
+    blocks = {name: f"inputs {place // together}" for place, name in enumerate(last["setting"].unique())}
     for rows, column, name in ((first_seeds(last), "unit_percentiles", UNIT), (last, "all_percentiles", ALL)):
         table = percentiles(rows, column, PERCENTS)
         part = over_time(table, {"value": name}, counted, by=["percent", "layer"])
-        over.append(part.assign(panel=part["setting"] + ", " + part["arm"], block=part["setting"]))
+        over.append(
+            part.assign(panel=part["setting"] + ", " + part["arm"], block=part["setting"].map(blocks))
+        )
     return pd.concat(over, ignore_index=True)
 
 
@@ -66,5 +70,5 @@ def caption(numbers: pd.DataFrame) -> str:
     return (
         "Below: values that 15, 50 (thick) and 85 % of the inputs to the last hidden nonlinearity are under,"
         " of a batch: of one unit of one seed, drawn by the seed, and of all units, a mean over seeds. Where"
-        " a normalisation stands before the nonlinearity, its output is the input."
+        " a normalisation stands before the nonlinearity, its output is the input." + LOGARITHMS
     )
