@@ -418,6 +418,21 @@ def test_bands_reach_over_the_probed_step_sizes_and_beta_is_their_largest():
     assert measures.effective_beta(table)["rate_beta"].tolist() == pytest.approx([0.1 * band["beta"]])
 
 
+def test_a_band_that_reaches_a_loss_of_0_is_drawn_where_it_is_above():
+    table = pd.concat(
+        [
+            probes(0, (2.0, 0.5, 1.0, 3.0), (0.0, 0.3, 0.5, 1.2)),
+            probes(10, (1.0, 0.0, 0.0, 1.0), (0.0, 0.3, 0.5, 1.2)),
+        ]
+    )
+    numbers = landscape.numbers(table)
+    low = numbers[(numbers["measure"] == landscape.LOSS) & (numbers["edge"] == "low")]
+    assert low.set_index("x")["y"].to_dict() == {0: 0.5}
+    figure = landscape.draw(numbers)
+    assert figure.axes[0].has_data()
+    plt.close(figure)
+
+
 def test_random_directions_are_one_band_and_a_loss_that_is_not_finite_is_infinite():
     table = pd.concat(
         [
@@ -518,7 +533,10 @@ def test_settings_say_what_differs_among_the_runs_of_a_network_and_arms_what_nor
     assert "CIFAR-10, resnet-14, glorot-uniform_gamma-one, batch size 32, 500 images" in set(
         arms.described(both)["setting"]
     )
-    assert "none, rate 0.1 few" in set(arms.described(both, rates=True)["arm"])
+    assert "none, rate 0.1, few" in set(arms.described(both, rates=True)["arm"])
+    again = pd.concat([metrics.assign(recipe="none"), metrics.assign(recipe="same")])
+    assert "CIFAR-10, resnet-8, rate 0.5, same" in set(arms.described(again)["setting"])
+    assert len(accuracy.shown(accuracy.numbers(again))) == 12
 
 
 def test_steps_to_the_plain_networks_best_are_paired_by_seed_at_its_best_learning_rate():

@@ -1,6 +1,7 @@
 """A study's runs by setting and arm: a setting's runs share a panel, and an arm's differ by their seed."""
 
 import json
+import re
 from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
@@ -40,11 +41,13 @@ def described(table: pd.DataFrame, *, rates: bool = False, but: Collection[str] 
         for name in _SET:
             if name in rows and name not in but and rows[name].nunique() > 1:
                 setting[rows.index] += ", " + rows[name].astype(str)
-        if rows["training"].nunique() > 1:
-            if rates:
-                arm[rows.index] += ", " + _trainings(rows)
-            else:
-                setting[rows.index] += ", " + _differing(rows["training"])
+        if rates:
+            several = rows["training"].nunique() > 1
+            words = ", rate " + rows["rate"].map("{:g}".format) + _recipes(rows, "rate")
+            arm[rows.index] += words if several else ""
+        else:
+            words = differing(rows["training"]).map(_brief)
+            setting[rows.index] += words + _recipes(rows, "training")
     return table.assign(setting=setting, arm=arm)
 
 
@@ -52,17 +55,17 @@ def _column(table: pd.DataFrame, axis: Axis) -> pd.Series:
     return table[axis.name].astype(str) if axis.name in table else pd.Series(axis.default, table.index)
 
 
-def _differing(trainings: pd.Series) -> pd.Series:
-    words = differing(trainings).str.replace("learning_rate", "rate").str.replace("_", " ")
-    return words.str.replace("examples (\\d+)", "\\1 images", regex=True)
+def _brief(training: str) -> str:
+    """Return what differs of a training in fewer words, after a comma."""
+    words = training.replace("learning_rate", "rate").replace("_", " ")
+    return re.sub(r"examples (\d+)", r"\1 images", f", {words}" if words else "")
 
 
-def _trainings(rows: pd.DataFrame) -> pd.Series:
-    """Return each row's training as its learning rate, and its recipe where a rate has several trainings."""
-    words = "rate " + rows["rate"].map("{:g}".format)
-    several = rows.groupby("rate")["training"].transform("nunique") > 1
+def _recipes(rows: pd.DataFrame, by: str) -> pd.Series:
+    """Return each row's recipe in words, where others have the same value in the column `by`."""
     recipe = _column(rows, RECIPE)
-    return words + (" " + recipe).where(several & (recipe != RECIPE.default), "")
+    several = recipe.groupby(rows[by]).transform("nunique") > 1
+    return (", " + recipe).where(several & (recipe != RECIPE.default), "")
 
 
 def time(metrics: pd.DataFrame) -> pd.Series:

@@ -44,10 +44,11 @@ def edges(axes: Axes, here: pd.DataFrame) -> None:
     """Draw a band per arm between the means of its `edge` low and high, and dashed edges if there are any."""
     for look, _, arm, rows in arms(here[here["seed"].isna()]):
         drawn = {name: its.set_index("x")["y"] for name, its in rows.groupby("edge")}
-        low, high = drawn["low"], drawn["high"]
-        axes.fill_between(low.index, low, high, color=look.colour, alpha=0.3, linewidth=0, label=arm)
-        axes.plot(low.index, low, color=look.colour, linewidth=0.7)
-        axes.plot(high.index, high, color=look.colour, linewidth=0.7)
+        band = pd.DataFrame({name: drawn.get(name) for name in ("low", "high")}, dtype=float)
+        axes.fill_between(
+            band.index, band["low"], band["high"], color=look.colour, alpha=0.3, label=arm, lw=0
+        )
+        axes.plot(band.index, band, color=look.colour, linewidth=0.7)
         for name in ("decayed low", "decayed high"):
             if name in drawn:
                 axes.plot(drawn[name].index, drawn[name], color=look.colour, linewidth=0.7, linestyle="--")

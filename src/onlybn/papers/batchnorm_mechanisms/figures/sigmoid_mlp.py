@@ -61,7 +61,7 @@ def draw(numbers: pd.DataFrame) -> Figure:
 def _percentiles(axes: Axes, here: pd.DataFrame) -> None:
     """Draw the median as a thick line, the two others as thin ones."""
     for look, _, _, rows in arms(here):
-        for percent, its in rows.groupby("percent"):
+        for (percent, _), its in rows.groupby(["percent", "seed"], dropna=False):
             axes.plot(its["x"], its["y"], color=look.colour, linewidth=1.6 if percent == 50 else 0.8)
 
 
