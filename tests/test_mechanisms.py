@@ -451,7 +451,8 @@ def test_the_early_and_late_quantiles_are_those_of_the_gradients_bands():
     rng = np.random.default_rng(3)
     drawn = {step: (rng.uniform(1, 3, 4), rng.uniform(0.1, 1, 4)) for step in range(100)}
     table = pd.concat([probes(step, *values) for step, values in drawn.items()])
-    (found,) = measures.early_and_late(table).to_dict("records")
+    (found,) = measures.early_and_late(table.assign(rate=0.1)).to_dict("records")
+    assert found["rate"] == 0.1  # which claims compare
     for part, steps in (("early", range(20)), ("late", range(80, 100))):
         losses = [drawn[step][0][1:] for step in steps]
         changes = [drawn[step][1][1:] for step in steps]

@@ -80,7 +80,7 @@ def time_unit(numbers: pd.DataFrame) -> str:
 
 def identified(table: pd.DataFrame) -> list[str]:
     """Return the columns that name a run and its arm."""
-    return [*named(table), *(name for name in DESCRIBED if name in table and name not in run(table))]
+    return [*dict.fromkeys([*named(table), *(name for name in DESCRIBED if name in table)])]
 
 
 def points(table: pd.DataFrame) -> list[str]:

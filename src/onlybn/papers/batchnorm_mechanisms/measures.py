@@ -17,8 +17,8 @@ WINDOW = 5  # recorded points, over which a curve is smoothed
 
 
 def named(table: pd.DataFrame) -> list[str]:
-    """Return the columns that name a run, and its training."""
-    return [*dict.fromkeys([*run(table), "training"])]
+    """Return the columns that name a run, its training, and its learning `rate` if the table has it."""
+    return [*dict.fromkeys([*run(table), "training", *(name for name in ("rate",) if name in table)])]
 
 
 def progress(rows: pd.DataFrame) -> pd.Series:
