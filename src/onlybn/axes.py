@@ -93,7 +93,7 @@ REPARAMETRISATION = Axis(
 )
 NORMALISATION = Axis(
     "normalisation",
-    "what replaces BatchNorm: batchnorm (no change), or none",
+    "what normalises where an architecture has BatchNorm, such as none, layernorm or ghost-16",
     normalise.check,
     "onlybn.networks.normalise:apply",
     default=normalise.NEUTRAL,

@@ -155,7 +155,9 @@ class _Operation:
 class _Convolution(_Operation):
     """A convolution; if its weight is frozen and its stride is 1, its backward pass is a convolution too.
 
-    `shape` is the shape of the input, `reached` the shape of the output.
+    `shape` is the shape of the input, `reached` the shape of the output. On some processors the two kinds of
+    backward pass add in another order for some shapes, so it is a convolution only for batches of this size,
+    and only if it has the same bits.
     """
 
     def __init__(
@@ -179,6 +181,7 @@ class _Convolution(_Operation):
         if self.trains_weight and not self.is_computed:
             layer.weight.grad_dtype = None  # the gradient may stay in bfloat16
         self.weight = layer.weight.detach().to(_BF16, memory_format=_LAST)
+        self.plain = self.weight
         self.turned: Tensor | None = None
         self.is_at_even = False
 
@@ -207,8 +210,19 @@ class _Convolution(_Operation):
         if self.passes_on and keeps_size and (self.stride == [1, 1] or self.is_at_even):
             turned = self.weight.flip(2, 3).transpose(0, 1).contiguous(memory_format=_LAST)
             self.turned = self._packed(turned, self.reached, [1, 1])
+            if not self._has_same_bits():
+                self.turned, self.is_at_even = None, False
         if self.turned is not None or not self.passes_on:
             self.weight = self._packed(self.weight, self.shape, self.stride)
+
+    def _has_same_bits(self) -> bool:
+        """Return whether the convolution with the turned weight gives the gradient that torch gives."""
+        rng = torch.Generator().manual_seed(0)
+        dy = torch.randn(self.reached, generator=rng).to(_BF16, memory_format=_LAST)
+        x = torch.zeros(self.shape, dtype=_BF16).contiguous(memory_format=_LAST)
+        dx, *_ = self._gradients(dy, x, self.plain)
+        here = dx[:, :, ::2, ::2] if self.is_at_even else dx
+        return torch.equal(here, _convolve(dy, self.turned, None, self.padding, [1, 1]))
 
     def _packed(self, weight: Tensor, shape: Sequence[int], stride: list[int]) -> Tensor:
         return torch._C._nn.mkldnn_reorder_conv2d_weight(
@@ -226,16 +240,33 @@ class _Convolution(_Operation):
             weight = computed.detach().to(_BF16, memory_format=_LAST)
         bias = self.layer.bias.detach().to(_BF16) if self.trains_bias else self.bias
         values[self.target] = _convolve(x, weight, bias, self.padding, self.stride)
-        return None if self.turned is not None else (x, weight, computed)
+        if self.turned is None:
+            return x, weight, computed
+        return None if len(x) == self.shape[0] else (x, self.plain, None)
 
     def backward(self, kept: Any, gradients: _Gradients) -> None:
         dy = gradients.whole(self.target)
-        if self.turned is not None:
+        if kept is None:
             dx = _convolve(dy, self.turned, None, self.padding, [1, 1])
             (gradients.even if self.is_at_even else gradients.full)[self.source].append(dx)
             return
         x, weight, computed = kept
-        dx, d_weight, d_bias = torch.ops.aten.convolution_backward.default(
+        dx, d_weight, d_bias = self._gradients(dy, x, weight)
+        if self.passes_on:
+            gradients.full[self.source].append(dx)
+        if self.trains_bias:
+            self.layer.bias.grad = d_bias.float()
+        if self.chosen:
+            trained, place = self.chosen
+            trained.grad = _in_memory(d_weight).gather(1, place).float()
+        elif self.is_computed:
+            computed.backward(d_weight.float())
+        elif self.trains_weight:
+            self.layer.weight.grad = d_weight
+
+    def _gradients(self, dy: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the gradients of x, of the weight and of the bias, or None for those that are not needed."""
+        return torch.ops.aten.convolution_backward.default(
             dy,
             x,
             weight,
@@ -248,17 +279,6 @@ class _Convolution(_Operation):
             1,
             [self.passes_on, self.trains_weight, self.trains_bias],
         )
-        if self.passes_on:
-            gradients.full[self.source].append(dx)
-        if self.trains_bias:
-            self.layer.bias.grad = d_bias.float()
-        if self.chosen:
-            trained, place = self.chosen
-            trained.grad = _in_memory(d_weight).gather(1, place).float()
-        elif self.is_computed:
-            computed.backward(d_weight.float())
-        elif self.trains_weight:
-            self.layer.weight.grad = d_weight
 
 
 class _Normalisation(_Operation):
