@@ -36,6 +36,8 @@ COMMITTED = (
     ["study=digits"],
     ["study=tests/golden/digits-7-epochs.yaml"],  # the default study until 2026-11-26
     ["study=weight-compander"],
+    ["study=batchnorm-mechanisms"],
+    ["study=other-norms"],
     ["study=imagenette"],
     ["study=cifar10-short", "seeds=4"],
     ["study=cifar10-short", "architectures=[resnet-14,resnet-32]", "regimes=all"],
