@@ -17,6 +17,9 @@ from onlybn.axes import DEFAULTS, RECIPE
 from onlybn.drawing.queries import Measured
 from onlybn.drawing.summaries import finals, run, stuck
 from onlybn.judging import ANY, NEGATIVE, OWN, POSITIVE, Claim, Estimate, Estimates
+from onlybn.observers.inputs import PERCENTS
+from onlybn.papers.batchnorm_mechanisms.arms import at_places, described
+from onlybn.papers.batchnorm_mechanisms.figures.gradient_shift import PLACES
 from onlybn.papers.batchnorm_mechanisms.measures import bands, early, early_and_late, smoothed
 from onlybn.papers.batchnorm_mechanisms.published import PUBLISHED
 
@@ -34,8 +37,6 @@ NO_WORSE, SIMILAR_COSINE, SIMILAR_SIZE = -0.5, 0.05, math.log(0.9)
 YES = (0.5, 1.5)
 # What runs of a comparison have in common.
 ALIKE = ["dataset", "architecture", "regime", "variant", "training"]
-# The places of the two layers that [S] shows, as shares of the way from the first to the last.
-PLACES = {"middle": 0.375, "late": 0.75}
 
 
 def of(*families: str) -> Chooser:
@@ -350,8 +351,6 @@ def steadier(measured: Measured) -> Estimates:
 
 
 def _unsteadiness(rows: pd.DataFrame, column: str) -> float:
-    from onlybn.observers.inputs import PERCENTS
-
     found = np.array([np.interp((15, 50, 85), PERCENTS, values) for values in rows[column]])
     return float(found[:, 1].std() / (found[:, 2] - found[:, 0]).mean())
 
@@ -411,12 +410,8 @@ def _shifts(measured: Measured, column: str) -> pd.DataFrame:
     table = _table(measured, "gradient-shift")
     if table.empty:
         return table.assign(value=np.nan, place="")
-    found = []
-    for _, rows in table.groupby("architecture"):
-        layers = sorted(rows["number"].dropna().unique())
-        for place, share in PLACES.items():
-            found.append(rows[rows["number"] == layers[round(share * (len(layers) - 1))]].assign(place=place))
-    return _per_run(early(pd.concat(found)), lambda rows: rows[column].median(), ["place"])
+    layers = at_places(described(table), PLACES)
+    return _per_run(early(layers), lambda rows: rows[column].median(), ["place"])
 
 
 def shift_is_no_smaller(measured: Measured) -> Estimates:
