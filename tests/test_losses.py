@@ -173,7 +173,7 @@ def test_a_job_on_numbers_writes_null_accuracies_and_says_its_loss(
     assert clamping(network, linear).num_rows == 0
     measure("statistics", run, folder, linear, tmp_path / "statistics.parquet")
     row, *_ = pq.read_table(tmp_path / "statistics.parquet").to_pylist()
-    assert (row["shift"], row["classes"], row["top_1"]) == ("clean", None, None)
+    assert (row["shift"], row["predicted"], row["top_1"]) == ("clean", None, None)
     assert row["loss"] == pytest.approx(loss)
 
 

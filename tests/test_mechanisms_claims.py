@@ -69,7 +69,7 @@ class World:
         for network, name, recipe in arms:
             for columns, kind, noise in self.rows(network, name, recipe):
                 final, share = self.accuracy(network, kind, recipe)
-                for step in np.linspace(0.02, 1, 50) * columns["steps"]:
+                for step in np.linspace(0.02, 1, 20) * columns["steps"]:
                     top = min(final, LOST + (final - LOST) * (0.95 * step / columns["steps"] / share))
                     row = {"epoch": 1, "step": step, "split": "test", "loss": 1.0, "top_5": 99.0}
                     found.append(columns | row | {"top_1": top + noise, "learning_rate": 0.1})
@@ -90,7 +90,7 @@ class World:
                 for columns, kind, noise in self.rows(VGG, name, recipe):
                     final, share = self.accuracy(VGG, kind, recipe)
                     share *= 1.1 if kind == "batchnorm-noisy" else 0.95 if kind[0] == "l" else 1
-                    for step in range(0, 15_000, 300):
+                    for step in range(0, 15_000, 500):
                         top = min(final, LOST + (final - LOST) * step / 15_000 / share)
                         found.append(columns | {"step": step, "loss": 1.0, "top_1": top + noise})
         for name in ("none", "batchnorm", "l1", "l2", "linf"):

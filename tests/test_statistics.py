@@ -85,10 +85,10 @@ def test_normalising_by_the_batch_is_what_training_mode_does(digits, network):
 
 def test_one_image_normalised_by_itself_leaves_beta_on_units():
     layer = nn.BatchNorm1d(3).eval()
-    nn.init.normal_(layer.bias)
+    layer.bias.data = torch.tensor([1.0, -2.0, 0.5])
     image = torch.tensor([[1.0, -2.0, 7.0]])
     statistics.set_to_batch(layer, image)
-    torch.testing.assert_close(layer(image)[0], layer.bias, atol=1e-4, rtol=0)
+    torch.testing.assert_close(layer(image)[0], layer.bias, atol=1e-3, rtol=0)
 
 
 class ByAverage(nn.Module):

@@ -184,7 +184,7 @@ DAMAGES = {
     "record of later": (lambda f: edit_record(f, specification=99), "was not written by this version"),
     "record lacking": (lambda f: edit_record(f, seed=None, digest=3), "(digest, seed missing or invalid)"),
     "architecture": (lambda f: edit_record(f, architecture="resnet-9"), "does not match its digest"),
-    "dataset": (lambda f: edit_record(f, dataset="mnist"), "run.json is damaged ('mnist')"),
+    "dataset": (lambda f: edit_record(f, dataset="svhn"), "run.json is damaged ('svhn')"),
     "regime": (lambda f: edit_record(f, regime="all"), "its specification does not match its digest"),
     "training": (lambda f: edit_record(f, training={}), "run.json is damaged ("),
     "epochs": (lambda f: change_text(f, '"epochs": 2', '"epochs": 3'), "does not match its digest"),

@@ -249,15 +249,17 @@ def judge(
     why a claim, by its id, cannot be expected of the study: the verdict is the same, the reason begins so.
     `summary` is what was measured in a few words.
     """
-    whole = Measured(tables), _setting(map(_of_the_study, _present(tables)), published, several=False)
+    seen: dict[Callable | None, tuple[Measured, Setting | str | None]] = {}
     rows = []
     for claim in claims:
-        measured, setting = whole
-        if claim.chooses is not None:
-            chosen = {kind: _chosen(table, claim.chooses) for kind, table in tables.items()}
-            measured, setting = Measured(chosen), None
-            if claim.dataset != ANY:
-                setting = _setting(_present(chosen), published, several=True)
+        chooses = claim.chooses
+        if chooses not in seen:
+            chosen = tables if chooses is None else {n: _chosen(t, chooses) for n, t in tables.items()}
+            of = map(_of_the_study, _present(tables)) if chooses is None else _present(chosen)
+            seen[chooses] = Measured(chosen), _setting(of, published, several=chooses is not None)
+        measured, setting = seen[chooses]
+        if chooses is not None and claim.dataset == ANY:
+            setting = None  # it is judged alike on each, and may be about several datasets
         row = _not_run(claim, setting) if isinstance(setting, str) else _row(claim, measured, setting)
         rows.append(row)
     for row in rows:

@@ -5,7 +5,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
@@ -153,11 +153,11 @@ class Display:
             self.screen.print(Text(line, style), soft_wrap=True)
         self.written = time.monotonic()
 
-    def _say_ended(self, runs: Iterable) -> None:
-        for run in runs:
+    def _say_ended(self, runs: Sequence) -> None:
+        for untold, run in zip(reversed(range(len(runs))), runs, strict=True):
             style = "yellow" if run.progress.state == "diverged" else ""
             result = "done" if run.progress.state == "training" else run.progress.result  # it came late
-            self._say(f"{run.name}: {result}; {self.work.stand()}", style)
+            self._say(f"{run.name}: {result}; {self.work.stand(untold)}", style)
         if self.work.drawn and not self.drawn_at:
             self.drawn_at = time.monotonic()
 

@@ -198,10 +198,10 @@ class Work:
         # As many at a time as until now.
         return seconds * elapsed / took.total() if took.total() else None
 
-    def stand(self) -> str:
-        """Return how many runs are done, and how long the others will take."""
+    def stand(self, untold: int = 0) -> str:
+        """Return how many runs are done, without the `untold` last ones, and how long the rest will take."""
         about = f", about {duration(left)} left" if (left := self.seconds_left) else ""
-        return f"{self.runs_done:,} of {self.all:,} runs done{about}"
+        return f"{self.runs_done - untold:,} of {self.all:,} runs done{about}"
 
     def _of(self, number: int) -> list[Run]:
         """Return the runs that a job trains, or trained."""

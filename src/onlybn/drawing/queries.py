@@ -18,6 +18,13 @@ class Measured:
         metrics = tables.get("metrics")
         self.finals = None if metrics is None else finals(metrics)
         self._finished: dict[str, dict[tuple, pd.DataFrame]] = {}
+        self._once: dict[str, pd.DataFrame] = {}
+
+    def once(self, name: str, make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+        """Return a table that several claims need, which is made once under its name."""
+        if name not in self._once:
+            self._once[name] = make()
+        return self._once[name]
 
     def values(
         self, network: str, regime: str, value: str = "top_1", split: str = "test", **axes: str

@@ -113,7 +113,9 @@ def _tests(measured: Measured) -> pd.DataFrame:
 def _curves(measured: Measured) -> pd.DataFrame:
     """Return the training accuracy of batches, smoothed."""
     table = _table(measured, "curve")
-    return table.assign(top_1=smoothed(table)) if len(table) else table
+    if table.empty:
+        return table
+    return measured.once("curves", lambda: table.assign(top_1=smoothed(table)))
 
 
 def _finals(measured: Measured) -> pd.DataFrame:
@@ -461,7 +463,7 @@ def _probed(measured: Measured, column: str) -> pd.DataFrame:
     table = _table(measured, "landscape")
     if table.empty:
         return table.assign(value=np.nan)
-    runs = early_and_late(table)
+    runs = measured.once("early and late", lambda: early_and_late(table))
     return runs.assign(value=runs[column])
 
 
