@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from onlybn.models.layer import Layer
-from onlybn.models.network import Network, Place
+from onlybn.models.layer import Layer, Layered
+from onlybn.models.network import Place
 
 
 class Hidden(Layer):
@@ -22,7 +22,7 @@ class Hidden(Layer):
         return self.activate(self.linear(x))
 
 
-class Mlp(Network):
+class Mlp(Layered):
     """Hidden layers of some widths, and a linear layer, on flattened images.
 
     Each linear layer has a bias, though a bias before BatchNorm has no effect (Ioffe and Szegedy, 2015).
@@ -43,22 +43,6 @@ class Mlp(Network):
     def forward(self, images: Tensor) -> Tensor:
         """Map images, float (batch, channels, height, width), to logits, float (batch, classes)."""
         return self.output(self.hidden(images.flatten(1)))
-
-    def normalisation_places(self) -> dict[nn.Module, Place]:
-        """Return the place of each normalisation (or its replacement), in the order of the forward pass."""
-        return {layer.batchnorm: place for layer, place in self._layers()}
-
-    def activation_places(self) -> dict[nn.Module, list[Place]]:
-        """Return the place of each activation, in the order of the forward pass."""
-        return {layer.activation: [place] for layer, place in self._layers()}
-
-    def relu_places(self) -> dict[nn.ReLU, list[Place]]:
-        """Return the place of each ReLU, in the order of the forward pass."""
-        return {a: places for a, places in self.activation_places().items() if isinstance(a, nn.ReLU)}
-
-    def shortcut_convolutions(self) -> list[nn.Conv2d]:
-        """Return none: there are no convolutions."""
-        return []
 
     def _layers(self) -> list[tuple[Hidden, Place]]:
         return [(layer, Place(1, b, "inside")) for b, layer in enumerate(self.hidden, start=1)]

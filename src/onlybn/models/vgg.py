@@ -4,8 +4,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from onlybn.models.dropout import Dropout
-from onlybn.models.layer import Layer
-from onlybn.models.network import Network, Place
+from onlybn.models.layer import Layer, Layered
+from onlybn.models.network import Place
 
 # Convolutions in each of the five stages; between stages there is a 2×2 max-pool.
 STAGES = {
@@ -33,7 +33,7 @@ class Convolution(Layer):
         return self.activate(self.convolution(x))
 
 
-class Vgg(Network):
+class Vgg(Layered):
     """VGG-8, 11, 13, 16 or 19: five stages of 64 to 512 channels, averaged before the linear layer.
 
     Images are float (batch, channels, height, width). If an image is too small for all four max-pools (below
@@ -55,22 +55,6 @@ class Vgg(Network):
     def forward(self, images: Tensor) -> Tensor:
         """Map images, float (batch, channels, height, width), to logits, float (batch, classes)."""
         return self.output(self._features(images).mean(dim=(2, 3)))
-
-    def normalisation_places(self) -> dict[nn.Module, Place]:
-        """Return the place of each normalisation (or its replacement), in the order of the forward pass."""
-        return {layer.batchnorm: place for layer, place in self._layers()}
-
-    def activation_places(self) -> dict[nn.Module, list[Place]]:
-        """Return the places of each activation's calls, in the order of the forward pass."""
-        return {layer.activation: [place] for layer, place in self._layers()}
-
-    def relu_places(self) -> dict[nn.ReLU, list[Place]]:
-        """Return the places of each ReLU's calls, in the order of the forward pass."""
-        return {a: places for a, places in self.activation_places().items() if isinstance(a, nn.ReLU)}
-
-    def shortcut_convolutions(self) -> list[nn.Conv2d]:
-        """Return none: a VGG has no shortcuts."""
-        return []
 
     def _features(self, images: Tensor) -> Tensor:
         """Map images to the last stage's activations, float (batch, 512, height, width)."""

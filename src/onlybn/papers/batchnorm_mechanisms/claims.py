@@ -5,7 +5,6 @@ comparison is of runs that are alike in all but what it compares. The early part
 later, the effective β of [S] tends to 2 / learning rate whatever normalises.
 """
 
-import json
 import math
 from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
@@ -13,14 +12,14 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from onlybn.axes import DEFAULTS, RECIPE
+from onlybn.axes import RECIPE
 from onlybn.drawing.queries import Measured
-from onlybn.drawing.summaries import finals, run, stuck
+from onlybn.drawing.summaries import finals, stuck
 from onlybn.judging import ANY, NEGATIVE, OWN, POSITIVE, Claim, Estimate, Estimates
 from onlybn.observers.inputs import PERCENTS
 from onlybn.papers.batchnorm_mechanisms.arms import at_places, described
 from onlybn.papers.batchnorm_mechanisms.figures.gradient_shift import PLACES
-from onlybn.papers.batchnorm_mechanisms.measures import bands, early, early_and_late, smoothed
+from onlybn.papers.batchnorm_mechanisms.measures import bands, early, early_and_late, named, smoothed
 from onlybn.papers.batchnorm_mechanisms.published import PUBLISHED
 
 __all__ = ["CLAIMS", "PUBLISHED"]
@@ -62,15 +61,7 @@ def _table(measured: Measured, kind: str) -> pd.DataFrame:
     table = measured.tables.get(kind)
     if table is None or table.empty:
         return pd.DataFrame(columns=[*ALIKE, "seed", "normalisation", "rate", "step"])
-    if "normalisation" not in table:
-        table = table.assign(normalisation=DEFAULTS["normalisation"])
-    rates = {text: json.loads(text)["learning_rate"] for text in table["training"].unique()}
-    return table.assign(rate=table["training"].map(rates))
-
-
-def _named(table: pd.DataFrame) -> list[str]:
-    """Return the columns that name a run."""
-    return [*dict.fromkeys([*run(table), *ALIKE, "normalisation", "rate"])]
+    return described(table)
 
 
 def _per_run(
@@ -79,7 +70,7 @@ def _per_run(
     """Return a row per run, and per value of the columns `by`, with `value`: what `measure` finds."""
     if table.empty:
         return table.assign(value=np.nan, **dict.fromkeys(by))
-    groups = table.groupby([*_named(table), *by], sort=False, dropna=False, observed=True)
+    groups = table.groupby([*named(table), *by], sort=False, dropna=False, observed=True)
     return groups.apply(measure, include_groups=False).rename("value").reset_index()
 
 
@@ -412,7 +403,7 @@ def _shifts(measured: Measured, column: str) -> pd.DataFrame:
     table = _table(measured, "gradient-shift")
     if table.empty:
         return table.assign(value=np.nan, place="")
-    layers = at_places(described(table), PLACES)
+    layers = at_places(table, PLACES)
     return _per_run(early(layers), lambda rows: rows[column].median(), ["place"])
 
 
@@ -492,13 +483,8 @@ def absolute_change(measured: Measured) -> Estimates:
         return
     found = bands(table)
     found = found[found["direction"] == "gradient"]
-    runs = _per_run(early(_table_of(found)), lambda rows: rows["change_high"].median())
+    runs = _per_run(early(found), lambda rows: rows["change_high"].median())
     yield from _log_ratios(runs, BATCHNORM, NONE, NEGATIVE, "‖Δg‖")
-
-
-def _table_of(table: pd.DataFrame) -> pd.DataFrame:
-    """Return a table with the columns that comparisons need."""
-    return _table(Measured({"rows": table}), "rows")
 
 
 def edge_of_stability(measured: Measured) -> Estimates:
@@ -546,10 +532,9 @@ def gap_grows_with_group(measured: Measured) -> Estimates:
     if test.empty:
         return
     train = finals(_table(measured, "metrics"), "train")
-    table = test.merge(train[[*_named(test), "top_1"]], on=_named(test), suffixes=("", "_train"))
+    table = test.merge(train[[*named(test), "top_1"]], on=named(test), suffixes=("", "_train"))
     sizes = table["normalisation"].str.extract(r"^ghost-(\d+)$")[0].astype(float)
-    batch = table["training"].map(lambda text: json.loads(text)["batch_size"])
-    sizes = sizes.fillna(batch.where(table["normalisation"] == BATCHNORM)).astype(float)
+    sizes = sizes.fillna(table["batch"].where(table["normalisation"] == BATCHNORM)).astype(float)
     table = table.assign(group=sizes, gap=table["top_1_train"] - table["top_1"]).dropna(subset="group")
     for names, rows in table.groupby(ALIKE, sort=False):
         if rows["group"].nunique() > 2:
@@ -562,7 +547,7 @@ def statistics_agree(measured: Measured) -> Estimates:
     table = _table(measured, "reestimated")
     if table.empty:
         return
-    names = [*_named(table), "epoch"]
+    names = [*named(table), "epoch"]
     wide = table.pivot_table(index=names, columns="statistics", values="top_1", observed=True).reset_index()
     wide = wide.assign(apart=(wide["running"] - wide["pooled"]).abs())
     for _, rows in wide.groupby(ALIKE, sort=False):
