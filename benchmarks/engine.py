@@ -1,7 +1,8 @@
 """Time the training loop on random images of a dataset's shape, which cost as much as real ones."""
 
 import time
-from statistics import median
+from collections.abc import Callable
+from statistics import mean, median
 
 import torch
 
@@ -79,3 +80,45 @@ def _timed(work) -> float:
     started = time.perf_counter()
     work()
     return (time.perf_counter() - started) * 1_000
+
+
+def block(
+    run: Run, steps: int, *, blocks: int, device: str, recordings: dict | None = None
+) -> Callable[[], float]:
+    """Return a function that takes some steps of a new run and returns the seconds of one.
+
+    It can be called `blocks` times, and was called once before.
+    """
+    keep_freed_memory()
+    place, training = torch.device(device), run.training
+    batch, precision = training.batch_size, choose_precision(training.precision, place)
+    images = random_images(run.dataset, batch * (blocks + 1) * steps, batch, place)
+    live = LiveRun(run, images, precision, recordings=recordings)
+    take = _steps([live], place, ALONE)
+
+    def seconds() -> float:
+        started = time.perf_counter()
+        for _ in range(steps):
+            take([live.next_batch()], batch, training.learning_rate, eagerly=live.is_watched)
+            live.step_ended()
+        live.measures.averages()  # waits for the device
+        return (time.perf_counter() - started) / steps
+
+    seconds()
+    return seconds
+
+
+def alternate(
+    baseline: Callable[[], float], others: dict[str, Callable[[], float]], rounds: int
+) -> tuple[list[float], dict[str, list[float]]]:
+    """Call all functions in each round, the baseline first and last: a change of speed hits all alike.
+
+    Return what the baseline returned in each round, on average, and what each of the others did.
+    """
+    first, found = [], {name: [] for name in others}
+    for _ in range(rounds):
+        before = baseline()
+        for name, other in others.items():
+            found[name].append(other())
+        first.append(mean((before, baseline())))
+    return first, found

@@ -12,29 +12,20 @@ random bytes of CIFAR-10's shape.
 
 import argparse
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
-from statistics import mean, median
+from statistics import median
 
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 import report
-from engine import random_images
+from engine import alternate, block
 
 from onlybn import observers
-from onlybn.devices import choose_precision
-from onlybn.distributed import ALONE
-from onlybn.jobs import keep_freed_memory
 from onlybn.study import Run, Training
-from onlybn.training.live_run import LiveRun
-from onlybn.training.loop import _steps
 
 RECORDINGS = [name for name in observers.OBSERVERS if name != "reestimated"]
-BASELINE = "none"
-BATCH = 128
 
 
 def main() -> None:
@@ -49,20 +40,19 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("results/benchmarks"))
     asked = parser.parse_args()
     torch.set_num_threads(1)
-    keep_freed_memory()
+    training = Training(epochs=1, batch_size=128, learning_rate=1e-3, precision=asked.precision)
     rows = []
     for architecture in asked.architectures.split(","):
-        names = [BASELINE, *asked.recordings.split(",")]
-        blocks = {name: block(architecture, name, asked) for name in names}
-        looks: dict[str, list[float]] = {name: [] for name in names[1:]}
-        steps = []
-        for _ in range(asked.rounds):
-            before = blocks[BASELINE]()
-            found = {name: blocks[name]() for name in looks}
-            steps.append(mean((before, blocks[BASELINE]())))
-            for name, seconds in found.items():
-                looks[name].append(seconds - steps[-1])
-        for name, every in looks.items():
+        run = Run("benchmark", "cifar10", training, architecture, "all", "kaiming-uniform_gamma-one", 0)
+
+        def watched(recordings, run=run):
+            blocks = {"blocks": 2 * asked.rounds, "device": asked.device}
+            return block(run, asked.steps, recordings=recordings, **blocks)
+
+        others = {name: watched({name: {"every": 1}}) for name in asked.recordings.split(",")}
+        steps, found = alternate(watched({}), others, asked.rounds)
+        for name, seconds in found.items():
+            every = [look - step for look, step in zip(seconds, steps, strict=True)]
             between = observers.check(name)["every"] or 100
             shares = [100 * look / step / between for look, step in zip(every, steps, strict=True)]
             rows.append(
@@ -79,28 +69,6 @@ def main() -> None:
                 }
             )
     report.report("recordings", rows, asked.out)
-
-
-def block(architecture: str, name: str, asked: argparse.Namespace) -> Callable[[], float]:
-    """Return a function that takes a block of steps of a new run and returns the seconds of one."""
-    device = torch.device(asked.device)
-    training = Training(epochs=1, batch_size=BATCH, learning_rate=1e-3, precision=asked.precision)
-    run = Run("benchmark", "cifar10", training, architecture, "all", "kaiming-uniform_gamma-one", 0)
-    images = random_images("cifar10", BATCH * (asked.rounds + 1) * 2 * asked.steps, BATCH, device)
-    recordings = {} if name == BASELINE else {name: {"every": 1}}
-    live = LiveRun(run, images, choose_precision(asked.precision, device), recordings=recordings)
-    take = _steps([live], device, ALONE)
-
-    def steps() -> float:
-        started = time.perf_counter()
-        for _ in range(asked.steps):
-            take([live.next_batch()], BATCH, training.learning_rate, eagerly=live.is_watched)
-            live.step_ended()
-        live.measures.averages()  # waits for the device
-        return (time.perf_counter() - started) / asked.steps
-
-    steps()
-    return steps
 
 
 if __name__ == "__main__":

@@ -10,24 +10,19 @@ Weight Compander prints + 7 to 14 % on a GTX 1080 Ti. Images are random bytes of
 
 import argparse
 import sys
-import time
+from dataclasses import replace
 from pathlib import Path
-from statistics import mean, median
+from statistics import median
 
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 import report
-from engine import random_images
+from engine import alternate, block
 
 from onlybn.axes import REPARAMETRISATION
-from onlybn.devices import choose_precision
-from onlybn.distributed import ALONE
-from onlybn.jobs import keep_freed_memory
 from onlybn.study import Run, Training
-from onlybn.training.live_run import LiveRun
-from onlybn.training.loop import _steps
 
 FUNCTIONS = (
     *("arctan-1-0.6", "arsinh-1-0.6", "erf-1.5-0.6", "linear-1.6", "powerpropagation-2"),
@@ -46,27 +41,23 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("results/benchmarks"))
     asked = parser.parse_args()
     torch.set_num_threads(1)
-    keep_freed_memory()
+    training = Training(epochs=1, batch_size=128, learning_rate=1e-3, precision="auto")
+    blocks = {"blocks": 2 * asked.rounds, "device": asked.device}
     rows = []
     for architecture in asked.architectures.split(","):
-        names = [REPARAMETRISATION.default, *asked.functions.split(",")]
-        blocks = {name: block(architecture, name, asked) for name in names}
-        baseline = REPARAMETRISATION.default
-        ratios: dict[str, list[float]] = {name: [] for name in names[1:]}
-        step = []
-        for _ in range(asked.rounds):
-            before = blocks[baseline]()
-            found = {name: blocks[name]() for name in ratios}
-            step.append(mean((before, blocks[baseline]())))
-            for name, seconds in found.items():
-                ratios[name].append(seconds / step[-1])
-        for name, every in ratios.items():
-            percent = [100 * (ratio - 1) for ratio in every]
+        run = Run("benchmark", "cifar10", training, architecture, "all", "kaiming-uniform_gamma-one", 0)
+        others = {
+            name: block(replace(run, values=((REPARAMETRISATION.name, name),)), asked.steps, **blocks)
+            for name in asked.functions.split(",")
+        }
+        steps, found = alternate(block(run, asked.steps, **blocks), others, asked.rounds)
+        for name, seconds in found.items():
+            percent = [100 * (one / step - 1) for one, step in zip(seconds, steps, strict=True)]
             rows.append(
                 {
                     "network": architecture,
                     "function": name,
-                    "none, ms a step": round(1e3 * median(step) / asked.steps, 1),
+                    "none, ms a step": round(1e3 * median(steps), 1),
                     "cost (%)": round(median(percent), 1),
                     "lowest": round(min(percent), 1),
                     "highest": round(max(percent), 1),
@@ -74,29 +65,6 @@ def main() -> None:
                 }
             )
     report.report("reparametrise", rows, asked.out)
-
-
-def block(architecture: str, name: str, asked: argparse.Namespace):
-    """Return a function that takes a block of steps of a new run and returns the seconds."""
-    device = torch.device(asked.device)
-    training = Training(epochs=1, batch_size=128, learning_rate=1e-3, precision="auto")
-    values = () if name == REPARAMETRISATION.default else ((REPARAMETRISATION.name, name),)
-    variant = "kaiming-uniform_gamma-one"
-    run = Run("benchmark", "cifar10", training, architecture, "all", variant, 0, values)
-    images = random_images("cifar10", 128 * (asked.rounds + 1) * 2 * asked.steps, 128, device)
-    live = LiveRun(run, images, choose_precision("auto", device))
-    take = _steps([live], device, ALONE)
-
-    def steps() -> float:
-        started = time.perf_counter()
-        for _ in range(asked.steps):
-            take([live.next_batch()], 128, training.learning_rate)
-            live.step_ended()
-        live.measures.averages()  # waits for the device
-        return time.perf_counter() - started
-
-    steps()
-    return steps
 
 
 if __name__ == "__main__":

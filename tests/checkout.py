@@ -1,10 +1,12 @@
 """A copy of a user's clone with a study, in a separate folder."""
 
+import multiprocessing
 import os
 import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from onlybn.files import sha256
@@ -32,6 +34,23 @@ tables:
   claims: [affine, batchnorm, one]
 """
 
+# Snakemake imports its modules for seconds: each of its processes is forked from one that has them.
+IMPORTED = multiprocessing.get_context("forkserver")
+IMPORTED.set_forkserver_preload(["snakemake.cli", "snakemake_executor_plugin_slurm", "pyarrow.parquet"])
+
+
+def run_snakemake(arguments: tuple[str, ...], folder: Path, out: str, error: str) -> None:
+    """Be the process `python -m snakemake ARGUMENTS` in `folder`, which writes to these files."""
+    for number, (name, mode) in enumerate([(os.devnull, "r"), (out, "w"), (error, "w")]):
+        with open(name, mode) as file:
+            os.dup2(file.fileno(), number)
+    os.chdir(folder)
+    sys.argv[1:], sys.path[0] = arguments, str(folder)
+
+    from snakemake.cli import main
+
+    main()
+
 
 class Checkout:
     """A copy of a user's clone, with the study tiny.yaml."""
@@ -50,15 +69,20 @@ class Checkout:
     def command(self, *arguments):
         return [sys.executable, "-m", "snakemake", *arguments]
 
-    def snakemake(self, *arguments, **environment):
-        return subprocess.run(
-            self.command(*arguments),
-            cwd=self.folder,
-            env=os.environ | environment,
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
+    def snakemake(self, *arguments, **environment) -> subprocess.CompletedProcess:
+        command = self.command(*arguments)
+        if environment:
+            given = {"env": os.environ | environment, "capture_output": True, "text": True, "timeout": 300}
+            return subprocess.run(command, cwd=self.folder, **given)
+        with tempfile.NamedTemporaryFile("r") as out, tempfile.NamedTemporaryFile("r") as error:
+            told = (arguments, self.folder, out.name, error.name)
+            process = IMPORTED.Process(target=run_snakemake, args=told)
+            process.start()
+            process.join(300)
+            if process.is_alive():
+                process.terminate()
+                raise subprocess.TimeoutExpired(command, 300)
+            return subprocess.CompletedProcess(command, process.exitcode, out.read(), error.read())
 
     def ok(self, *arguments, **environment) -> str:
         done = self.snakemake("--cores", "2", *arguments, **environment)

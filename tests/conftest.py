@@ -1,6 +1,9 @@
 """What the tests share: the digits, prepared once, and the smallest real run on them."""
 
 import json
+import math
+import os
+import shutil
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -10,6 +13,7 @@ import torch
 import yaml
 from checkout import ROOT, STUDY, Checkout
 
+from onlybn import locks
 from onlybn.datasets.prepare import prepare
 from onlybn.datasets.small import SmallImages, Split, read
 from onlybn.models import architecture, build
@@ -56,9 +60,23 @@ def run_columns(name: str, regime: str, seed: int, **changes) -> dict:
 
 @pytest.fixture(scope="session")
 def reproduced(tmp_path_factory) -> Checkout:
-    """A checkout in which the whole tiny study was run once; tests leave it complete."""
+    """A checkout in which the whole tiny study was run; tests leave it complete.
+
+    It is run once: each worker of pytest-xdist gets a copy.
+    """
     checkout = Checkout(tmp_path_factory.mktemp("checkout"), STUDY)
-    checkout.text = checkout.ok()
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        checkout.text = checkout.ok()
+        return checkout
+    kept, text = (tmp_path_factory.getbasetemp().parent / name for name in ("reproduced", "reproduced.txt"))
+    held = locks.lock(kept.with_suffix(".lock"), "", patience=math.inf)
+    if not text.exists():
+        text.write_text(checkout.ok())
+        shutil.copytree(checkout.folder, kept)
+    else:
+        shutil.copytree(kept, checkout.folder, dirs_exist_ok=True)
+    os.close(held)
+    checkout.text = text.read_text()
     return checkout
 
 

@@ -120,10 +120,9 @@ def test_loading_elsewhere_finds_the_custom_module_and_returns_the_tested_networ
 
 
 def test_two_processes_share_a_run_of_a_custom_network(example):
-    shared = ("regimes=batchnorm", "results_dir=shared", "processes_per_run=2")
-    example.ok("accuracy", "--config", EXAMPLE, *SMALL, *shared)
-    (path,) = example.folder.glob("shared/*/runs/**/run.json")
-    assert json.loads(path.read_text())["computed"]["processes"] == 2
+    run = f"{RUNS}/batchnorm/{DEFAULT}/seed-1/run.json"
+    example.ok(run, "--config", EXAMPLE, *SMALL[:-1], "seeds=2", "processes_per_run=2")
+    assert json.loads((example.folder / run).read_text())["computed"]["processes"] == 2
 
 
 def test_a_custom_study_can_be_planned_once_its_images_are_prepared_and_status_finds_its_runs(example):

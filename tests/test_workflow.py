@@ -118,10 +118,11 @@ def test_figures_and_tables_are_redrawn_from_collected_tables_without_torch(repr
     for name in ("torch", "torchvision"):
         (fresh.folder / "without" / name).mkdir(parents=True)
         (fresh.folder / "without" / name / "__init__.py").write_text("raise ModuleNotFoundError(__name__)")
-    names = [f"figure-{number}" for number in (1, 2, 3, 5, 6, 7)] + ["accuracy", "dead-relu"]
-    text = fresh.ok(*names, PYTHONPATH=str(fresh.folder / "without"))
+    text = fresh.ok("figure-1", "figure-6", "dead-relu", PYTHONPATH=str(fresh.folder / "without"))
     assert not re.search(r"rule (train|analyse|collect|prepare)", text)
-    for drawn in (fresh.folder / "results/tiny/figures").glob("*.p*"):
+    figures = sorted((fresh.folder / "results/tiny/figures").glob("*.p*"))
+    assert len(figures) == 6
+    for drawn in figures:
         before = reproduced.folder / "results/tiny/figures" / drawn.name
         assert drawn.read_bytes() == before.read_bytes(), drawn.name
 
@@ -274,14 +275,14 @@ def test_another_experiment_or_style_trains_only_what_is_new(reproduced):
     os.utime(style, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
-def test_a_whole_study_repeated_gives_the_same_bytes_in_another_order_and_block_size(reproduced, fresh):
-    fresh.ok("--cores", "1", "--config", "seeds_per_job=2")
+def test_runs_repeated_in_another_order_and_block_size_have_the_same_bytes(reproduced, fresh):
+    runs = "results/tiny/experiments/one/runs.parquet"
+    fresh.ok("figure-6", "figure-7", runs, "--cores", "1", "--config", "seeds_per_job=2")
     found, expected = fresh.digests(), reproduced.digests()
-    assert len(found) > 50
+    assert len(found) > 20
     assert {file: expected.get(file) for file in found} == found
-    runs = [c.folder / "results/tiny/tables/provenance.parquet" for c in (fresh, reproduced)]
     # How long a run took, and with which others, may differ.
-    found, expected = (pd.read_parquet(file).drop(columns=CLOCK) for file in runs)
+    found, expected = (pd.read_parquet(c.folder / runs).drop(columns=CLOCK) for c in (fresh, reproduced))
     pd.testing.assert_frame_equal(found, expected)
 
 
@@ -333,10 +334,7 @@ def test_a_second_snakemake_on_the_same_results_is_rejected_in_one_sentence(fres
 
 
 REFUSALS = {
-    "study=nope": "error: config: study: unknown study 'nope'",
     "architectures=resnet-15": "error: config: architectures: 'resnet-15' does not exist: a CIFAR",
-    "regimes=batchnrom": "unknown regime 'batchnrom'; did you mean 'batchnorm'?",
-    "seeds=0": "error: config: seeds: 0 is not a number of seeds",
     "results_dir=tiny.yaml/results": "tiny.yaml is not a folder",
 }
 
