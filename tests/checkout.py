@@ -1,6 +1,5 @@
 """A copy of a user's clone with a study, in a separate folder."""
 
-import multiprocessing
 import os
 import re
 import shutil
@@ -8,6 +7,8 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+
+import forked
 
 from onlybn.files import sha256
 
@@ -34,21 +35,13 @@ tables:
   claims: [affine, batchnorm, one]
 """
 
-# Snakemake imports its modules for seconds: each of its processes is forked from one that has them.
-IMPORTED = multiprocessing.get_context("forkserver")
-IMPORTED.set_forkserver_preload(["snakemake.cli", "snakemake_executor_plugin_slurm", "pyarrow.parquet"])
 
-
-def run_snakemake(arguments: tuple[str, ...], folder: Path, out: str, error: str) -> None:
-    """Be the process `python -m snakemake ARGUMENTS` in `folder`, which writes to these files."""
-    for number, (name, mode) in enumerate([(os.devnull, "r"), (out, "w"), (error, "w")]):
-        with open(name, mode) as file:
-            os.dup2(file.fileno(), number)
-    os.chdir(folder)
-    sys.argv[1:], sys.path[0] = arguments, str(folder)
-
+def run_snakemake(arguments: tuple[str, ...], folder: Path) -> None:
+    """Do in this process what `python -m snakemake ARGUMENTS` does in `folder`."""
     from snakemake.cli import main
 
+    os.chdir(folder)
+    sys.argv[1:], sys.path[0] = arguments, str(folder)
     main()
 
 
@@ -72,17 +65,11 @@ class Checkout:
     def snakemake(self, *arguments, **environment) -> subprocess.CompletedProcess:
         command = self.command(*arguments)
         if environment:
-            given = {"env": os.environ | environment, "capture_output": True, "text": True, "timeout": 300}
-            return subprocess.run(command, cwd=self.folder, **given)
+            given = {"env": os.environ | environment, "capture_output": True, "text": True}
+            return subprocess.run(command, cwd=self.folder, timeout=forked.SECONDS, **given)
         with tempfile.NamedTemporaryFile("r") as out, tempfile.NamedTemporaryFile("r") as error:
-            told = (arguments, self.folder, out.name, error.name)
-            process = IMPORTED.Process(target=run_snakemake, args=told)
-            process.start()
-            process.join(300)
-            if process.is_alive():
-                process.terminate()
-                raise subprocess.TimeoutExpired(command, 300)
-            return subprocess.CompletedProcess(command, process.exitcode, out.read(), error.read())
+            status = forked.run(run_snakemake, arguments, self.folder, out=out.name, error=error.name)
+            return subprocess.CompletedProcess(command, status, out.read(), error.read())
 
     def ok(self, *arguments, **environment) -> str:
         done = self.snakemake("--cores", "2", *arguments, **environment)

@@ -10,6 +10,8 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import forked
+import killed
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -381,8 +383,14 @@ KILLS = {
 }
 
 
+def limited(largest: int, folder: str, dataset: str, number: str, called: str, nth: str, *runs: str) -> None:
+    """Be a training job that kills itself, and that can write no file of more bytes than `largest`."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (largest, largest))
+    killed.main(folder, dataset, number, called, nth, "1", *runs)
+
+
 @pytest.fixture(scope="module")
-def block(digits_folder, tmp_path_factory):
+def block(digits_folder):
     """Run a block in a process that kills itself if requested; return its status."""
 
     def run(
@@ -393,13 +401,10 @@ def block(digits_folder, tmp_path_factory):
         nth=-1,
         largest=-1,
     ):
-        def limit():
-            resource.setrlimit(resource.RLIMIT_FSIZE, (largest, largest))
-
-        command = [sys.executable, Path(__file__).with_name("killed.py"), folder, digits_folder]
         described = [json.dumps(records.described(run)) for run in runs]
-        arguments = [*map(str, command), number, called, str(nth), "1", *described]
-        return subprocess.run(arguments, stderr=subprocess.DEVNULL, preexec_fn=limit, check=False).returncode
+        return forked.run(
+            limited, largest, str(folder), str(digits_folder), number, called, str(nth), *described
+        )
 
     return run
 

@@ -376,13 +376,10 @@ def test_a_curve_is_smoothed_over_five_points_and_fewer_at_its_ends():
     assert curve.assign(y=measures.smoothed).set_index("step")["y"].to_dict() == pytest.approx(expected)
 
 
-def test_steps_to_an_accuracy_are_counted_on_the_smoothed_curve_of_each_run():
-    values = [0.0, 10.0, 20.0, 90.0, 40.0, 50.0]
-    curve = pd.concat([run_of(values), run_of([5.0] * 6, seed=1)], ignore_index=True)
-    assert measures.steps_to(curve, 42.0)["reached"].tolist()[0] == 30
-    assert measures.steps_to(curve, 90.0, window=1)["reached"].tolist()[0] == 30
-    assert measures.steps_to(curve, 60.1)["reached"].isna().all()
-    assert measures.steps_to(curve, 5.0)["reached"].tolist() == [0, 0]
+def test_the_first_step_with_an_accuracy_is_that_of_the_rows():
+    rows = run_of([0.0, 10.0, 20.0, 90.0, 40.0, 50.0]).sample(frac=1, random_state=0)
+    assert [measures.first_step(rows, accuracy) for accuracy in (0.0, 20.1, 90.0)] == [0, 30, 30]
+    assert math.isnan(measures.first_step(rows, 90.1))
 
 
 def test_early_is_the_first_fifth_of_the_steps_and_late_the_last():

@@ -1,6 +1,5 @@
 """CIFAR-10: torchvision's original batches, and a JPEG-coded copy in the Hugging Face image layout."""
 
-import hashlib
 import io
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +10,7 @@ import pyarrow.parquet as pq
 from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
+from onlybn.datasets import originals
 from onlybn.errors import UserError
 from onlybn.files import sha256
 
@@ -58,14 +58,7 @@ def read_original(
             ) from None
     metadata = (original.meta["filename"], original.meta["md5"])
     for file, published in [*original.train_list, *original.test_list, metadata]:
-        path = folder / file
-        if not path.is_file():
-            raise UserError(f"{name}: {path} is missing; expected a file with MD5 {published}")
-        found = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
-        if found != published:
-            raise UserError(
-                f"{name}: {path} is truncated or altered: its MD5 is {found}, expected {published}"
-            )
+        originals.verify(name, folder / file, published)
     splits = {split: original(data_dir, train=split == "train") for split in ("train", "test")}
     return {split: (read.data, np.array(read.targets)) for split, read in splits.items()}
 

@@ -1,12 +1,12 @@
 """MNIST: torchvision's official files, with grey or binary pixels; or its 10,000 test images alone."""
 
 import gzip
-import hashlib
 from pathlib import Path
 
 import numpy as np
 from sklearn.model_selection import train_test_split
 
+from onlybn.datasets import originals
 from onlybn.errors import UserError
 
 Split = tuple[np.ndarray, np.ndarray]
@@ -25,7 +25,7 @@ def load(data_dir: Path) -> dict[str, Split]:
 
     folder = data_dir / "MNIST" / "raw"
     for file, md5 in MNIST.resources:
-        if not _is_whole("mnist", folder / file, md5):
+        if not originals.is_there("mnist", folder / file, md5):
             _download(folder, file, md5)
     train_images, train_labels, test_images, test_labels = _read("mnist", folder, MNIST.resources)
     return {"train": _split(train_images, train_labels), "test": _split(test_images, test_labels)}
@@ -82,21 +82,8 @@ def _binary(splits: dict[str, Split]) -> dict[str, Split]:
 def _read(name: str, folder: Path, files: list[tuple[str, str]]) -> list[bytes]:
     """Return the uncompressed content of files, given with their MD5; raise UserError if one is missing."""
     for file, md5 in files:
-        if not _is_whole(name, folder / file, md5):
-            raise UserError(f"{name}: {folder / file} is missing; expected a file with MD5 {md5}")
+        originals.verify(name, folder / file, md5)
     return [gzip.decompress((folder / file).read_bytes()) for file, _ in files]
-
-
-def _is_whole(name: str, path: Path, md5: str) -> bool:
-    """Return whether a file exists; raise UserError if it has another MD5."""
-    if not path.is_file():
-        return False
-    found = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
-    if found != md5:
-        raise UserError(
-            f"{name}: {path} is truncated, altered or compressed again: its MD5 is {found}, expected {md5}"
-        )
-    return True
 
 
 def _split(images: bytes, labels: bytes) -> Split:

@@ -19,7 +19,14 @@ from onlybn.judging import ANY, NEGATIVE, OWN, POSITIVE, Claim, Estimate, Estima
 from onlybn.observers.inputs import PERCENTS
 from onlybn.papers.batchnorm_mechanisms.arms import at_places, described
 from onlybn.papers.batchnorm_mechanisms.figures.gradient_shift import PLACES
-from onlybn.papers.batchnorm_mechanisms.measures import bands, early, early_and_late, named, smoothed
+from onlybn.papers.batchnorm_mechanisms.measures import (
+    bands,
+    early,
+    early_and_late,
+    first_step,
+    named,
+    smoothed,
+)
 from onlybn.papers.batchnorm_mechanisms.published import PUBLISHED
 
 __all__ = ["CLAIMS", "PUBLISHED"]
@@ -138,16 +145,12 @@ def sooner(
     A run that never reaches it counts with its whole length, if the other one does reach it.
     """
 
-    def reached(rows: pd.DataFrame) -> float:
-        there = rows.loc[rows["top_1"] >= level, "step"]
-        return there.min() if len(there) else math.inf
-
     def estimate(measured: Measured) -> Estimates:
         rows = table(measured)
-        runs = _per_run(rows, reached)
+        runs = _per_run(rows, lambda run: first_step(run, level))
         for name in fast:
             for label, network, pair in _compared(runs, slow, name):
-                pair = pair[np.isfinite(pair).any(axis=1)].clip(lower=1, upper=rows["step"].max())
+                pair = pair.dropna(how="all").fillna(math.inf).clip(lower=1, upper=rows["step"].max())
                 ratios = (pair["one"] / pair["other"]).tolist()
                 if ratios:
                     yield Estimate(f"{label} {slow} / {name}", ratios, (1, math.inf), network, exact=True)
@@ -231,8 +234,8 @@ def reaches_plains_best(measured: Measured) -> Estimates:
 def _first(runs: pd.DataFrame, seed: int, best: pd.Series) -> float:
     """Return the first step of a seed's run with an accuracy, or its last step; NaN if there is no run."""
     rows = runs[runs["seed"] == seed]
-    there = rows.loc[rows["top_1"] >= best[seed], "step"]
-    return float(max(1, there.min() if len(there) else rows["step"].max())) if len(rows) else math.nan
+    first = first_step(rows, best[seed])
+    return float(np.maximum(1, rows["step"].max() if math.isnan(first) else first))
 
 
 def best_is_no_worse(measured: Measured) -> Estimates:

@@ -8,7 +8,7 @@ import pandas as pd
 from scipy.interpolate import pchip_interpolate
 from scipy.ndimage import gaussian_filter1d
 
-from onlybn.drawing.summaries import by_run, per_run, point, run
+from onlybn.drawing.summaries import by_run, point, run
 from onlybn.observers.inputs import PERCENTS
 
 # The parts of training that are judged apart, as shares of its steps.
@@ -51,19 +51,9 @@ def smoothed(table: pd.DataFrame, column: str = "top_1", window: int = WINDOW) -
     return means.reindex(table.index)
 
 
-def first_step(rows: pd.DataFrame, accuracy: float, window: int = WINDOW) -> float:
-    """Return the first step at which a run's smoothed accuracy is `accuracy`, in percent; NaN if none is."""
-    reached = rows.loc[smoothed(rows, window=window) >= accuracy, "step"]
-    return float(reached.min())
-
-
-def steps_to(curve: pd.DataFrame, accuracy: float, window: int = WINDOW) -> pd.DataFrame:
-    """Return a row per run with `reached`: the step at which its smoothed `top_1` is `accuracy`, or NaN.
-
-    The table is `curve`, or test rows of `metrics`; accuracy on a whole test split needs no smoothing, a
-    `window` of 1.
-    """
-    return per_run(curve, lambda rows: {"reached": first_step(rows, accuracy, window)})
+def first_step(rows: pd.DataFrame, accuracy: float) -> float:
+    """Return the first step at which the `top_1` of a run's rows is at least `accuracy`, or NaN."""
+    return float(rows.loc[rows["top_1"] >= accuracy, "step"].min())
 
 
 def bands(landscape: pd.DataFrame) -> pd.DataFrame:
