@@ -5,7 +5,6 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 import forked
@@ -36,15 +35,6 @@ tables:
 """
 
 
-def run_snakemake(arguments: tuple[str, ...], folder: Path) -> None:
-    """Do in this process what `python -m snakemake ARGUMENTS` does in `folder`."""
-    from snakemake.cli import main
-
-    os.chdir(folder)
-    sys.argv[1:], sys.path[0] = arguments, str(folder)
-    main()
-
-
 class Checkout:
     """A copy of a user's clone, with the study tiny.yaml."""
 
@@ -63,13 +53,10 @@ class Checkout:
         return [sys.executable, "-m", "snakemake", *arguments]
 
     def snakemake(self, *arguments, **environment) -> subprocess.CompletedProcess:
-        command = self.command(*arguments)
-        if environment:
-            given = {"env": os.environ | environment, "capture_output": True, "text": True}
-            return subprocess.run(command, cwd=self.folder, timeout=forked.SECONDS, **given)
-        with tempfile.NamedTemporaryFile("r") as out, tempfile.NamedTemporaryFile("r") as error:
-            status = forked.run(run_snakemake, arguments, self.folder, out=out.name, error=error.name)
-            return subprocess.CompletedProcess(command, status, out.read(), error.read())
+        if not environment:
+            return forked.python_m("snakemake", *arguments, folder=self.folder)
+        command, given = self.command(*arguments), {"env": os.environ | environment, "cwd": self.folder}
+        return subprocess.run(command, capture_output=True, text=True, timeout=forked.SECONDS, **given)
 
     def ok(self, *arguments, **environment) -> str:
         done = self.snakemake("--cores", "2", *arguments, **environment)
@@ -84,8 +71,7 @@ class Checkout:
 
     def claims(self) -> str:
         """What the short table of claims prints, or the error."""
-        command = [sys.executable, "-m", "onlybn", "claims"]
-        done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True)
+        done = forked.python_m("onlybn", "claims", folder=self.folder)
         return done.stdout + done.stderr
 
     def refusal(self, *arguments) -> str:

@@ -1,5 +1,6 @@
 """What the tests share: the digits, prepared once, and the smallest real run on them."""
 
+import gc
 import json
 import math
 import os
@@ -83,6 +84,7 @@ def reproduced(tmp_path_factory) -> Checkout:
 @pytest.fixture(scope="session", autouse=True)
 def one_thread():
     torch.set_num_threads(1)
+    gc.freeze()  # statsmodels collects garbage, which takes half a second among all that was imported
 
 
 @pytest.fixture(scope="session")

@@ -2,29 +2,49 @@
 
 import multiprocessing
 import os
+import runpy
+import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from subprocess import CompletedProcess
 
 _IMPORTED = multiprocessing.get_context("forkserver")
 _IMPORTED.set_forkserver_preload(
-    ["snakemake.cli", "snakemake_executor_plugin_slurm", "onlybn.runs.block", "onlybn.training.loop"]
+    [
+        *("snakemake.cli", "snakemake_executor_plugin_slurm"),
+        *("onlybn.runs.block", "onlybn.training.loop", "onlybn.workflow.paths"),
+    ]
 )
 SECONDS = 300
 
 
-def run(function: Callable, *arguments, out: str | Path = os.devnull, error: str | Path = os.devnull) -> int:
+def run(function: Callable, *arguments, out: str = os.devnull, error: str = os.devnull) -> int:
     """Call a module's function in a process of its own that writes to two files; return its exit status."""
     process = _IMPORTED.Process(target=_call, args=(function, arguments, out, error))
     process.start()
     process.join(SECONDS)
     if process.exitcode is None:
         process.kill()
-        raise TimeoutError(f"{function.__name__} did not end within {SECONDS} seconds")
+        raise TimeoutError(f"{function.__name__}{arguments} did not end within {SECONDS} seconds")
     return process.exitcode
 
 
-def _call(function: Callable, arguments: tuple, out: str | Path, error: str | Path) -> None:
+def python_m(name: str, *arguments: str, folder: Path) -> CompletedProcess:
+    """Do what `python -m NAME ARGUMENTS` does in a folder."""
+    with tempfile.NamedTemporaryFile("r") as out, tempfile.NamedTemporaryFile("r") as error:
+        status = run(_be_module, name, arguments, folder, out=out.name, error=error.name)
+        return CompletedProcess([name, *arguments], status, out.read(), error.read())
+
+
+def _call(function: Callable, arguments: tuple, out: str, error: str) -> None:
     for number, (name, mode) in enumerate([(os.devnull, "r"), (out, "w"), (error, "w")]):
         with open(name, mode) as file:
             os.dup2(file.fileno(), number)
     function(*arguments)
+
+
+def _be_module(name: str, arguments: tuple[str, ...], folder: Path) -> None:
+    os.chdir(folder)
+    sys.argv[1:], sys.path[0] = arguments, str(folder)
+    runpy.run_module(name, run_name="__main__", alter_sys=True)

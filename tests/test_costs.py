@@ -5,6 +5,7 @@ import subprocess
 import sys
 from types import SimpleNamespace
 
+import forked
 import pandas as pd
 import pytest
 from conftest import BUILTIN, CONFIG, ROOT
@@ -264,10 +265,8 @@ def test_the_plan_of_a_study_that_draws_nothing_says_so(study, tmp_path):
 
 
 def test_the_command_plans_a_study_from_committed_times_or_says_what_is_missing():
-    command = [sys.executable, "-m", "onlybn", "plan"]
-
     def run(*arguments):
-        return subprocess.run([*command, *arguments], cwd=ROOT, capture_output=True, text=True)
+        return forked.python_m("onlybn", "plan", *arguments, folder=ROOT)
 
     devices = pd.read_parquet(ROOT / "src/onlybn/workflow/costs.parquet")[
         ["device", "precision"]

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 
+import forked
 import numpy as np
 import pandas as pd
 import pytest
@@ -127,8 +128,7 @@ def test_two_processes_share_a_run_of_a_custom_network(example):
 
 def test_a_custom_study_can_be_planned_once_its_images_are_prepared_and_status_finds_its_runs(example):
     def look(*arguments):
-        command = [sys.executable, "-m", "onlybn", *arguments, EXAMPLE, *SMALL]
-        return subprocess.run(command, cwd=example.folder, capture_output=True, text=True)
+        return forked.python_m("onlybn", *arguments, EXAMPLE, *SMALL, folder=example.folder)
 
     measured = pd.read_parquet(ROOT / "src/onlybn/workflow/costs.parquet")
     device = measured.loc[measured["precision"] == "float32", "device"].iloc[0]

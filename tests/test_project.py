@@ -3,10 +3,10 @@
 import ast
 import re
 import subprocess
-import sys
 import tomllib
 from functools import cache
 
+import forked
 import pytest
 import yaml
 from conftest import ROOT
@@ -140,12 +140,11 @@ def test_no_stage_imports_a_later_one():
 
 
 def test_a_report_is_written_beside_the_figures_of_its_study(reproduced):
-    command = [sys.executable, "-m", "onlybn.workflow.report", "figure-1"]
     for config, code, told in (
         ("seeds=2", 0, "Report created"),
         ("seeds=two", 1, "error: config: seeds: "),
     ):
-        done = subprocess.run([*command, config], cwd=reproduced.folder, capture_output=True, text=True)
+        done = forked.python_m("onlybn.workflow.report", "figure-1", config, folder=reproduced.folder)
         assert done.returncode == code
         assert told in done.stdout + done.stderr
     assert (reproduced.folder / "results/tiny/report.html").stat().st_size > 1_000_000

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import forked
 import pytest
 from conftest import BUILTIN, CONFIG, ROOT
 
@@ -93,8 +94,7 @@ def test_a_snakemake_at_work_is_told_and_looking_makes_no_file(workflow, tmp_pat
 
 
 def test_a_study_that_is_watched_is_shown_until_its_runs_are_done(reproduced):
-    command = [sys.executable, "-m", "onlybn", "status", "--watch"]
-    done = subprocess.run(command, cwd=reproduced.folder, capture_output=True, text=True, timeout=60)
+    done = forked.python_m("onlybn", "status", "--watch", folder=reproduced.folder)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.count("tiny: 10 of 10 runs are done; no Snakemake is at work") == 1
 
