@@ -18,6 +18,7 @@ from onlybn.training.loop import train
 from onlybn.training.optimisers import SGD
 
 BFLOAT16 = torch.bfloat16
+supported = pytest.mark.skipif(not static_graph.is_supported(), reason="oneDNN has no bfloat16 here")
 FAMILIES = ("resnet-14", "wrn-14-2", "vgg-11")
 REGIMES = (
     "all",
@@ -68,6 +69,7 @@ def assert_same_bits(run: Run, images) -> None:
         assert torch.equal(one, other)
 
 
+@supported
 @pytest.mark.parametrize("regime", REGIMES)
 @pytest.mark.parametrize("architecture", FAMILIES)
 def test_training_gives_the_same_bits_as_the_networks_modules(architecture, regime, few_digits, make_run):
@@ -76,6 +78,7 @@ def test_training_gives_the_same_bits_as_the_networks_modules(architecture, regi
     assert_same_bits(make_run(architecture, regime, weight_decay=0.01), few_digits)
 
 
+@supported
 def test_training_a_vgg_of_half_width_gives_the_same_bits_as_its_modules(few_digits, make_run):
     assert_same_bits(make_run("vgg-8-half", "all", weight_decay=0.01), few_digits)
 
@@ -89,23 +92,27 @@ def test_a_vgg_with_sigmoids_is_computed_with_sigmoids_in_bfloat16(make_run):
     assert (found - exact).norm() < 0.1 * exact.norm()
 
 
+@supported
 @pytest.mark.parametrize("regime", ["first_and_last", "biases"])
 @pytest.mark.parametrize("architecture", FAMILIES)
 def test_the_same_bits_whatever_part_trains(architecture, regime, few_digits, make_run):
     assert_same_bits(make_run(architecture, f"{__name__}:{regime}"), few_digits)
 
 
+@supported
 @pytest.mark.parametrize("regime", ["all", "batchnorm+output+shortcut"])
 def test_the_same_bits_for_parametrised_weights(regime, few_digits, make_run):
     run = replace(make_run("resnet-8", regime), values=((axes.REPARAMETRISATION.name, "linear-2"),))
     assert_same_bits(run, few_digits)
 
 
+@supported
 def test_the_same_bits_for_weights_too_large_to_pack(few_digits, make_run, monkeypatch):
     monkeypatch.setattr(static_graph, "_PACKED", 0)
     assert_same_bits(make_run("resnet-14", "batchnorm"), few_digits)
 
 
+@supported
 def test_the_same_bits_on_images_of_three_channels_and_odd_size(make_run, few_digits):
     network, _ = draw(make_run("resnet-14", "batchnorm"), channels=3, classes=10)
     network.to(memory_format=torch.channels_last)
@@ -126,6 +133,7 @@ def graph_of(run, precision=BFLOAT16, channels=1, size=8):
     return Forward(network, network, precision, (4, channels, size, size)).static
 
 
+@supported
 def test_it_is_used_only_for_bfloat16_on_one_thread(make_run):
     assert graph_of(make_run())
     assert graph_of(make_run(), torch.float32) is None
@@ -161,6 +169,14 @@ def test_an_unsupported_network_is_computed_by_its_modules(make_run, few_digits)
     assert graph_of(make_run("vgg-8-sigmoid")) is None
     assert graph_of(make_run("mlp-8-8")) is None
     assert graph_of(replace(make_run(), architecture=f"{__name__}:own")) is None
+
+
+def test_on_a_processor_without_bfloat16_a_network_is_computed_by_its_modules(
+    few_digits, make_run, monkeypatch
+):
+    monkeypatch.setattr(static_graph, "is_supported", lambda: False)
+    assert graph_of(make_run()) is None
+    assert train(make_run(regime="all", epochs=1), few_digits, precision=BFLOAT16).diverged is None
 
 
 def test_a_hook_on_a_module_sees_every_step(few_digits, make_run):

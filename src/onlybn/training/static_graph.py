@@ -28,14 +28,19 @@ _BF16, _LAST = torch.bfloat16, torch.channels_last
 _PACKED = 100_000
 
 
+def is_supported() -> bool:
+    """Return whether oneDNN convolves in bfloat16 on this processor; without AVX-512 only torch does."""
+    return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
 def static_graph(network: Network, images: Tensor) -> "StaticGraph | None":
-    """Return the network as a static graph, or None if it has operations that static graphs do not support.
+    """Return the network as a static graph, or None if the processor or one of its operations rules that out.
 
     `images` gives the shape of a batch, float (batch, channels, height, width); later batches may be smaller.
     The network is called with the first image, in evaluation mode, which does not show dropout.
     """
     drops = any(isinstance(layer, Dropout) for layer in network.modules())
-    if drops or not torch.backends.mkldnn.is_available():
+    if drops or not is_supported():
         return None
     was_training = network.training
     with torch.no_grad(), parametrize.cached():
