@@ -94,7 +94,7 @@ def test_any_bytes_give_a_study_or_an_error(tmp_path, text):
 
 
 @given(place=st.sampled_from(list(places(DIGITS))), value=values)
-@settings(max_examples=400)
+@settings(max_examples=150)
 def test_a_study_with_any_value_anywhere_gives_a_study_or_an_error(tmp_path, place, value):
     opened(tmp_path, yaml.safe_dump(put(DIGITS, place, value)).encode())
 
@@ -106,7 +106,7 @@ def test_a_study_with_any_value_anywhere_gives_a_study_or_an_error(tmp_path, pla
     | st.text(max_size=10),
     value=values,
 )
-@settings(max_examples=300)
+@settings(max_examples=120)
 def test_a_configuration_with_any_value_gives_a_study_or_an_error(tmp_path, key, value):
     with suppress(UserError):
         study = open_study({**SETTINGS, key: value}, BUILTIN)
