@@ -17,6 +17,7 @@ import pytest
 from checkout import ROOT, STUDY, Checkout
 
 from onlybn import drawing
+from onlybn.networks.variants import DEFAULT
 
 DOUBT = "not_expected: {affine-helps: one epoch teaches little}\n"
 TABLES = ("table-1", "accuracy", "claims", "provenance")
@@ -183,9 +184,9 @@ runpy.run_path({str(ROOT / "workflow/scripts/make_table.py")!r}, dict(snakemake=
 
 
 def test_two_processes_share_a_run_if_requested(fresh):
-    fresh.ok("figure-5", "--config", "processes_per_run=2", "regimes=batchnorm", "seeds=1")
-    (record,) = fresh.folder.glob("results/tiny/runs/*/*/*/*/run.json")
-    assert json.loads(record.read_text())["computed"]["processes"] == 2
+    run = f"results/tiny/runs/resnet-8/batchnorm/{DEFAULT}/seed-0/run.json"
+    fresh.ok(run, "--config", "processes_per_run=2")
+    assert json.loads((fresh.folder / run).read_text())["computed"]["processes"] == 2
     (log,) = fresh.folder.glob("results/tiny/logs/train/**/*.log")
     assert log.read_text().count("epoch 1/1") == 1
 
@@ -288,7 +289,8 @@ def test_runs_repeated_in_another_order_and_block_size_have_the_same_bytes(repro
 
 @pytest.mark.parametrize("asked_by", [signal.SIGINT, signal.SIGTERM])  # a terminal's Ctrl-C, a scheduler
 def test_a_stopped_study_resumes_where_it_was(fresh, asked_by):
-    request = ("accuracy", "--config", "architectures=resnet-8", "regimes=all", "seeds=1", "epochs=40")
+    run = f"results/tiny_epochs-20/runs/resnet-8/all/{DEFAULT}/seed-0/run.json"
+    request = (run, "--config", "epochs=20")
     running = subprocess.Popen(
         fresh.command("--cores", "1", *request),
         cwd=fresh.folder,
@@ -306,9 +308,8 @@ def test_a_stopped_study_resumes_where_it_was(fresh, asked_by):
     assert running.wait(timeout=60) != 0
     assert not list(fresh.folder.rglob("run.json"))
     fresh.ok(*request)
-    (record,) = fresh.folder.rglob("run.json")
-    (resumed,) = json.loads(record.read_text())["computed"]["resumed"]
-    assert 1 <= resumed["epoch"] < 40
+    (resumed,) = json.loads((fresh.folder / run).read_text())["computed"]["resumed"]
+    assert 1 <= resumed["epoch"] < 20
 
 
 def test_a_second_snakemake_on_the_same_results_is_rejected_in_one_sentence(fresh):
