@@ -111,7 +111,7 @@ STAGES = (
     ("networks",),
     ("training", "observers"),
     ("runs",),
-    ("analyses",),
+    ("analyses", "exporting"),
     ("runs.collect",),
     ("drawing", "judging"),
     ("papers",),

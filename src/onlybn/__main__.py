@@ -1,4 +1,4 @@
-"""Commands that change nothing: plan, status and claims, with the keys of Snakemake's --config."""
+"""Plan, status and claims of a study, with the keys of Snakemake's --config; and export of a run."""
 
 import argparse
 import os
@@ -25,10 +25,20 @@ def main() -> None:
     how.add_argument("--verify", action="store_true", help="read every file of the runs: are they whole?")
     how.add_argument("--watch", action="store_true", help="show it again and again, until all runs are done")
     judging = commands.add_parser("claims", help="the paper's claims that a study judged, in short")
+    exporting = commands.add_parser("export", help="a finished run's network as a file for other programs")
+    exporting.add_argument("run", type=Path, help="the run's folder")
+    exporting.add_argument("file", type=Path, help="what to write: FILE.safetensors, FILE.pt2 or FILE.onnx")
+    exporting.add_argument("--fold", action="store_true", help="make BatchNorm a part of the convolutions")
+    threshold = {"type": float, "metavar": "THRESHOLD"}
+    exporting.add_argument("--prune", **threshold, help="set smaller γ to 0, and remove what is then 0")
+    exporting.add_argument("--trust", action="store_true", help="run the custom code that the run names")
     for command in (planning, looking, judging):
         command.add_argument("config", nargs="*", metavar="KEY=VALUE", help="as after Snakemake's --config")
     asked = parser.parse_args()
     try:
+        if asked.command == "export":
+            _export(asked)
+            return
         config = configuration_with(asked.config)
         if asked.command == "plan":
             _plan(config, asked.device, asked.at_once, main=asked.main)
@@ -102,6 +112,13 @@ def _claims(config: dict[str, Any]) -> None:
     from onlybn.workflow.verdicts import verdicts
 
     print(verdicts(Workflow(open_study(config, STUDIES))))
+
+
+def _export(asked: argparse.Namespace) -> None:
+    from onlybn.exporting.export import export
+
+    told = export(asked.run, asked.file, folds=asked.fold, threshold=asked.prune, trust=asked.trust)
+    print("\n".join(told))
 
 
 if __name__ == "__main__":

@@ -208,11 +208,10 @@ def _find_code_again(
 
 def _drawn(folder: Path, record: Mapping[str, Any], run: Run) -> "Network":
     """Return the network of a recorded run as it was before training."""
-    from onlybn.datasets import known
     from onlybn.networks.draw import draw
 
     try:
-        size = record["own"]["size"] if "own" in record else known(run.dataset).size
+        size = image_size(record)
         for axis in AXES:
             axis.check(run.value(axis))
         network, _ = draw(run, channels=record["channels"], classes=record["classes"], size=size)
@@ -221,6 +220,13 @@ def _drawn(folder: Path, record: Mapping[str, Any], run: Run) -> "Network":
     except (ValueError, TypeError, LookupError, RuntimeError, ArithmeticError, MemoryError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{folder / 'run.json'}: its network cannot be built here ({reason})") from error
+
+
+def image_size(record: Mapping[str, Any]) -> int:
+    """Return the height and width of a recorded run's images, in pixels."""
+    from onlybn.datasets import known
+
+    return record["own"]["size"] if "own" in record else known(record["dataset"]).size
 
 
 def _read_state(folder: Path) -> tuple[dict[str, "torch.Tensor"], dict[str, Any]]:

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrize
-from torch.overrides import TorchFunctionMode
 
 from onlybn.models import batchnorm, kernels
+from onlybn.models.calls import Call, calls_of
 from onlybn.models.dropout import Dropout
 from onlybn.models.network import Network
 
@@ -42,15 +42,10 @@ def static_graph(network: Network, images: Tensor) -> "StaticGraph | None":
     drops = any(isinstance(layer, Dropout) for layer in network.modules())
     if drops or not is_supported():
         return None
-    was_training = network.training
     with torch.no_grad(), parametrize.cached():
         # Parametrised weights are computed here, before calls are recorded.
         layers = {id(layer.weight): layer for layer in [*network.convolutions(), network.output]}
-        image = images[:1]
-        with _Recorder() as recorder:
-            network.eval()(image)
-        network.train(was_training)
-        operations = _operations(network, recorder.calls, layers, images)
+        operations = _operations(network, calls_of(network, images[:1]), layers, images)
     return None if operations is None else StaticGraph(network, operations)
 
 
@@ -357,7 +352,7 @@ def _convolve(
 
 
 def _operations(
-    network: Network, calls: list, layers: dict[int, nn.Module], images: Tensor
+    network: Network, calls: list[Call], layers: dict[int, nn.Module], images: Tensor
 ) -> list[_Operation] | None:
     """Turn recorded calls into operations; return None if one of them is not supported."""
     *calls, (mean, (last, *_), keywords, averaged), (linear, (features, *_), _, _) = calls
@@ -419,17 +414,3 @@ def _link(operations: list[_Operation], readers: Counter, slots: int) -> None:
             operation.pack(meets=readers[operation.source] > 1)
         elif isinstance(operation, _Normalisation):
             operation.keeps_value |= readers[operation.target] > 1
-
-
-class _Recorder(TorchFunctionMode):
-    """Records calls of tensor functions, with `normalise` as one of them, and their results."""
-
-    def __init__(self):
-        super().__init__()
-        self.calls: list[tuple[Any, tuple, dict, Tensor]] = []
-
-    def __torch_function__(self, function, kinds, arguments=(), keywords=None):
-        result = function(*arguments, **(keywords or {}))
-        if isinstance(result, Tensor):
-            self.calls.append((function, arguments, keywords or {}, result))
-        return result
