@@ -2,7 +2,7 @@
 
     python benchmarks/export.py DATA_DIR [RUN ...] [--thresholds 0.01,0.05]
 
-By default for the committed networks of ResNet-14, on the 10,000 test images of CIFAR-10 (JPEG) below DATA_DIR.
+By default for the committed networks of ResNet-14, on the test images of CIFAR-10 (JPEG) below DATA_DIR.
 The four networks (clamped, folded, pruned, both) take a batch of 128 in turn; times are medians of 15 rounds
 on one thread, in float32.
 """
