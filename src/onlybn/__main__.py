@@ -32,12 +32,21 @@ def main() -> None:
     threshold = {"type": float, "metavar": "THRESHOLD"}
     exporting.add_argument("--prune", **threshold, help="set smaller γ to 0, and remove what is then 0")
     exporting.add_argument("--trust", action="store_true", help="run the custom code that the run names")
+    banking = commands.add_parser("bank", help="several runs on the same features as one file of tasks")
+    banking.add_argument("file", type=Path, help="the file to write, FILE.safetensors")
+    banking.add_argument(
+        "runs", nargs="+", metavar="NAME=FOLDER", help="the task's name and its run's folder"
+    )
+    classifying = commands.add_parser("classify", help="the classes of an image file in a task of a bank")
+    classifying.add_argument("file", type=Path, help="the bank")
+    classifying.add_argument("task", help="the task's name")
+    classifying.add_argument("image", type=Path, help="the image")
     for command in (planning, looking, judging):
         command.add_argument("config", nargs="*", metavar="KEY=VALUE", help="as after Snakemake's --config")
     asked = parser.parse_args()
     try:
-        if asked.command == "export":
-            _export(asked)
+        if asked.command in FILES:
+            print("\n".join(FILES[asked.command](asked)))
             return
         config = configuration_with(asked.config)
         if asked.command == "plan":
@@ -114,11 +123,37 @@ def _claims(config: dict[str, Any]) -> None:
     print(verdicts(Workflow(open_study(config, STUDIES))))
 
 
-def _export(asked: argparse.Namespace) -> None:
+def _export(asked: argparse.Namespace) -> list[str]:
     from onlybn.exporting.export import export
 
-    told = export(asked.run, asked.file, folds=asked.fold, threshold=asked.prune, trust=asked.trust)
-    print("\n".join(told))
+    return export(asked.run, asked.file, folds=asked.fold, threshold=asked.prune, trust=asked.trust)
+
+
+def _bank(asked: argparse.Namespace) -> list[str]:
+    from onlybn.exporting.bank import Bank
+
+    pairs = [given.partition("=") for given in asked.runs]
+    if wrong := [name + folder for name, sign, folder in pairs if not (name and sign and folder)]:
+        raise UserError(f"bank: '{wrong[0]}' is not NAME=FOLDER")
+    names = [name for name, _, _ in pairs]
+    if len(set(names)) < len(names):
+        raise UserError(f"bank: two tasks have one name in {', '.join(names)}")
+    bank = Bank.of_runs({name: folder for name, _, folder in pairs})
+    bank.save(asked.file)
+    kilobytes = asked.file.stat().st_size / 1e3
+    return [f"{asked.file}: {len(names)} {'task' if len(names) == 1 else 'tasks'}, {kilobytes:,.0f} kB"]
+
+
+def _classify(asked: argparse.Namespace) -> list[str]:
+    from onlybn.exporting.bank import Bank, classify
+
+    chances = classify(Bank.load(asked.file), asked.task, asked.image)
+    best = sorted(range(len(chances)), key=lambda c: -chances[c])[:5]
+    return [f"class {c}: {100 * chances[c]:.1f} %" for c in best]
+
+
+# Commands on files, not on studies; each returns the lines to print.
+FILES = {"export": _export, "bank": _bank, "classify": _classify}
 
 
 if __name__ == "__main__":
