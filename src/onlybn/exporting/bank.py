@@ -109,11 +109,10 @@ class Bank:
             tensors = {name: tensor.clone() for name, tensor in mapped.items()}  # the file may change later
             if facts["bank"] != FORMAT or facts["seal"] != _seal(facts, tensors):
                 raise ValueError("its seal does not match its content")
-            tasks: dict[str, Task] = {}
-            for number, (name, told) in enumerate(facts["tasks"].items()):
-                start = f"{number}/"
-                own = {key.removeprefix(start): t for key, t in tensors.items() if key.startswith(start)}
-                tasks[name] = Task(told, own)
+            tasks = {
+                name: Task(told, _unpacked(tensors, number))
+                for number, (name, told) in enumerate(facts["tasks"].items())
+            }
             first = next(iter(tasks.values())).facts
             run = run_of(first)
             network, _ = draw(run, channels=first["channels"], classes=first["classes"], size=first["size"])
@@ -142,11 +141,7 @@ class Bank:
 
         if names := [n for n in self._custom_names() if n]:
             raise UserError(f"bank: a file holds no custom code, but its tasks need {', '.join(names)}")
-        tensors = {
-            f"{number}/{key}": tensor.contiguous()
-            for number, task in enumerate(self.tasks.values())
-            for key, tensor in task.tensors.items()
-        }
+        tensors = _packed([task.tensors for task in self.tasks.values()], _name_of_output(self.network))
         facts = {
             "bank": FORMAT,
             "machine": machine(),
@@ -325,6 +320,28 @@ def _slot(network: Network, name: str) -> tuple[dict[str, Any], str]:
 def _like(tensor: Tensor, slot: tuple[dict[str, Any], str]) -> Tensor:
     held, key = slot
     return nn.Parameter(tensor, requires_grad=False) if isinstance(held[key], nn.Parameter) else tensor
+
+
+def _packed(tasks: Sequence[Mapping[str, Tensor]], output: str) -> dict[str, Tensor]:
+    """Return the tensors of a file: (tasks, …) by name, and `NAME/NUMBER` for each task's output layer.
+
+    A name takes as many bytes as a layer's γ, so each is there once.
+    """
+    packed = {}
+    for key in tasks[0]:
+        if key.startswith(f"{output}."):
+            packed |= {f"{key}/{number}": task[key].contiguous() for number, task in enumerate(tasks)}
+        else:
+            packed[key] = torch.stack([task[key] for task in tasks])
+    return packed
+
+
+def _unpacked(packed: Mapping[str, Tensor], number: int) -> dict[str, Tensor]:
+    """Return the tensors of one task of a file."""
+    own = {key: tensor[number] for key, tensor in packed.items() if "/" not in key}
+    return own | {
+        key.removesuffix(f"/{number}"): tensor for key, tensor in packed.items() if key.endswith(f"/{number}")
+    }
 
 
 def _seal(facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
