@@ -69,6 +69,11 @@ class Axis:
         getattr(import_module(module), function)(network, value, seed)
 
 
+def _check_features(name: str) -> None:
+    if name != "own" and not re.fullmatch(r"features-(0|[1-9]\d{0,8})", name):
+        raise ValueError(f"{name!r} is not own, or of the form features-N, with a seed of at most 9 digits")
+
+
 def _check_recipe(name: str) -> None:
     if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", name):
         raise ValueError(f"{name!r} is not a name of lower-case letters, digits and hyphens")
@@ -100,9 +105,15 @@ NORMALISATION = Axis(
     acts=normalise.acts,
 )
 RECIPE = Axis("recipe", "the study's training (none), or one of its recipes", _check_recipe, default="none")
+FEATURES_SEED = Axis(
+    "features_seed",
+    "the seed of all draws: the run's (own), or N for every run (features-N); images keep the run's",
+    _check_features,
+    default="own",
+)
 
 ALWAYS = (ARCHITECTURE, REGIME, VARIANT)
-OPTIONAL = (REPARAMETRISATION, NORMALISATION, RECIPE)
+OPTIONAL = (REPARAMETRISATION, NORMALISATION, RECIPE, FEATURES_SEED)
 AXES = (*ALWAYS, *OPTIONAL)
 
 

@@ -28,6 +28,7 @@ from onlybn import custom, datasets, observers, papers
 from onlybn.axes import (
     ALWAYS,
     AXES,
+    FEATURES_SEED,
     NORMALISATION,
     OPTIONAL,
     RECIPE,
@@ -539,6 +540,12 @@ class Run:
     def value(self, axis: Axis) -> str:
         """Return the run's value on an axis."""
         return getattr(self, axis.name, None) or dict(self.values).get(axis.name, axis.default)
+
+    @property
+    def drawn_from(self) -> int:
+        """The seed of the network's draws: the run's own, or that of its features."""
+        name = self.value(FEATURES_SEED)
+        return self.seed if name == FEATURES_SEED.default else int(name.removeprefix("features-"))
 
     @cached_property
     def specification(self) -> dict[str, Any]:

@@ -185,6 +185,18 @@ def _read_json(folder: Path, names: tuple[str, ...], optional: tuple[str, ...] =
         ) from None
 
 
+def _digits(title: str, loader: str, classes: int, examples: tuple[int, int]) -> Dataset:
+    return Dataset(
+        title=title,
+        classes=classes,
+        channels=1,
+        size=8,
+        examples=examples,
+        flips=False,
+        source=f"onlybn.datasets.digits:{loader}",
+    )
+
+
 def _mnist(title: str, loader: str, examples: tuple[int, int], **normalisation: tuple[float]) -> Dataset:
     return Dataset(
         title=title,
@@ -202,15 +214,11 @@ def _mnist(title: str, loader: str, examples: tuple[int, int], **normalisation: 
 _AS_BINARY = {"mean": (0.0,), "std": (1.0,)}
 
 DATASETS = {
-    "digits": Dataset(
-        title="digits",
-        classes=10,
-        channels=1,
-        size=8,
-        examples=(1_437, 360),
-        flips=False,
-        source="onlybn.datasets.digits:load",
-    ),
+    "digits": _digits("digits", "load", 10, (1_437, 360)),
+    # Tasks beside it: half of its classes, and its images turned by a quarter.
+    "digits-even": _digits("even digits", "load_even", 5, (713, 178)),
+    "digits-odd": _digits("odd digits", "load_odd", 5, (724, 182)),
+    "digits-turned": _digits("turned digits", "load_turned", 10, (1_437, 360)),
     "mnist": _mnist("MNIST", "load", (60_000, 10_000)),
     "mnist-binary": _mnist("MNIST (binary)", "load_binary", (60_000, 10_000), **_AS_BINARY),
     # The 10,000 test images of MNIST alone.
@@ -302,4 +310,16 @@ DATASETS = {
         std=(1.0,) * 10,
         targets="numbers",
     ),
+}
+# Grey images with three equal channels, for networks that images in colour share.
+DATASETS |= {
+    f"{name}-rgb": replace(
+        grey,
+        title=f"{grey.title} (RGB)",
+        channels=3,
+        mean=grey.mean and 3 * grey.mean,
+        std=grey.std and 3 * grey.std,
+    )
+    for name, grey in DATASETS.items()
+    if grey.channels == 1
 }

@@ -60,7 +60,8 @@ def _prepare_small(name: str, data_dir: Path, folder: Path) -> tuple[Dataset, di
     else:
         dataset = DATASETS[name]
         module, function = dataset.source.split(":")
-        splits: dict[str, Split] = getattr(import_module(module), function)(data_dir)
+        read: dict[str, Split] = getattr(import_module(module), function)(data_dir)
+        splits = {split: (_in_channels(images, dataset), labels) for split, (images, labels) in read.items()}
     for split, expected in zip(SPLITS, dataset.examples, strict=True):
         _check(name, split, dataset, expected, *splits[split])
     for split in SPLITS:
@@ -75,6 +76,12 @@ def _prepare_small(name: str, data_dir: Path, folder: Path) -> tuple[Dataset, di
         "std": dataset.std if pixels is None else pixels.std(axis=(0, 1, 2)).tolist(),
         "checksum": checksum(splits),
     }
+
+
+def _in_channels(images: np.ndarray, dataset: Dataset) -> np.ndarray:
+    """Repeat grey images for a dataset of three channels."""
+    is_grey = dataset.targets == "classes" and images.shape[-1] == 1
+    return np.repeat(images, dataset.channels, axis=-1) if is_grey else images
 
 
 def _custom_splits(name: str, returned: object) -> dict[str, Split]:

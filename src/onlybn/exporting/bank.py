@@ -127,7 +127,7 @@ class Bank:
             machines = f"learned on {facts['machine']}, loaded on {machine()}"
             if not all(abs(a - b) <= 1e-5 * max(1.0, abs(b)) for a, b in pairs):
                 raise UserError(
-                    f"bank: {file}: the features drawn from seed {run.seed} are not those of its tasks"
+                    f"bank: {file}: the features drawn from seed {run.drawn_from} are not those of its tasks"
                     f" ({machines})"
                 )
             warnings.warn(f"{file}: the features differ by rounding ({machines})", stacklevel=2)

@@ -20,7 +20,7 @@ def draw(
     shape = {"channels": channels, "classes": classes, "size": size}
     network = build(run.architecture, run.value(axes.NORMALISATION), **shape)
     for axis in (axes.VARIANT, axes.REGIME, axes.REPARAMETRISATION):
-        axis.apply(network, run.value(axis), run.seed)
+        axis.apply(network, run.value(axis), run.drawn_from)
     return network, {name: p for name, p in network.named_parameters() if p.requires_grad}
 
 

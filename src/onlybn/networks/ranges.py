@@ -29,7 +29,7 @@ def check_ranges(study: Study) -> None:
             ):
                 continue
             _, seeds = points.setdefault((run.dataset, *run.point), (run, {}))
-            seeds |= dict.fromkeys(study.seeds(experiment))
+            seeds |= dict.fromkeys(run.with_seed(seed).drawn_from for seed in study.seeds(experiment))
     drawn: dict[tuple, Largest] = {}  # shared by all functions on the same layers
     misfits = {line for run, seeds in points.values() for line in _misfits(run, list(seeds), drawn)}
     if misfits:

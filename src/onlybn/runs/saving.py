@@ -157,7 +157,7 @@ def load(folder: str | Path, *, trust: bool = False) -> "Network":
         machines = f"trained on {record.get('machine')}, loaded on {machine()}"
         if not near:
             raise UserError(
-                f"{folder}: the frozen weights drawn from seed {run.seed} are not those of training"
+                f"{folder}: the frozen weights drawn from seed {run.drawn_from} are not those of training"
                 f" (digest {drawn['digest'][:16]}, expected {record['frozen_digest'][:16]}; {machines})"
             )
         warnings.warn(f"{folder}: the frozen weights differ by rounding ({machines})", stacklevel=2)
