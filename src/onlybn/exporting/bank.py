@@ -109,13 +109,13 @@ class Bank:
             tensors = {name: tensor.clone() for name, tensor in mapped.items()}  # the file may change later
             if facts["bank"] != FORMAT or facts["seal"] != _seal(facts, tensors):
                 raise ValueError("its seal does not match its content")
-            tasks = {
-                name: Task(told, _unpacked(tensors, number))
-                for number, (name, told) in enumerate(facts["tasks"].items())
-            }
-            first = next(iter(tasks.values())).facts
+            first = next(iter(facts["tasks"].values()))
             run = run_of(first)
             network, _ = draw(run, channels=first["channels"], classes=first["classes"], size=first["size"])
+            tasks = {
+                name: Task(told, _unpacked(tensors, number, network))
+                for number, (name, told) in enumerate(facts["tasks"].items())
+            }
         except FileNotFoundError:
             raise UserError(f"bank: {file} is missing") from None
         except Exception as error:  # what readers and draws raise for altered content
@@ -141,7 +141,7 @@ class Bank:
 
         if names := [n for n in self._custom_names() if n]:
             raise UserError(f"bank: a file holds no custom code, but its tasks need {', '.join(names)}")
-        tensors = _packed([task.tensors for task in self.tasks.values()], _name_of_output(self.network))
+        tensors = _packed([task.tensors for task in self.tasks.values()], self.network)
         facts = {
             "bank": FORMAT,
             "machine": machine(),
@@ -322,26 +322,27 @@ def _like(tensor: Tensor, slot: tuple[dict[str, Any], str]) -> Tensor:
     return nn.Parameter(tensor, requires_grad=False) if isinstance(held[key], nn.Parameter) else tensor
 
 
-def _packed(tasks: Sequence[Mapping[str, Tensor]], output: str) -> dict[str, Tensor]:
-    """Return the tensors of a file: (tasks, …) by name, and `NAME/NUMBER` for each task's output layer.
+def _packed(tasks: Sequence[Mapping[str, Tensor]], network: Network) -> dict[str, Tensor]:
+    """Return the tensors of a file: `tasks`, (tasks, numbers), and each task's output layer.
 
-    A name takes as many bytes as a layer's γ, so each is there once.
+    A row has the tensors of the normalisation layers one after the other, since their names would take as
+    many bytes as they do.
     """
-    packed = {}
-    for key in tasks[0]:
-        if key.startswith(f"{output}."):
-            packed |= {f"{key}/{number}": task[key].contiguous() for number, task in enumerate(tasks)}
-        else:
-            packed[key] = torch.stack([task[key] for task in tasks])
+    output = _name_of_output(network)
+    own = [name for name in _own(network) if not name.startswith(f"{output}.")]
+    packed = {"tasks": torch.stack([torch.cat([task[name].flatten() for name in own]) for task in tasks])}
+    for number, task in enumerate(tasks):
+        packed |= {f"{key}/{number}": task[f"{output}.{key}"].contiguous() for key in ("weight", "bias")}
     return packed
 
 
-def _unpacked(packed: Mapping[str, Tensor], number: int) -> dict[str, Tensor]:
+def _unpacked(packed: Mapping[str, Tensor], number: int, network: Network) -> dict[str, Tensor]:
     """Return the tensors of one task of a file."""
-    own = {key: tensor[number] for key, tensor in packed.items() if "/" not in key}
-    return own | {
-        key.removesuffix(f"/{number}"): tensor for key, tensor in packed.items() if key.endswith(f"/{number}")
-    }
+    output, state = _name_of_output(network), network.state_dict()
+    own = [name for name in _own(network) if not name.startswith(f"{output}.")]
+    parts = packed["tasks"][number].split([state[name].numel() for name in own])
+    found = {name: part.view_as(state[name]) for name, part in zip(own, parts, strict=True)}
+    return found | {f"{output}.{key}": packed[f"{key}/{number}"] for key in ("weight", "bias")}
 
 
 def _seal(facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
