@@ -13,7 +13,7 @@ from typing import Any
 
 from onlybn.errors import unknown_message
 
-NAMES = ("only-batchnorm", "weight-compander", "batchnorm-mechanisms")
+NAMES = ("only-batchnorm", "weight-compander", "batchnorm-mechanisms", "one-seed")
 
 
 @dataclass(frozen=True)

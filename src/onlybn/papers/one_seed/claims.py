@@ -1,0 +1,78 @@
+"""Claims of our own about one random network with many tasks: nobody has published them."""
+
+import math
+
+import pandas as pd
+
+from onlybn.drawing.queries import Measured
+from onlybn.judging import ANY, OWN, Claim, Estimate, Estimates, Published
+from onlybn.papers.one_seed.measures import BATCHNORM, OUTPUT, differences, pairs, runs
+
+# What counts as no loss, in points of accuracy on average over tasks; and as few of a network's bytes.
+NO_LOSS, FEW = -1.0, 2.0
+
+
+def sharing_costs_nothing(regime: str):
+    """Claim that features that all tasks share serve as well as features of each task's own seed."""
+
+    def estimate(measured: Measured) -> Estimates:
+        of_networks: dict[str, list[pd.Series]] = {}
+        for shared, own in _pairs(measured, regime):
+            if len(found := differences(shared, own)):
+                of_networks.setdefault(own["architecture"].iloc[0], []).append(found)
+        for network, found in of_networks.items():
+            values = pd.concat(found, axis=1).dropna().mean(axis=1).tolist()
+            of = f"{network} {regime} shared − own, mean of {len(found)} tasks"
+            yield Estimate(of, values, (NO_LOSS, math.inf), network)
+
+    return estimate
+
+
+def takes_few_bytes(measured: Measured) -> Estimates:
+    """Claim that what a task stores is a small share of the network's bytes."""
+    shares: dict[str, dict[str, float]] = {}
+    for shared, own in _pairs(measured, OUTPUT):
+        for row in pd.concat([shared, own]).itertuples():
+            shares.setdefault(row.architecture, {})[row.dataset] = 100 * row.bytes / row.network_bytes
+    for network, found in shares.items():
+        of = f"{network} share (%)"
+        yield Estimate(of, list(found.values()), (-math.inf, FEW), network, exact=True)
+
+
+def _pairs(measured: Measured, regime: str):
+    metrics = measured.tables.get("metrics")
+    if metrics is None or metrics.empty:
+        return
+    rows = runs(metrics)
+    yield from pairs(rows[rows["regime"] == regime])
+
+
+def _every_run(rows: pd.DataFrame) -> pd.Series:
+    return pd.Series(True, index=rows.index)
+
+
+def _stands_for(dataset: str) -> None:
+    """No dataset stands in for another: there is no published one."""
+
+
+PUBLISHED = Published({}, _stands_for)
+CLAIMS = [
+    Claim(name, "ours", ANY, statement, "not published", estimate, OWN, chooses=_every_run)
+    for name, statement, estimate in (
+        (
+            "shared-batchnorm",
+            "tasks that share random features and train γ and β lose at most a point by sharing",
+            sharing_costs_nothing(BATCHNORM),
+        ),
+        (
+            "shared-output",
+            "and so do tasks that train an output layer of their own too",
+            sharing_costs_nothing(OUTPUT),
+        ),
+        (
+            "few-bytes",
+            "a task, with its output layer, takes under 2 % of the network's bytes",
+            takes_few_bytes,
+        ),
+    )
+]

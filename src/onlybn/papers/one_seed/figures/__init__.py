@@ -1,0 +1,1 @@
+"""Figures of one random network with many tasks."""

@@ -1,0 +1,38 @@
+"""What is measured of tasks: accuracies on shared and on own features, and bytes."""
+
+from collections.abc import Iterator
+
+import pandas as pd
+
+from onlybn.axes import FEATURES_SEED
+from onlybn.drawing.summaries import finals, point
+
+OWN = FEATURES_SEED.default
+# What a task stores: γ, β and as many running statistics, and the output layer if it trains; or everything.
+BATCHNORM, OUTPUT, ALL = "batchnorm", "batchnorm+output", "all"
+REGIMES = (BATCHNORM, OUTPUT)
+
+
+def runs(metrics: pd.DataFrame) -> pd.DataFrame:
+    """Return the final test row of each run, its `features`, and the `bytes` of its task and network."""
+    last = finals(metrics)
+    last = last.assign(features=last.get(FEATURES_SEED.name, OWN))
+    statistics = 2 * last["batchnorm_parameters"]
+    stored = last["regime"].map({BATCHNORM: 0, OUTPUT: 1}) * last["output_parameters"] + statistics
+    whole = last["parameters"] + last["batchnorm_parameters"]
+    stored = stored.where(last["regime"] != ALL, whole)
+    return last.assign(bytes=4 * stored, network_bytes=4 * whole).dropna(subset="bytes")
+
+
+def pairs(rows: pd.DataFrame) -> Iterator[tuple[pd.DataFrame, pd.DataFrame]]:
+    """Yield the finished runs of each task and regime: those on shared features, and on its own."""
+    names = [name for name in point(rows) if name != FEATURES_SEED.name]
+    finished = rows[(rows["status"] == "finished") & rows["regime"].isin(REGIMES)]
+    for _, here in finished.groupby(names, sort=False, observed=True):
+        is_own = here["features"] == OWN
+        yield here[~is_own], here[is_own]
+
+
+def differences(shared: pd.DataFrame, own: pd.DataFrame) -> pd.Series:
+    """Return by seed the mean accuracy on shared features less that on own features, in points."""
+    return (shared.groupby("seed")["top_1"].mean() - own.set_index("seed")["top_1"]).dropna()

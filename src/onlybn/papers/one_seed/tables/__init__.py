@@ -1,0 +1,1 @@
+"""Tables of one random network with many tasks."""

@@ -1,0 +1,95 @@
+"""One random network with many tasks: tables, figure and claims from collected tables with known answers."""
+
+import pandas as pd
+import pytest
+from conftest import counts, run_columns
+from matplotlib import pyplot as plt
+
+from onlybn.judging import judge
+from onlybn.papers import paper
+from onlybn.papers.one_seed.claims import CLAIMS, PUBLISHED
+from onlybn.papers.one_seed.figures import bytes as figure
+from onlybn.papers.one_seed.tables import tasks
+
+NETWORK = "resnet-14"
+OWN = {"batchnorm": 80.0, "batchnorm+output": 88.0, "all": 99.0}
+
+
+def world(loss=0.0, seeds=3, noise=0.05, lost=()):
+    """Runs of two tasks, on own features and on two shared ones, on which they lose points."""
+    rows = []
+    for dataset, easier in (("digits", 0.0), ("digits-even", 4.0)):
+        for regime, accuracy in OWN.items():
+            for features in ("own",) if regime == "all" else ("own", "features-100", "features-101"):
+                for seed in range(seeds):
+                    row = run_columns(NETWORK, regime, seed, dataset=dataset, features_seed=features)
+                    wobble = noise * (seed - 1) * (2 if features == "features-101" else 1)
+                    top_1 = accuracy + easier / 2 + wobble - loss * (features != "own")
+                    row |= {
+                        "epoch": 2,
+                        "step": 2,
+                        "split": "test",
+                        "loss": 1.0,
+                        "top_1": top_1,
+                        "top_5": 99.0,
+                    }
+                    if (dataset, features, seed) in lost:
+                        row |= {"status": "diverged"}
+                    rows.append(row | {"learning_rate": 0.1})
+    return pd.DataFrame(rows)
+
+
+def verdicts(metrics):
+    return judge(CLAIMS, {"metrics": metrics}, PUBLISHED).set_index("id")
+
+
+def test_a_row_has_both_accuracies_their_paired_difference_and_the_bytes_of_a_task():
+    rows = tasks.numbers(world(loss=3.0)).set_index(["dataset", "regime"])
+    assert len(rows) == 4
+    row = rows.loc[("digits-even", "batchnorm")]
+    assert (row["shared_n"], row["own_n"], row["pairs"]) == (6, 3, 3)
+    assert (row["shared"], row["own"]) == pytest.approx((79.0, 82.0))
+    assert row["difference"] == pytest.approx(-3.0)
+    assert row["low"] < -3 < row["high"] < -2.5
+    of = counts(NETWORK)
+    statistics = of["batchnorm_parameters"]
+    assert row["bytes"] == 4 * (of["batchnorm_parameters"] + statistics)
+    assert row["network_bytes"] == 4 * (of["parameters"] + statistics)
+    assert rows.loc[("digits", "batchnorm+output"), "bytes"] == row["bytes"] + 4 * of["output_parameters"]
+    shown = tasks.shown(tasks.numbers(world(loss=3.0)))
+    assert shown.iloc[0]["shared − own"].startswith("-3.0 [-3.")
+    assert shown.iloc[0].to_dict() | {"task": "digits", "a task (kB)": "9.0"} == shown.iloc[0].to_dict()
+
+
+def test_a_diverged_run_is_in_no_mean():
+    rows = tasks.numbers(world(lost={("digits", "own", 1), ("digits", "features-100", 0)}))
+    row = rows.set_index(["dataset", "regime"]).loc[("digits", "batchnorm")]
+    assert (row["shared_n"], row["own_n"], row["pairs"]) == (5, 2, 2)
+
+
+def test_claims_hold_where_sharing_is_free_and_fail_where_it_costs():
+    assert set(verdicts(world())["verdict"]) == {"reproduced"}
+    found = verdicts(world(loss=3.0))
+    assert found.loc[["shared-batchnorm", "shared-output"], "verdict"].tolist() == ["contradicted"] * 2
+    assert set(verdicts(world(noise=9))["verdict"]) == {"inconclusive", "reproduced"}
+    larger = world().assign(parameters=20_000)
+    assert verdicts(larger).loc["few-bytes", "verdict"] == "contradicted"
+    assert set(verdicts(None)["verdict"]) == {"not run"}
+
+
+def test_the_figure_has_a_panel_for_each_task_and_a_point_for_each_regime():
+    numbers = figure.numbers(world())
+    assert len(numbers) == 2 * 3
+    assert numbers.set_index(["dataset", "regime"]).loc[("digits", "all"), "n"] == 3
+    assert numbers.set_index(["dataset", "regime"]).loc[("digits", "batchnorm"), "n"] == 6
+    assert numbers["x"].nunique() == 3
+    drawn = figure.draw(numbers)
+    assert [axes.get_title() for axes in drawn.axes[:2]] == ["digits", "even digits"]
+    plt.close(drawn)
+
+
+def test_its_paper_is_there_and_a_task_on_resnet_110_takes_under_a_percent():
+    assert paper("one-seed").figures["bytes"].title == "Accuracy against bytes"
+    of = counts("resnet-110")
+    stored = 2 * of["batchnorm_parameters"] + of["output_parameters"]
+    assert stored / (of["parameters"] + of["batchnorm_parameters"]) < 0.01
