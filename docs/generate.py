@@ -80,6 +80,11 @@ def benchmark(name: str) -> pd.DataFrame:
     return pd.read_parquet(ROOT / "results" / "reference" / "benchmarks" / f"{name}.parquet")
 
 
+def _measured(name: str) -> str:
+    """Return a committed benchmark's table as it was printed."""
+    return benchmark(name).drop(columns=["machine", "torch"]).to_markdown(index=False)
+
+
 def throughput() -> str:
     """Return images per second of the textbook loop and of the engine, and their ratio."""
     table = benchmark("throughput")
@@ -248,6 +253,9 @@ TABLES = {
     "the cost of functions": functions,
     "the memory of training": memory,
     "the storage of a run": storage,
+    "exported networks": lambda: _measured("export"),
+    "the cost of tasks": lambda: _measured("bank"),
+    "the cost of recordings": lambda: _measured("recordings"),
 }
 
 
