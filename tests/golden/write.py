@@ -34,10 +34,10 @@ JPEG = ["study=cifar10", "dataset=cifar10-jpeg", "epochs=5", "architectures=resn
 # The configuration of each study of results/reference.
 COMMITTED = (
     ["study=digits"],
-    ["study=tests/golden/digits-7-epochs.yaml"],  # the default study until 2026-11-26
     ["study=weight-compander"],
     ["study=batchnorm-mechanisms"],
     ["study=other-norms"],
+    ["study=sigmoid-mnist", "seeds=3"],
     ["study=imagenette"],
     ["study=cifar10-short", "seeds=4"],
     ["study=cifar10-short", "architectures=[resnet-14,resnet-32]", "regimes=all"],
