@@ -1,6 +1,6 @@
 """What pruning and folding do to networks: accuracy, size and speed beside the clamped network.
 
-    python benchmarks/export.py DATA_DIR [RUN ...] [--thresholds 0.01,0.05]
+    python benchmarks/export.py DATA_DIR [RUN ...] [--thresholds 0.01]
 
 By default for the committed networks of ResNet-14, on the test images of CIFAR-10 (JPEG) below DATA_DIR.
 The four networks (clamped, folded, pruned, both) take a batch of 128 in turn; times are medians of 15 rounds
@@ -64,7 +64,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data_dir", type=Path)
     parser.add_argument("runs", type=Path, nargs="*", default=sorted(NETWORKS.iterdir()))
-    parser.add_argument("--thresholds", default="0.01,0.05")
+    parser.add_argument("--thresholds", default="0.01")
     parser.add_argument("--out", type=Path, default=Path("results/benchmarks"))
     asked = parser.parse_args()
     torch.set_num_threads(1)
@@ -72,8 +72,9 @@ def main() -> None:
     for run in asked.runs:
         record = read_record(run)
         with TemporaryDirectory() as folder:
-            prepare(record["dataset"], asked.data_dir, Path(folder))
-            images = read(Path(folder), torch.device("cpu"))
+            prepared = Path(folder) / record["dataset"]
+            prepare(record["dataset"], asked.data_dir, prepared)
+            images = read(prepared, torch.device("cpu"))
         batch = images.normalise(images.test.images[:BATCH])
         for threshold in map(float, asked.thresholds.split(",")):
             networks = variants(run, threshold, batch[:1])
