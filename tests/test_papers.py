@@ -206,9 +206,7 @@ def test_a_paper_is_added_as_a_folder_and_its_figure_is_drawn_by_its_short_name(
     source = tmp_path / "src" / "onlybn"
     shutil.copytree(ROOT / "src" / "onlybn", source, ignore=shutil.ignore_patterns("__pycache__"))
     names = source / "papers" / "__init__.py"
-    names.write_text(
-        names.read_text().replace('"one-seed")', '"one-seed", "toy-paper")')
-    )
+    names.write_text(names.read_text().replace('"one-seed")', '"one-seed", "toy-paper")'))
     (source / "papers" / "toy_paper").mkdir()
     for name, text in TOY.items():
         (source / "papers" / "toy_paper" / name).write_text(text)
