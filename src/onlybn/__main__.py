@@ -1,4 +1,4 @@
-"""Plan, status and claims of a study, with the keys of Snakemake's --config; and export of a run."""
+"""Plan, status and claims of a study, with the keys of Snakemake's --config; export, bank and classify."""
 
 import argparse
 import os

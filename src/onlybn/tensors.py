@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,3 +34,10 @@ def fingerprint(tensors: Mapping[str, torch.Tensor]) -> dict[str, Any]:
         "digest": digest(tensors),
         "sums": [tensors[name].cpu().contiguous().double().sum().item() for name in sorted(tensors)],
     }
+
+
+def are_near(sums: Sequence[float], expected: Sequence[float]) -> bool:
+    """Return whether the sums of two fingerprints agree to 1e-5, as draws do that differ by rounding."""
+    return len(sums) == len(expected) and all(
+        abs(a - b) <= 1e-5 * max(1.0, abs(b)) for a, b in zip(sums, expected, strict=True)
+    )

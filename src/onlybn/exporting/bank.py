@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from onlybn import axes, custom
 from onlybn.errors import UserError
 from onlybn.files import written_whole
 from onlybn.machine import machine
@@ -21,8 +20,8 @@ from onlybn.models.network import Network
 from onlybn.models.normalisations import AverageNorm
 from onlybn.networks.draw import draw
 from onlybn.runs.records import described, read_record, run_of
-from onlybn.runs.saving import image_size, load
-from onlybn.tensors import digest, fingerprint, read_tensors
+from onlybn.runs.saving import custom_names, image_size, load
+from onlybn.tensors import are_near, digest, fingerprint, read_tensors
 
 FORMAT = 1
 
@@ -123,9 +122,8 @@ class Bank:
             raise UserError(f"bank: {file} is no bank, or is damaged ({reason})") from None
         drawn = fingerprint(_features(network))
         if drawn["digest"] != facts["features"]["digest"]:
-            pairs = zip(drawn["sums"], facts["features"]["sums"], strict=True)
             machines = f"learned on {facts['machine']}, loaded on {machine()}"
-            if not all(abs(a - b) <= 1e-5 * max(1.0, abs(b)) for a, b in pairs):
+            if not are_near(drawn["sums"], facts["features"]["sums"]):
                 raise UserError(
                     f"bank: {file}: the features drawn from seed {run.drawn_from} are not those of its tasks"
                     f" ({machines})"
@@ -139,7 +137,7 @@ class Bank:
         """Write all tasks to one safetensors file, without the features."""
         from safetensors.torch import save_file
 
-        if names := [n for n in self._custom_names() if n]:
+        if names := custom_names(run_of(next(iter(self.tasks.values())).facts)):
             raise UserError(f"bank: a file holds no custom code, but its tasks need {', '.join(names)}")
         tensors = _packed([task.tensors for task in self.tasks.values()], self.network)
         facts = {
@@ -151,11 +149,6 @@ class Bank:
         facts["seal"] = _seal(facts, tensors)
         with written_whole(Path(file)) as path:
             save_file(tensors, path, metadata={"onlybn": json.dumps(facts)})
-
-    def _custom_names(self) -> list[str]:
-        run = run_of(next(iter(self.tasks.values())).facts)
-        names = [run.value(axis) for axis in axes.AXES]
-        return [name for name in names if custom.is_custom(name)]
 
     def task(self, name: str) -> Task:
         """Return a task; raise UserError if there is none of that name."""

@@ -23,7 +23,7 @@ from onlybn.networks import reparametrise
 from onlybn.runs.records import RECORD, WRITTEN, check_files, described, read_record, run_of, sealed
 from onlybn.runs.schemas import SCHEMAS, columns
 from onlybn.study import Run
-from onlybn.tensors import fingerprint, read_tensors
+from onlybn.tensors import are_near, fingerprint, read_tensors
 
 if TYPE_CHECKING:
     import torch
@@ -99,14 +99,14 @@ def save(folder: Path, run: Run, outcome: "Outcome", images: "Images", settings:
     write_json(folder / RECORD, sealed(record))
 
 
-def _custom_names(run: Run) -> list[str]:
+def custom_names(run: Run) -> list[str]:
     """Return the names of custom code that a run's network needs."""
     return [name for name in (run.value(axis) for axis in AXES) if custom.is_custom(name)]
 
 
 def _custom_facts(run: Run, network: "Network", size: int) -> dict[str, Any]:
     """Return what the record of a run with custom code has in addition: its sources and its architecture."""
-    names = _custom_names(run)
+    names = custom_names(run)
     if not names and not custom.is_custom(run.dataset):
         return {}
     placed = asdict(network.architecture)
@@ -132,7 +132,7 @@ def load(folder: str | Path, *, trust: bool = False) -> "Network":
     run = _recorded_run(folder, record)
     check_files(folder, record, ["state.safetensors"])
     state, facts = _read_state(folder)
-    if names := _custom_names(run):
+    if names := custom_names(run):
         for changed in _find_code_again(folder, record, names, trust):
             warnings.warn(f"the file of {changed} has changed since {folder} was trained", stacklevel=2)
     network = _drawn(folder, record, run)
@@ -150,12 +150,8 @@ def load(folder: str | Path, *, trust: bool = False) -> "Network":
     drawn = fingerprint(frozen(network))
     if drawn["digest"] != record["frozen_digest"]:
         sums = facts["frozen_sums"]
-        scale = [max(1.0, abs(a)) for a in sums]
-        near = len(sums) == len(drawn["sums"]) and all(
-            abs(a - b) <= 1e-5 * s for a, b, s in zip(sums, drawn["sums"], scale, strict=True)
-        )
         machines = f"trained on {record.get('machine')}, loaded on {machine()}"
-        if not near:
+        if not are_near(drawn["sums"], sums):
             raise UserError(
                 f"{folder}: the frozen weights drawn from seed {run.drawn_from} are not those of training"
                 f" (digest {drawn['digest'][:16]}, expected {record['frozen_digest'][:16]}; {machines})"
