@@ -10,6 +10,7 @@ from conftest import BUILTIN, CONFIG
 
 from onlybn.axes import FEATURES_SEED
 from onlybn.configuration import open_study
+from onlybn.datasets import DATASETS
 from onlybn.datasets.prepare import prepare
 from onlybn.datasets.small import read
 from onlybn.errors import UserError
@@ -48,6 +49,17 @@ def test_turned_digits_are_turned_by_a_quarter_and_grey_ones_have_three_equal_ch
     for channel in range(3):
         assert torch.equal(colour.train.images[..., channel], turned.train.images[..., 0])
     assert colour.mean == pytest.approx(3 * turned.mean)
+
+
+@pytest.mark.parametrize("name", [name for name, facts in DATASETS.items() if facts.class_names])
+def test_every_class_has_one_name(name):
+    names = DATASETS[name].class_names
+    assert len(set(names)) == len(names) == DATASETS[name].classes
+
+
+def test_half_of_the_digits_keep_their_names():
+    assert DATASETS["digits-even"].class_names == ("0", "2", "4", "6", "8")
+    assert DATASETS["digits-odd-rgb"].class_names == ("1", "3", "5", "7", "9")
 
 
 def with_features(run, value):

@@ -148,8 +148,8 @@ def _classify(asked: argparse.Namespace) -> list[str]:
     from onlybn.exporting.bank import Bank, classify
 
     chances = classify(Bank.load(asked.file), asked.task, asked.image)
-    best = sorted(range(len(chances)), key=lambda c: -chances[c])[:5]
-    return [f"class {c}: {100 * chances[c]:.1f} %" for c in best]
+    best = sorted(chances, key=chances.__getitem__, reverse=True)[:5]
+    return [f"{name}: {100 * chances[name]:.1f} %" for name in best]
 
 
 # Commands on files, not on studies; each returns the lines to print.

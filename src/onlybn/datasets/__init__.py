@@ -24,6 +24,22 @@ Targets = Literal["classes", "numbers"]
 # The authors of Only BatchNorm normalise CIFAR-10 with ImageNet's constants.
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
+_DIGITS = tuple("0123456789")
+_CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+# In the order of their WordNet numbers.
+_IMAGENETTE = (
+    "tench",
+    "English springer",
+    "cassette player",
+    "chain saw",
+    "church",
+    "French horn",
+    "garbage truck",
+    "gas pump",
+    "golf ball",
+    "parachute",
+)
+
 
 @dataclass(frozen=True)
 class Dataset:
@@ -36,8 +52,9 @@ class Dataset:
     are None, those of the training split are used. `source` is the `module:function` that reads small images,
     or the folder of photographs below `data_dir`; each class has a folder in its `train`, and if
     `test_by_class`, in its `val`. If the targets are numbers, an example's input has `channels` numbers and
-    its target `classes`; nothing is normalised, shifted or flipped. For a custom dataset only title and
-    source are known until it is prepared; the rest is None.
+    its target `classes`; nothing is normalised, shifted or flipped. `class_names` follow the labels; they are
+    None where only numbers are known. For a custom dataset only title and source are known until it is
+    prepared; the rest is None.
     """
 
     title: str
@@ -52,6 +69,7 @@ class Dataset:
     resize: int | None = None
     test_by_class: bool = True
     targets: Targets = "classes"
+    class_names: tuple[str, ...] | None = None
 
     @property
     def chance(self) -> float:
@@ -185,15 +203,16 @@ def _read_json(folder: Path, names: tuple[str, ...], optional: tuple[str, ...] =
         ) from None
 
 
-def _digits(title: str, loader: str, classes: int, examples: tuple[int, int]) -> Dataset:
+def _digits(title: str, loader: str, class_names: tuple[str, ...], examples: tuple[int, int]) -> Dataset:
     return Dataset(
         title=title,
-        classes=classes,
+        classes=len(class_names),
         channels=1,
         size=8,
         examples=examples,
         flips=False,
         source=f"onlybn.datasets.digits:{loader}",
+        class_names=class_names,
     )
 
 
@@ -206,6 +225,7 @@ def _mnist(title: str, loader: str, examples: tuple[int, int], **normalisation: 
         examples=examples,
         flips=False,
         source=f"onlybn.datasets.mnist:{loader}",
+        class_names=_DIGITS,
         **normalisation,
     )
 
@@ -214,11 +234,11 @@ def _mnist(title: str, loader: str, examples: tuple[int, int], **normalisation: 
 _AS_BINARY = {"mean": (0.0,), "std": (1.0,)}
 
 DATASETS = {
-    "digits": _digits("digits", "load", 10, (1_437, 360)),
+    "digits": _digits("digits", "load", _DIGITS, (1_437, 360)),
     # Tasks beside it: half of its classes, and its images turned by a quarter.
-    "digits-even": _digits("even digits", "load_even", 5, (713, 178)),
-    "digits-odd": _digits("odd digits", "load_odd", 5, (724, 182)),
-    "digits-turned": _digits("turned digits", "load_turned", 10, (1_437, 360)),
+    "digits-even": _digits("even digits", "load_even", _DIGITS[::2], (713, 178)),
+    "digits-odd": _digits("odd digits", "load_odd", _DIGITS[1::2], (724, 182)),
+    "digits-turned": _digits("turned digits", "load_turned", _DIGITS, (1_437, 360)),
     "mnist": _mnist("MNIST", "load", (60_000, 10_000)),
     "mnist-binary": _mnist("MNIST (binary)", "load_binary", (60_000, 10_000), **_AS_BINARY),
     # The 10,000 test images of MNIST alone.
@@ -234,6 +254,7 @@ DATASETS = {
         source="onlybn.datasets.cifar10:load_batches",
         mean=_IMAGENET_MEAN,
         std=_IMAGENET_STD,
+        class_names=_CIFAR10,
     ),
     "cifar10-jpeg": Dataset(
         title="CIFAR-10 (JPEG)",
@@ -245,6 +266,7 @@ DATASETS = {
         source="onlybn.datasets.cifar10:load_jpeg",
         mean=_IMAGENET_MEAN,
         std=_IMAGENET_STD,
+        class_names=_CIFAR10,
     ),
     "cifar100": Dataset(
         title="CIFAR-100",
@@ -296,6 +318,7 @@ DATASETS = {
         source="imagenette160",
         mean=_IMAGENET_MEAN,
         std=_IMAGENET_STD,
+        class_names=_IMAGENETTE,
     ),
     # Synthetic: 10 numbers, and a linear map of them (Santurkar et al., Figure 3).
     "deep-linear": Dataset(

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from onlybn.datasets import known
 from onlybn.errors import UserError
 from onlybn.files import written_whole
 from onlybn.machine import machine
@@ -209,11 +210,12 @@ class Bank:
                 owner._modules[key] = layer
 
 
-def classify(bank: Bank, task: str, image: Path) -> list[float]:
-    """Return the probability of each class for an image file, as the task sees it.
+def classify(bank: Bank, task: str, image: Path) -> dict[str, float]:
+    """Return the probability of each class, by its name, for an image file, as the task sees it.
 
     The image is cropped to a square around its middle, resized to the size of the task's images, and turned
-    to grey or colour as they are. Raises UserError if there is no such task, or the file is no image.
+    to grey or colour as they are. A class whose name is not known is "class N". Raises UserError if there is
+    no such task, or the file is no image.
     """
     import numpy as np
     from PIL import Image, ImageOps, UnidentifiedImageError
@@ -228,7 +230,9 @@ def classify(bank: Bank, task: str, image: Path) -> list[float]:
     pixels = torch.from_numpy(fitted).view(1, facts["size"], facts["size"], -1).permute(0, 3, 1, 2)
     mean, std = (torch.tensor(facts[key]).view(1, -1, 1, 1) for key in ("mean", "std"))
     with torch.no_grad():
-        return bank.switch(task)((pixels - mean) / std).softmax(1)[0].tolist()
+        chances = bank.switch(task)((pixels - mean) / std).softmax(1)[0].tolist()
+    names = known(facts["dataset"]).class_names or [f"class {number}" for number in range(len(chances))]
+    return dict(zip(names, chances, strict=True))
 
 
 class _MixedNormalisation(nn.Module):
