@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import report
 from engine import alternate
 
-from onlybn.exporting.bank import Bank, Task
+from onlybn.exporting.bank import Bank, Task, own_tensors
 from onlybn.networks.draw import draw
 from onlybn.runs.records import described
 from onlybn.study import Run, Training
@@ -34,12 +34,8 @@ def bank_of(architecture: str, tasks: int) -> Bank:
     run = Run("bank", "cifar10", training, architecture, "batchnorm", "kaiming-normal_gamma-uniform", 0)
     network, _ = draw(run, channels=3, classes=10)
     facts = described(run) | {"channels": 3, "classes": 10, "size": 32, "mean": [0.5] * 3, "std": [0.25] * 3}
-    layers = [*network.named_normalisations(), ("output", network.output)]
-    names = [f"{name}.{key}" for name, layer in layers for key in layer.state_dict()]
-    state = {name: network.state_dict()[name] for name in names if "num_batches" not in name}
-    drawn = [
-        {name: 0.5 + 0.1 * torch.rand_like(tensor) for name, tensor in state.items()} for _ in range(tasks)
-    ]
+    state, names = network.state_dict(), own_tensors(network)
+    drawn = [{name: 0.5 + 0.1 * torch.rand_like(state[name]) for name in names} for _ in range(tasks)]
     return Bank(network, {f"task-{number}": Task(facts, tensors) for number, tensors in enumerate(drawn)})
 
 

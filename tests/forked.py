@@ -14,6 +14,8 @@ from pathlib import Path
 from subprocess import CalledProcessError, CompletedProcess
 from typing import TYPE_CHECKING
 
+from onlybn.jobs import die_with_parent
+
 if TYPE_CHECKING:
     from snakemake.script import PythonScript
 
@@ -35,6 +37,7 @@ def run(function: Callable, *arguments, out: str = os.devnull, error: str = os.d
     process.join(SECONDS)
     if process.exitcode is None:
         process.kill()
+        process.join()
         raise TimeoutError(f"{function.__name__}{arguments} did not end within {SECONDS} seconds")
     return process.exitcode
 
@@ -68,6 +71,7 @@ def _run_script(script: "PythonScript", file: str, edit: bool = False) -> None:
     child = os.fork()
     if child == 0:
         try:
+            die_with_parent()
             os.closerange(3, os.sysconf("SC_OPEN_MAX"))
             sys.argv, sys.path[0] = [file], str(Path(file).parent)
             runpy.run_path(file, run_name="__main__")

@@ -11,12 +11,16 @@ import torch
 from checkout import ROOT
 from PIL import Image
 from safetensors.torch import save_file
+from torch import nn
 
 import onlybn
 from onlybn.axes import NORMALISATION
 from onlybn.errors import UserError
-from onlybn.exporting.bank import Bank, classify
+from onlybn.exporting import bank as module
+from onlybn.exporting.bank import Bank, Task, classify, own_tensors
+from onlybn.networks.draw import draw
 from onlybn.runs import saving
+from onlybn.runs.records import described
 from onlybn.tensors import read_tensors
 from onlybn.training.loop import train
 
@@ -25,12 +29,19 @@ from onlybn.training.loop import train
 def learned(make_run, few_digits, tmp_path):
     """Train runs on the same features, but for what is changed; return their folders."""
 
-    def learn(name, regime="batchnorm", normalisation=NORMALISATION.default, images=few_digits, **changes):
-        run = make_run("resnet-8", regime, epochs=1, shift=0, **changes)
+    def learn(
+        name,
+        regime="batchnorm",
+        normalisation=NORMALISATION.default,
+        architecture="resnet-8",
+        diverged=None,
+        **changes,
+    ):
+        run = make_run(architecture, regime, epochs=1, shift=0, **changes)
         values = ((NORMALISATION.name, normalisation),) * (normalisation != NORMALISATION.default)
         run = replace(run, values=values)
-        outcome = train(run, images)
-        saving.save(tmp_path / name, run, outcome, images, {"processes": 1, "precision": "float32"})
+        outcome = replace(train(run, few_digits), diverged=diverged)
+        saving.save(tmp_path / name, run, outcome, few_digits, {"processes": 1, "precision": "float32"})
         return tmp_path / name
 
     return learn
@@ -62,19 +73,76 @@ def test_each_task_gives_the_bits_of_its_runs_network_from_runs_and_from_a_file(
             assert torch.equal(bank(images, [name] * len(images)), expected)
 
 
-@pytest.mark.parametrize("normalisation", ["batchnorm", "layernorm", "groupnorm-4", "l1"])
-def test_a_batch_of_mixed_tasks_gives_what_each_gives_alone(normalisation, learned, images):
+@pytest.mark.parametrize(
+    ("normalisation", "regime"),
+    [
+        *[(name, "batchnorm") for name in ("batchnorm", "layernorm", "groupnorm-4", "l1")],
+        ("batchnorm", "batchnorm+output"),
+        ("none", "output"),
+    ],
+)
+def test_a_batch_of_mixed_tasks_gives_what_each_gives_alone(normalisation, regime, learned, images, tmp_path):
     kinds = {"a": {}, "b": {"learning_rate": 0.01}}
-    bank = Bank.of_runs({name: learned(name, "batchnorm", normalisation, **k) for name, k in kinds.items()})
+    made = Bank.of_runs({name: learned(name, regime, normalisation, **k) for name, k in kinds.items()})
+    made.save(tmp_path / "bank.safetensors")
+    bank = Bank.load(tmp_path / "bank.safetensors")
     names = ["a", "b", "b", "a"] * 3
     mixed = bank(images, names)
     apart = torch.stack([bank(image[None], [name])[0] for image, name in zip(images, names, strict=True)])
     torch.testing.assert_close(mixed, apart, rtol=1e-4, atol=1e-5)
     assert (mixed - bank(images, ["a"] * 12)).abs().max() > 1e-2
     assert torch.equal(bank.switch("b")(images), bank(images, ["b"] * 12))  # the layers are back in place
+    assert bank(images[:0], []).shape == (0, 10)
 
 
-def test_tasks_of_fewer_classes_get_no_chance_of_the_others(learned, make_run, few_digits, images):
+def test_an_output_layer_without_bias_is_a_tasks_own_too(make_run, tmp_path):
+    run = make_run("deep-linear-3", "output")
+    network, _ = draw(run, channels=10, classes=10, size=1)
+    assert network.output.bias is None
+    facts = described(run) | {"channels": 10, "classes": 10, "size": 1, "mean": [0.0], "std": [1.0]}
+    names = own_tensors(network)
+    tasks = {
+        name: Task(facts, {key: torch.full_like(network.state_dict()[key], value) for key in names})
+        for name, value in (("a", 1.0), ("b", 2.0))
+    }
+    made = Bank(network, tasks)
+    made.save(tmp_path / "bank.safetensors")
+    numbers = torch.randn(4, 10, 1, 1)
+    for bank in (made, Bank.load(tmp_path / "bank.safetensors")):
+        expected = torch.cat([bank.switch(name)(numbers[i : i + 1]) for i, name in enumerate("abab")])
+        torch.testing.assert_close(bank(numbers, list("abab")), expected)
+
+
+class Aliased(nn.Module):
+    """A custom network whose BatchNorm has two names."""
+
+    def __init__(self, channels, classes):
+        super().__init__()
+        self.batchnorm, self.output = nn.BatchNorm2d(4), nn.Linear(4, classes)
+        self.body = nn.Sequential(nn.Conv2d(channels, 4, 3), self.batchnorm, nn.ReLU())
+
+    def forward(self, images):
+        return self.output(self.body(images).mean(dim=(2, 3)))
+
+
+def test_a_layer_with_two_names_is_a_tasks_own_under_both(make_run, learned, images, tmp_path):
+    kinds = {"a": {}, "b": {"learning_rate": 0.01}}
+    of = {name: learned(name, architecture=f"{__name__}:Aliased", **kind) for name, kind in kinds.items()}
+    bank = Bank.of_runs(of, trust=True)
+    names = ["a", "b"] * 6
+    with torch.no_grad():
+        expected = torch.stack(
+            [
+                onlybn.load(of[name], trust=True)(image[None])[0]
+                for image, name in zip(images, names, strict=True)
+            ]
+        )
+    torch.testing.assert_close(bank(images, names), expected, rtol=1e-4, atol=1e-5)
+    with pytest.raises(UserError, match=r"^bank: a file holds no custom code, but its tasks need .*Aliased$"):
+        bank.save(tmp_path / "bank.safetensors")
+
+
+def test_tasks_of_fewer_classes_get_no_chance_of_the_others(learned, make_run, few_digits, images, tmp_path):
     def some(split):
         chosen = split.labels < 4
         return replace(split, images=split.images[chosen], labels=split.labels[chosen])
@@ -89,7 +157,8 @@ def test_tasks_of_fewer_classes_get_no_chance_of_the_others(learned, make_run, f
         facts=bank.tasks["ten"].facts | {"classes": 4},
         tensors={key: network.state_dict()[key] for key in bank.tasks["ten"].tensors},
     )
-    both = Bank(bank.network, bank.tasks | {"four": task})
+    Bank(bank.network, bank.tasks | {"four": task}).save(tmp_path / "both.safetensors")
+    both = Bank.load(tmp_path / "both.safetensors")
     logits = both(images, ["ten", "four"] * 6)
     assert logits.shape == (12, 10)
     assert logits[1::2, 4:].isinf().all()
@@ -104,6 +173,18 @@ def test_what_is_no_task_of_these_features_is_one_sentence(learned, runs, images
         "seed": (
             learned("seed", seed=1),
             r"seed has other features than .*one \(digest \w+, expected \w+\);",
+        ),
+        "layernorm": (
+            learned("layernorm", normalisation="layernorm"),
+            r"other features than .* \(network resnet-8 with layernorm, expected resnet-8 with batchnorm\);",
+        ),
+        "mlp": (
+            learned("mlp", architecture="mlp-20-10"),
+            r"\(network mlp-20-10 with batchnorm, expected resnet-8 with batchnorm\)",
+        ),
+        "diverged": (
+            learned("diverged", diverged=1, learning_rate=0.02),
+            r"diverged diverged in epoch 1: it has no trained network$",
         ),
         "all": (learned("all", "all"), r"all trains convolution.weight, which tasks share; allowed"),
         "none": (tmp_path / "none", r"run.json is missing"),
@@ -127,8 +208,11 @@ def test_a_file_that_is_no_bank_or_was_changed_is_one_sentence(runs, tmp_path):
     whole = file.read_bytes()
     mapped, facts = read_tensors(file)
     tensors = {name: tensor.clone() for name, tensor in mapped.items()}
-    forged = json.loads(json.dumps(facts))
-    forged["tasks"]["one"]["seed"] = 5
+    forged, exchanged, custom = (json.loads(json.dumps(facts)) for _ in range(3))
+    forged["tasks"][0][1]["seed"] = 5
+    exchanged["tasks"].reverse()
+    custom["tasks"][0][1]["architecture"] = f"{__name__}:Aliased"
+    custom["seal"] = module._seal(custom, tensors)
     changed = bytearray(whole)
     changed[-3] ^= 1
 
@@ -140,6 +224,8 @@ def test_a_file_that_is_no_bank_or_was_changed_is_one_sentence(runs, tmp_path):
         lambda: file.write_bytes(changed),
         lambda: file.write_text("no bank"),
         lambda: write(forged),
+        lambda: write(exchanged),
+        lambda: write(custom),
         lambda: write({"bank": 1}),
         lambda: file.write_bytes((runs["one"] / "state.safetensors").read_bytes()),
     ):
@@ -148,15 +234,28 @@ def test_a_file_that_is_no_bank_or_was_changed_is_one_sentence(runs, tmp_path):
             UserError, match=r"^bank: .*bank.safetensors is no bank, or is damaged \([^\n]*\)$"
         ):
             Bank.load(file)
+    write(custom)
+    with pytest.raises(UserError, match=r"\(it names custom code, .*:Aliased\)$"):
+        Bank.load(file)
     file.unlink()
     with pytest.raises(UserError, match=r"^bank: .*bank.safetensors is missing$"):
         Bank.load(file)
 
 
+def test_a_bank_is_not_written_where_it_would_damage_a_run_or_without_its_ending(runs, tmp_path):
+    bank = Bank.of_runs(runs)
+    for file, sentence in (
+        (runs["one"] / "state.safetensors", r"one is the folder of a run; write state.safetensors elsewhere"),
+        (tmp_path / "a=b", r"a=b has no known ending; allowed: .safetensors"),
+    ):
+        with pytest.raises(UserError, match=rf"^bank: .*{sentence}$"):
+            bank.save(file)
+    assert onlybn.load(runs["one"])
+
+
 def test_features_that_another_library_draws_are_refused(runs, tmp_path, monkeypatch):
     file = tmp_path / "bank.safetensors"
     Bank.of_runs(runs).save(file)
-    from onlybn.exporting import bank as module
 
     def other(run, **shape):
         return drawn(replace(run, seed=9), **shape)
@@ -164,20 +263,64 @@ def test_features_that_another_library_draws_are_refused(runs, tmp_path, monkeyp
     drawn = module.draw
     monkeypatch.setattr(module, "draw", other)
     with pytest.raises(
-        UserError, match=r"the features drawn from seed 0 are not those of its tasks \(learned on"
+        UserError, match=r"safetensors: the frozen weights drawn from seed 0 are not those of training \("
     ):
         Bank.load(file)
 
 
-def test_an_image_file_is_classified_as_its_pixels_are(runs, few_digits, images, tmp_path):
+def test_features_that_differ_by_rounding_are_taken_with_a_warning(runs, images, tmp_path, monkeypatch):
+    file = tmp_path / "bank.safetensors"
+    made = Bank.of_runs(runs)
+    made.save(file)
+
+    def nearly(run, **shape):
+        network, initial = drawn(run, **shape)
+        with torch.no_grad():
+            network.convolution.weight[0, 0, 0, 0] *= 1 + 2**-22
+        return network, initial
+
+    drawn = module.draw
+    monkeypatch.setattr(module, "draw", nearly)
+    with pytest.warns(UserWarning, match=r"bank.safetensors: the frozen weights differ by rounding \("):
+        bank = Bank.load(file)
+    torch.testing.assert_close(bank(images, ["one"] * 12), made(images, ["one"] * 12), rtol=1e-3, atol=1e-4)
+
+
+def test_an_image_file_is_classified_as_its_pixels_are(runs, few_digits, images, tmp_path, monkeypatch):
     bank = Bank.of_runs(runs)
     pixels = few_digits.test.images[3, :, :, 0].numpy()
     Image.fromarray(np.asarray(pixels)).save(tmp_path / "a.png")
     expected = bank.switch("slow")(images[3:4]).softmax(1)[0].tolist()
     found = classify(bank, "slow", tmp_path / "a.png")
     assert found == pytest.approx(dict(zip("0123456789", expected, strict=True)), rel=1e-4)
+    Image.fromarray(pixels.astype(np.uint16) * 257).save(tmp_path / "b.png")
+    assert classify(bank, "slow", tmp_path / "b.png") == found
+    # The middle of a wider image in colour, lying on its side.
+    wide = np.zeros((8, 14, 3), np.uint8)
+    wide[:, 3:11] = pixels[:, :, None]
+    lying = Image.fromarray(wide).rotate(90, expand=True)
+    lying.getexif()[0x0112] = 6  # to be turned by a quarter, clockwise
+    lying.save(tmp_path / "c.png", exif=lying.getexif())
+    assert classify(bank, "slow", tmp_path / "c.png") == found
     with pytest.raises(UserError, match=r"run.json cannot be read as an image \("):
         classify(bank, "slow", runs["one"] / "run.json")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 16)
+    with pytest.raises(UserError, match=r"a.png cannot be read as an image \(Image size \(64 pixels\)"):
+        classify(bank, "slow", tmp_path / "a.png")
+    for change, sentence in (({"channels": 2}, "slow is not one of"), ({"dataset": "deep-linear"}, "slow")):
+        task = bank.tasks["slow"]
+        bank.tasks["slow"] = replace(task, facts=task.facts | change)
+        with pytest.raises(UserError, match=f"^classify: the task {sentence}.* grey or colour images$"):
+            classify(bank, "slow", tmp_path / "a.png")
+        bank.tasks["slow"] = task
+
+
+def test_classes_without_names_are_numbered(runs, few_digits, tmp_path):
+    bank = Bank.of_runs(runs)
+    task = bank.tasks["one"]
+    bank.tasks["one"] = replace(task, facts=task.facts | {"dataset": "mine:images"})
+    Image.new("L", (8, 8)).save(tmp_path / "a.png")
+    assert [*classify(bank, "one", tmp_path / "a.png")] == [f"class {number}" for number in range(10)]
 
 
 def test_commands_make_a_bank_and_classify(tmp_path):
@@ -189,6 +332,8 @@ def test_commands_make_a_bank_and_classify(tmp_path):
     assert re.fullmatch(r"([a-z]+: \d+\.\d %\n){5}", done.stdout), done.stderr
     for arguments, sentence in (
         (["bank", file, run], f"error: bank: '{run}' is not NAME=FOLDER\n"),
+        (["bank", file, "=r"], "error: bank: '=r' is not NAME=FOLDER\n"),
+        (["bank", "a=r", f"b={run}"], "error: bank: a=r has no known ending; allowed: .safetensors\n"),
         (["bank", file, f"a={run}", f"a={run}"], "error: bank: two tasks have one name in a, a\n"),
         (["classify", file, "b", "a.png"], "error: bank: there is no task 'b'; there are objects\n"),
     ):

@@ -33,11 +33,12 @@ FOLDED = {
     "imagenet-resnet-18-3x3": (20, 0),
     "imagenet-resnet-50-3x3": (53, 0),
     f"{__name__}:twice": (1, 1),
+    f"{__name__}:Aliased": (1, 0),
 }
 # The layers whose channels only linear maps behind a ReLU read.
 PRUNABLE = {"resnet-8": 3, "vgg-8-half": 5, "vgg-8-half-sigmoid": 0, "mlp-20-10": 2}
 PRUNABLE |= {"preactivation-wrn-10-1": 7, "imagenet-resnet-18-3x3": 8, "imagenet-resnet-50-3x3": 33}
-PRUNABLE |= {f"{__name__}:twice": 1}
+PRUNABLE |= {f"{__name__}:twice": 1, f"{__name__}:Aliased": 1}
 
 
 class Twice(nn.Module):
@@ -55,6 +56,18 @@ class Twice(nn.Module):
         y = normalise(x, self.batchnorm_1, self.relu_1)
         y = normalise(self.second(y), self.batchnorm_2, self.relu_2) + x
         return self.output(y.mean(dim=(2, 3)))
+
+
+class Aliased(nn.Module):
+    """A custom network in which BatchNorm has two names."""
+
+    def __init__(self, channels, classes):
+        super().__init__()
+        self.batchnorm, self.output = nn.BatchNorm2d(4), nn.Linear(4, classes)
+        self.body = nn.Sequential(nn.Conv2d(channels, 4, 3), self.batchnorm, nn.ReLU())
+
+    def forward(self, images):
+        return self.output(self.body(images).mean(dim=(2, 3)))
 
 
 def twice(channels, classes):
@@ -171,9 +184,12 @@ def test_a_file_of_tensors_is_the_whole_network_and_says_how_images_are_normalis
     with safe_open(tmp_path / "out" / "a.safetensors", "pt") as file:
         assert set(file.keys()) == set(network.state_dict())
         assert all(torch.equal(file.get_tensor(name), t) for name, t in network.state_dict().items())
-        facts = {name: json.loads(value) for name, value in file.metadata().items()}
-    assert facts["architecture"] == "resnet-8"
-    assert (facts["mean"], facts["std"]) == (few_digits.mean, few_digits.std)
+        facts = json.loads(file.metadata()["onlybn"])
+    expected = {"architecture": "resnet-8", "mean": few_digits.mean, "std": few_digits.std, "size": 8}
+    assert facts == facts | expected | {"folded": False, "pruned_at": None}
+    export(run, tmp_path / "out" / "b.safetensors", folds=False, threshold=None)
+    files = [(tmp_path / "out" / name).read_bytes() for name in ("a.safetensors", "b.safetensors")]
+    assert files[0] == files[1]
 
 
 @pytest.mark.filterwarnings("ignore:The given buffer is not writable")
@@ -182,13 +198,15 @@ def test_a_program_maps_pixels_from_0_to_1_to_the_networks_logits(run, tmp_path,
     assert told[1].startswith("pruned at 0: 0 of ")
     assert re.fullmatch(r"\d+\.\d\d times as fast as before pruning", told[2])
     assert told[3].startswith(
-        "folded: 9 BatchNorm layers into what is right before them; logits differ by at most "
+        "folded: 9 BatchNorm layers into what is right before them; the logits of 128 random images differ by"
     )
     pixels = few_digits.test.images.permute(0, 3, 1, 2).float() / 255
     with torch.no_grad():
         expected = onlybn.load(run)(few_digits.normalise(few_digits.test.images))
-        found = torch.export.load(tmp_path / "a.pt2").module()(pixels)
+        program = torch.export.load(tmp_path / "a.pt2").module()
+        found, one = program(pixels), program(pixels[:1])
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(one, expected[:1], rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -197,11 +215,25 @@ def test_a_program_maps_pixels_from_0_to_1_to_the_networks_logits(run, tmp_path,
         ("a.txt", None, "a.txt has no known ending; allowed: .safetensors, .pt2, .onnx"),
         ("a.pt2", -1.0, "export: --prune: -1 is not a threshold of at least 0"),
         ("a.pt2", float("nan"), "export: --prune: nan is not a threshold"),
+        ("run/state.safetensors", None, "run is the folder of a run; write state.safetensors elsewhere"),
     ],
 )
 def test_what_cannot_be_exported_is_one_sentence(run, tmp_path, file, threshold, sentence):
     with pytest.raises(UserError, match=re.escape(sentence)):
         export(run, tmp_path / file, folds=False, threshold=threshold)
+    assert onlybn.load(run)
+
+
+def test_a_network_whose_logits_would_change_is_not_exported(run, tmp_path, monkeypatch):
+    def wrong(network, images):
+        with torch.no_grad():
+            network.output.weight.mul_(1.01)
+        return 1, 0
+
+    monkeypatch.setattr("onlybn.exporting.export.fold", wrong)
+    with pytest.raises(UserError, match=r"differ by at most .*; this network can only be exported as it is$"):
+        export(run, tmp_path / "a.pt2", folds=True, threshold=None)
+    assert not (tmp_path / "a.pt2").exists()
 
 
 def test_the_format_onnx_names_the_packages_that_it_needs(run, tmp_path, monkeypatch):
@@ -220,6 +252,7 @@ def test_the_command_exports_a_committed_network_or_says_what_is_missing(tmp_pat
         in (done.stdout)
     )
     assert ": 96,117 parameters, " in done.stdout
-    done = forked.python_m("onlybn", "export", "nowhere", file, folder=ROOT)
-    assert done.returncode == 1
-    assert re.fullmatch(r"error: nowhere.*\n", done.stderr)
+    for missing in ("nowhere", f"{run}/run.json"):
+        done = forked.python_m("onlybn", "export", missing, file, folder=ROOT)
+        assert done.returncode == 1
+        assert done.stderr == f"error: {missing}/run.json is missing: {missing} holds no finished run\n"

@@ -211,7 +211,7 @@ def test_code_named_by_a_record_runs_only_if_trusted(whole, tmp_path):
     record["digest"] = records.run_of(record).digest
     refused = (
         rf"^{whole[0] / 'run.json'} names code that is not part of this package \('evil:network'\), and"
-        r" loading runs that code; use onlybn.load\(folder, trust=True\) if you trust the author of the run$"
+        r" loading runs that code; allow it with trust=True \(--trust\) if you trust the author of the run$"
     )
     (whole[0] / "run.json").write_text(json.dumps(record))
     with pytest.raises(UserError, match=refused):

@@ -1,5 +1,7 @@
 """One random network with many tasks: tables, figure and claims from collected tables with known answers."""
 
+import re
+
 import pandas as pd
 import pytest
 from conftest import counts, run_columns
@@ -86,6 +88,29 @@ def test_the_figure_has_a_panel_for_each_task_and_a_point_for_each_regime():
     drawn = figure.draw(numbers)
     assert [axes.get_title() for axes in drawn.axes[:2]] == ["digits", "even digits"]
     plt.close(drawn)
+
+
+def test_a_regime_whose_runs_all_diverged_is_a_cross_at_the_bottom():
+    rows = world()
+    lost = (rows["regime"] == "all") & (rows["dataset"] == "digits")
+    numbers = figure.numbers(rows.assign(status=rows["status"].where(~lost, "diverged")))
+    row = numbers.set_index(["dataset", "regime"]).loc[("digits", "all")]
+    assert (row["n"], row["diverged"]) == (0, 3)
+    assert row["x"] == numbers["x"].max()
+    drawn = figure.draw(numbers)
+    crosses = [[line for line in axes.lines if line.get_marker() == "x"] for axes in drawn.axes[:2]]
+    assert [len(found) for found in crosses] == [1, 0]
+    assert crosses[0][0].get_xdata()[0] == row["x"]
+    plt.close(drawn)
+
+
+def test_networks_with_other_draws_are_judged_apart():
+    both = pd.concat([world(), world(loss=3.0).assign(variant="binary_gamma-one")])
+    (row,) = judge([CLAIMS[0]], {"metrics": both}, PUBLISHED).to_dict("records")
+    assert row["verdict"] == "contradicted"
+    assert re.match(
+        r"resnet-14 batchnorm .* \[.*, resnet-14 binary_gamma-one batchnorm .* \[", row["measured"]
+    )
 
 
 def test_its_paper_is_there_and_a_task_on_resnet_110_takes_under_a_percent():

@@ -30,7 +30,9 @@ def main() -> None:
     exporting.add_argument("file", type=Path, help="what to write: FILE.safetensors, FILE.pt2 or FILE.onnx")
     exporting.add_argument("--fold", action="store_true", help="make BatchNorm a part of the convolutions")
     threshold = {"type": float, "metavar": "THRESHOLD"}
-    exporting.add_argument("--prune", **threshold, help="set smaller γ to 0, and remove what is then 0")
+    exporting.add_argument(
+        "--prune", **threshold, help="set smaller γ to 0, and remove channels that are then 0 for every image"
+    )
     exporting.add_argument("--trust", action="store_true", help="run the custom code that the run names")
     banking = commands.add_parser("bank", help="several runs on the same features as one file of tasks")
     banking.add_argument("file", type=Path, help="the file to write, FILE.safetensors")
@@ -133,8 +135,9 @@ def _bank(asked: argparse.Namespace) -> list[str]:
     from onlybn.exporting.bank import Bank
 
     pairs = [given.partition("=") for given in asked.runs]
-    if wrong := [name + folder for name, sign, folder in pairs if not (name and sign and folder)]:
-        raise UserError(f"bank: '{wrong[0]}' is not NAME=FOLDER")
+    for given, pair in zip(asked.runs, pairs, strict=True):
+        if not all(pair):
+            raise UserError(f"bank: '{given}' is not NAME=FOLDER")
     names = [name for name, _, _ in pairs]
     if len(set(names)) < len(names):
         raise UserError(f"bank: two tasks have one name in {', '.join(names)}")

@@ -70,7 +70,7 @@ class Axis:
 
 
 def _check_features(name: str) -> None:
-    if name != "own" and not re.fullmatch(r"features-(0|[1-9]\d{0,8})", name):
+    if name != "own" and not re.fullmatch(r"features-(0|[1-9][0-9]{0,8})", name):
         raise ValueError(f"{name!r} is not own, or of the form features-N, with a seed of at most 9 digits")
 
 

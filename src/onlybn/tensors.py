@@ -2,12 +2,16 @@
 
 import hashlib
 import json
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import safe_open
+
+from onlybn.errors import UserError
+from onlybn.machine import machine
 
 
 def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], Any]:
@@ -36,8 +40,28 @@ def fingerprint(tensors: Mapping[str, torch.Tensor]) -> dict[str, Any]:
     }
 
 
-def are_near(sums: Sequence[float], expected: Sequence[float]) -> bool:
-    """Return whether the sums of two fingerprints agree to 1e-5, as draws do that differ by rounding."""
+def check_drawn(
+    tensors: Mapping[str, torch.Tensor], expected: Mapping[str, Any], *, of: str, seed: int, then: object
+) -> None:
+    """Compare frozen tensors, drawn again from a seed, with the fingerprint of those of training.
+
+    If only bits differ, this warns: another processor or library may round a draw differently. Raises
+    UserError if the sum of any tensor differs by more than 1e-5. `of` names what holds them in messages, and
+    `then` the machine of training.
+    """
+    drawn = fingerprint(tensors)
+    if drawn["digest"] == expected["digest"]:
+        return
+    machines = f"trained on {then}, loaded on {machine()}"
+    if not _are_near(drawn["sums"], expected["sums"]):
+        raise UserError(
+            f"{of}: the frozen weights drawn from seed {seed} are not those of training"
+            f" (digest {drawn['digest'][:16]}, expected {expected['digest'][:16]}; {machines})"
+        )
+    warnings.warn(f"{of}: the frozen weights differ by rounding ({machines})", stacklevel=3)
+
+
+def _are_near(sums: Sequence[float], expected: Sequence[float]) -> bool:
     return len(sums) == len(expected) and all(
         abs(a - b) <= 1e-5 * max(1.0, abs(b)) for a, b in zip(sums, expected, strict=True)
     )

@@ -155,14 +155,18 @@ def series(axes: Axes, drawn: Sequence[Series], *, digits: int = 1, apart: float
         _bars(axes, drawn, digits)
         return
     for place, one in enumerate(drawn):
-        shift = apart * (place - (len(drawn) - 1) / 2)
-        rows = one.rows.sort_values("x")
-        look = {"label": one.label, "color": one.colour, "marker": one.mark, "linestyle": one.line}
-        if shift:  # limits of the axes leave out what has a transform
-            look["transform"] = offset_copy(axes.transData, axes.figure, x=shift, units="points")
-        axes.errorbar(rows["x"], rows["y"], rows["std"], **look)
-        for point in rows[rows["diverged"] > 0].itertuples():
-            _cross(axes, point.x, point.y, one.colour, shift)
+        points(axes, one, shift=apart * (place - (len(drawn) - 1) / 2))
+
+
+def points(axes: Axes, one: Series, *, shift: float = 0) -> None:
+    """Draw one series as a line, moved sideways by `shift` points, with its deviations and ×."""
+    rows = one.rows.sort_values("x")
+    look = {"label": one.label, "color": one.colour, "marker": one.mark, "linestyle": one.line}
+    if shift:  # limits of the axes leave out what has a transform
+        look["transform"] = offset_copy(axes.transData, axes.figure, x=shift, units="points")
+    axes.errorbar(rows["x"], rows["y"], rows["std"], **look)
+    for point in rows[rows["diverged"] > 0].itertuples():
+        _cross(axes, point.x, point.y, one.colour, shift)
 
 
 def _bars(axes: Axes, drawn: Sequence[Series], digits: int) -> None:

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,25 +12,28 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from onlybn.axes import NORMALISATION
 from onlybn.datasets import known
 from onlybn.errors import UserError
+from onlybn.exporting.finished import check_file, read_finished
 from onlybn.files import written_whole
 from onlybn.machine import machine
 from onlybn.models.network import Network
 from onlybn.models.normalisations import AverageNorm
 from onlybn.networks.draw import draw
-from onlybn.runs.records import described, read_record, run_of
-from onlybn.runs.saving import custom_names, image_size, load
-from onlybn.tensors import are_near, digest, fingerprint, read_tensors
+from onlybn.networks.state import others
+from onlybn.runs.records import run_of
+from onlybn.runs.saving import custom_names
+from onlybn.tensors import check_drawn, digest, fingerprint, read_tensors
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)
 class Task:
-    """What one task has of its own: `tensors` of the normalisation and output layers, by name.
+    """One task: its `tensors` of the normalisation and output layers by name, and `facts` about its run.
 
-    `facts` describe the run that learned it; `mean` and `std` of its images are among them.
+    The facts are those of `onlybn.exporting.finished.read_finished`.
     """
 
     facts: dict[str, Any]
@@ -46,20 +48,19 @@ class Task:
 class Bank:
     """Tasks on one network: they share the convolutions, and each has γ, β, statistics and an output layer.
 
-    `network` is an ordinary network in evaluation mode, set to the task `current`. Calling the bank maps a
-    batch of images of several tasks.
+    `network` is an ordinary network on the CPU, in evaluation mode and set to the task `current`. Calling the
+    bank maps a batch of images of several tasks.
     """
 
     def __init__(self, network: Network, tasks: Mapping[str, Task]):
         self.network, self.tasks = network.eval(), dict(tasks)
-        self._slots = [_slot(network, name) for name in _own(network)]
+        names = own_tensors(network)
+        self._slots = [_slot(network, name) for name in names]
         self._values = {
-            name: [
-                _like(task.tensors[key], slot) for key, slot in zip(_own(network), self._slots, strict=True)
-            ]
+            name: [_like(task.tensors[key], slot) for key, slot in zip(names, self._slots, strict=True)]
             for name, task in tasks.items()
         }
-        self._mixing: list[tuple[nn.Module, str, nn.Module, nn.Module]] = []
+        self._mixing: list[_Mixing] = []
         self.current = ""
         self.switch(next(iter(tasks)))
 
@@ -67,41 +68,40 @@ class Bank:
     def of_runs(cls, runs: Mapping[str, str | Path], *, trust: bool = False) -> "Bank":
         """Return the bank of finished runs, given as task and folder.
 
-        Raises UserError for a run that `onlybn.load` refuses, that trains anything but γ, β and the output
-        layer, or that has other features than the first one.
+        Raises UserError for a run that `onlybn.load` refuses or that diverged, that trains anything but γ, β
+        and the output layer, or whose network or features are not those of the first one.
         """
         if not runs:
             raise UserError("bank: no task was given; expected NAME=FOLDER of at least one run")
-        shared: tuple[Path, Network, dict[str, Any]] | None = None
-        tasks = {}
+        first, shared, expected, tasks = "", None, None, {}
         for name, folder in runs.items():
-            network, record = load(folder, trust=trust), read_record(Path(folder))
-            own = _own(network)
+            network, facts = read_finished(Path(folder), trust=trust)
+            own = own_tensors(network)
             other = [n for n, p in network.named_parameters() if p.requires_grad and n not in own]
             if other:
                 raise UserError(
                     f"bank: {folder} trains {other[0]}, which tasks share; allowed: runs that train only γ, β"
                     " and the output layer"
                 )
-            features = fingerprint(_features(network))
-            shared = shared or (Path(folder), network, features)
-            if features["digest"] != shared[2]["digest"]:
-                raise UserError(
-                    f"bank: {folder} has other features than {shared[0]} (digest {features['digest'][:16]},"
-                    f" expected {shared[2]['digest'][:16]}); tasks share architecture, draw and seed"
-                )
+            found = {"network": _kind(facts), "digest": digest(_features(network))}
+            if shared is None:
+                first, shared, expected = folder, network, found
+            for what, value in found.items():
+                if value != expected[what]:
+                    raise UserError(
+                        f"bank: {folder} has other features than {first} ({what} {value[:40]}, expected"
+                        f" {expected[what][:40]}); tasks share architecture, normalisation, draw and seed"
+                    )
             tensors = network.state_dict()
-            facts = described(run_of(record)) | record["normalisation"]
-            facts |= {key: record[key] for key in ("channels", "classes")} | {"size": image_size(record)}
             tasks[name] = Task(facts, {key: tensors[key].clone() for key in own})
-        return cls(shared[1], tasks)
+        return cls(shared, tasks)
 
     @classmethod
     def load(cls, file: str | Path) -> "Bank":
         """Return the bank in a file; its features are drawn again from their seed.
 
-        Raises UserError if the file is no bank, was cut or altered, or if the features are not those with
-        which its tasks were learned.
+        Raises UserError if the file is no bank, was cut or altered, names custom code, or if the features are
+        not those with which its tasks were learned.
         """
         file = Path(file)
         try:
@@ -109,35 +109,34 @@ class Bank:
             tensors = {name: tensor.clone() for name, tensor in mapped.items()}  # the file may change later
             if facts["bank"] != FORMAT or facts["seal"] != _seal(facts, tensors):
                 raise ValueError("its seal does not match its content")
-            first = next(iter(facts["tasks"].values()))
+            _, first = facts["tasks"][0]
             run = run_of(first)
+            if names := custom_names(run):
+                raise ValueError(f"it names custom code, {', '.join(names)}")
             network, _ = draw(run, channels=first["channels"], classes=first["classes"], size=first["size"])
             tasks = {
-                name: Task(told, _unpacked(tensors, number, network))
-                for number, (name, told) in enumerate(facts["tasks"].items())
+                name: Task(of_task, _unpacked(tensors, number, network))
+                for number, (name, of_task) in enumerate(facts["tasks"])
             }
         except FileNotFoundError:
             raise UserError(f"bank: {file} is missing") from None
         except Exception as error:  # what readers and draws raise for altered content
             reason = " ".join(str(error).split())
             raise UserError(f"bank: {file} is no bank, or is damaged ({reason})") from None
-        drawn = fingerprint(_features(network))
-        if drawn["digest"] != facts["features"]["digest"]:
-            machines = f"learned on {facts['machine']}, loaded on {machine()}"
-            if not are_near(drawn["sums"], facts["features"]["sums"]):
-                raise UserError(
-                    f"bank: {file}: the features drawn from seed {run.drawn_from} are not those of its tasks"
-                    f" ({machines})"
-                )
-            warnings.warn(f"{file}: the features differ by rounding ({machines})", stacklevel=2)
+        then = facts["machine"]
+        check_drawn(_features(network), facts["features"], of=f"bank: {file}", seed=run.drawn_from, then=then)
         for parameter in network.parameters():
             parameter.requires_grad_(False)
         return cls(network, tasks)
 
     def save(self, file: str | Path) -> None:
-        """Write all tasks to one safetensors file, without the features."""
+        """Write all tasks to one safetensors file, without the features.
+
+        Raises UserError if the file has another ending or is in a run's folder, or if tasks need custom code.
+        """
         from safetensors.torch import save_file
 
+        check_file("bank", Path(file), [".safetensors"])
         if names := custom_names(run_of(next(iter(self.tasks.values())).facts)):
             raise UserError(f"bank: a file holds no custom code, but its tasks need {', '.join(names)}")
         tensors = _packed([task.tensors for task in self.tasks.values()], self.network)
@@ -145,7 +144,7 @@ class Bank:
             "bank": FORMAT,
             "machine": machine(),
             "features": fingerprint(_features(self.network)),
-            "tasks": {name: task.facts for name, task in self.tasks.items()},
+            "tasks": [[name, task.facts] for name, task in self.tasks.items()],
         }
         facts["seal"] = _seal(facts, tensors)
         with written_whole(Path(file)) as path:
@@ -180,7 +179,7 @@ class Bank:
         places = {name: place for place, name in enumerate(self.tasks)}
         for name in set(names):
             self.task(name)
-        rows = torch.tensor([places[name] for name in names], device=images.device)
+        rows = torch.tensor([places[name] for name in names], dtype=torch.long)
         with self._mixed(rows):
             return self.network(images)
 
@@ -191,23 +190,29 @@ class Bank:
     @contextmanager
     def _mixed(self, rows: Tensor) -> Iterator[None]:
         """Let every layer of the network serve the task of each image during the body."""
-        if not self._mixing:
-            tasks = [task.tensors for task in self.tasks.values()]
-            for name, layer in self.network.named_normalisations():
-                self._mixing.append(
-                    (*_owner(self.network, name), layer, _MixedNormalisation(layer, name, tasks))
-                )
-            output = _name_of_output(self.network)
-            mixed = _MixedOutput(output, tasks, self._most)
-            self._mixing.append((*_owner(self.network, output), self.network.output, mixed))
-        for owner, key, _, mixed in self._mixing:
-            mixed.rows = rows
-            owner._modules[key] = mixed
+        self._mixing = self._mixing or self._mixed_layers()
+        for one in self._mixing:
+            one.mixed.rows = rows
+            for holder, key in one.holders:
+                holder._modules[key] = one.mixed
         try:
             yield
         finally:
-            for owner, key, layer, _ in self._mixing:
-                owner._modules[key] = layer
+            for one in self._mixing:
+                for holder, key in one.holders:
+                    holder._modules[key] = one.layer
+
+    def _mixed_layers(self) -> "list[_Mixing]":
+        tasks = [task.tensors for task in self.tasks.values()]
+        mixed = [
+            (layer, _MixedNormalisation(layer, name, tasks))
+            for name, layer in self.network.named_normalisations()
+        ]
+        output = _MixedOutput(_name_of_output(self.network), tasks, self._most)
+        return [
+            _Mixing(layer, by_task, self.network.holders(layer))
+            for layer, by_task in [*mixed, (self.network.output, output)]
+        ]
 
 
 def classify(bank: Bank, task: str, image: Path) -> dict[str, float]:
@@ -218,13 +223,19 @@ def classify(bank: Bank, task: str, image: Path) -> dict[str, float]:
     no such task, or the file is no image.
     """
     import numpy as np
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    from PIL import Image, ImageOps
 
     facts = bank.task(task).facts
+    modes = {1: "L", 3: "RGB"}
+    if known(facts["dataset"]).targets != "classes" or facts["channels"] not in modes:
+        raise UserError(f"classify: the task {task} is not one of grey or colour images")
     try:
         with Image.open(image) as opened:
-            seen = opened.convert({1: "L", 3: "RGB"}[facts["channels"]])
-    except (OSError, UnidentifiedImageError) as error:
+            seen = ImageOps.exif_transpose(opened)
+            if seen.mode.startswith("I;16"):  # which `convert` would clip
+                seen = Image.fromarray((np.asarray(seen) // 257).astype(np.uint8))
+            seen = seen.convert(modes[facts["channels"]])
+    except (OSError, Image.DecompressionBombError) as error:
         raise UserError(f"classify: {image} cannot be read as an image ({error})") from None
     fitted = np.asarray(ImageOps.fit(seen, (facts["size"], facts["size"])), np.float32) / 255
     pixels = torch.from_numpy(fitted).view(1, facts["size"], facts["size"], -1).permute(0, 3, 1, 2)
@@ -233,6 +244,15 @@ def classify(bank: Bank, task: str, image: Path) -> dict[str, float]:
         chances = bank.switch(task)((pixels - mean) / std).softmax(1)[0].tolist()
     names = known(facts["dataset"]).class_names or [f"class {number}" for number in range(len(chances))]
     return dict(zip(names, chances, strict=True))
+
+
+@dataclass(frozen=True)
+class _Mixing:
+    """A layer, what serves in its place in a batch of mixed tasks, and where the network holds it."""
+
+    layer: nn.Module
+    mixed: "_MixedNormalisation | _MixedOutput"
+    holders: list[tuple[nn.Module, str]]
 
 
 class _MixedNormalisation(nn.Module):
@@ -259,7 +279,8 @@ class _MixedNormalisation(nn.Module):
         if self.groups is not None:
             x = F.group_norm(x, self.groups, eps=self.eps)
         scale, shift = (
-            values[self.rows].view(len(x), -1, *[1] * (x.ndim - 2)) for values in (self.scale, self.shift)
+            values[self.rows].view(len(x), values.shape[1], *[1] * (x.ndim - 2))
+            for values in (self.scale, self.shift)
         )
         return torch.addcmul(shift, x, scale)
 
@@ -271,7 +292,7 @@ class _MixedOutput(nn.Module):
 
     def __init__(self, name: str, tasks: Sequence[Mapping[str, Tensor]], classes: int):
         super().__init__()
-        self.layers = [(tensors[f"{name}.weight"], tensors[f"{name}.bias"]) for tensors in tasks]
+        self.layers = [(tensors[f"{name}.weight"], tensors.get(f"{name}.bias")) for tensors in tasks]
         self.classes = classes
 
     def forward(self, x: Tensor) -> Tensor:
@@ -284,7 +305,7 @@ class _MixedOutput(nn.Module):
         return logits
 
 
-def _own(network: Network) -> list[str]:
+def own_tensors(network: Network) -> list[str]:
     """Return the names of the tensors that each task has: those of normalisation layers and of the output."""
     layers = [*network.named_normalisations(), (_name_of_output(network), network.output)]
     named = [
@@ -294,23 +315,25 @@ def _own(network: Network) -> list[str]:
 
 
 def _features(network: Network) -> dict[str, Tensor]:
-    own = set(_own(network))
-    tensors = network.state_dict().items()
-    return {name: tensor for name, tensor in tensors if name not in own and tensor.is_floating_point()}
+    """Return the tensors that tasks share, by name."""
+    tensors = network.state_dict(keep_vars=True)
+    return others(network, [tensors[name] for name in own_tensors(network)])
+
+
+def _kind(facts: Mapping[str, Any]) -> str:
+    """Return what else but its features makes a task's network: the same of all tasks."""
+    run = run_of(facts)
+    return f"{run.architecture} with {run.value(NORMALISATION)}"
 
 
 def _name_of_output(network: Network) -> str:
     return next(name for name, layer in network.named_modules() if layer is network.output)
 
 
-def _owner(network: Network, name: str) -> tuple[nn.Module, str]:
-    owner, _, key = name.rpartition(".")
-    return network.get_submodule(owner), key
-
-
 def _slot(network: Network, name: str) -> tuple[dict[str, Any], str]:
     """Return where a module keeps a tensor: its parameters or buffers, and the key there."""
-    layer, key = _owner(network, name)
+    owner, _, key = name.rpartition(".")
+    layer = network.get_submodule(owner)
     return (layer._buffers if key in layer._buffers else layer._parameters), key
 
 
@@ -325,25 +348,35 @@ def _packed(tasks: Sequence[Mapping[str, Tensor]], network: Network) -> dict[str
     A row has the tensors of the normalisation layers one after the other, since their names would take as
     many bytes as they do.
     """
-    output = _name_of_output(network)
-    own = [name for name in _own(network) if not name.startswith(f"{output}.")]
-    packed = {"tasks": torch.stack([torch.cat([task[name].flatten() for name in own]) for task in tasks])}
+    rows, of_output = _parts(network)
+    packed = {}
+    if rows:
+        packed["tasks"] = torch.stack([torch.cat([task[name].flatten() for name in rows]) for task in tasks])
     for number, task in enumerate(tasks):
-        packed |= {f"{key}/{number}": task[f"{output}.{key}"].contiguous() for key in ("weight", "bias")}
+        packed |= {f"{name}/{number}": task[name].contiguous() for name in of_output}
     return packed
 
 
 def _unpacked(packed: Mapping[str, Tensor], number: int, network: Network) -> dict[str, Tensor]:
     """Return the tensors of one task of a file."""
-    output, state = _name_of_output(network), network.state_dict()
-    own = [name for name in _own(network) if not name.startswith(f"{output}.")]
-    parts = packed["tasks"][number].split([state[name].numel() for name in own])
-    found = {name: part.view_as(state[name]) for name, part in zip(own, parts, strict=True)}
-    return found | {f"{output}.{key}": packed[f"{key}/{number}"] for key in ("weight", "bias")}
+    (rows, of_output), state = _parts(network), network.state_dict()
+    found = {name: packed[f"{name}/{number}"] for name in of_output}
+    if rows:
+        parts = packed["tasks"][number].split([state[name].numel() for name in rows])
+        found |= {name: part.view_as(state[name]) for name, part in zip(rows, parts, strict=True)}
+    return found
+
+
+def _parts(network: Network) -> tuple[list[str], list[str]]:
+    """Return the names of a task's tensors: those in a file's row for the task, and the output layer's."""
+    start = f"{_name_of_output(network)}."
+    names = own_tensors(network)
+    return [n for n in names if not n.startswith(start)], [n for n in names if n.startswith(start)]
 
 
 def _seal(facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
     """Return a digest of all that a file holds."""
     shapes = {name: list(tensor.shape) for name, tensor in tensors.items()}
-    told = {key: value for key, value in facts.items() if key != "seal"}
-    return hashlib.sha256(json.dumps([told, shapes, digest(tensors)], sort_keys=True).encode()).hexdigest()
+    content = {key: value for key, value in facts.items() if key != "seal"}
+    sealed = json.dumps([content, shapes, digest(tensors)], sort_keys=True)
+    return hashlib.sha256(sealed.encode()).hexdigest()

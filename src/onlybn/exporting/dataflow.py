@@ -35,7 +35,6 @@ class Surroundings:
     maps that read this layer's channels behind a ReLU; it is empty if something else reads them too.
     """
 
-    name: str
     layer: _BatchNorm
     before: Linear | None
     after: tuple[Linear, ...]
@@ -47,11 +46,11 @@ def surroundings(network: Network, images: Tensor) -> list[Surroundings]:
     A layer that is called more than once has no surroundings.
     """
     flow = _Flow(network, calls_of(network, images))
-    found = []
-    for name, layer in network.named_normalisations():
-        if isinstance(layer, _BatchNorm) and len(places := flow.places(layer)) == 1:
-            found.append(Surroundings(name, layer, flow.before(*places), flow.after(*places)))
-    return found
+    return [
+        Surroundings(layer, flow.before(*places), flow.after(*places))
+        for layer in network.normalisations()
+        if isinstance(layer, _BatchNorm) and len(places := flow.places(layer)) == 1
+    ]
 
 
 class _Flow:

@@ -26,6 +26,6 @@ def fold(network: Network, images: Tensor) -> tuple[int, int]:
         before.weight.copy_(before.weight * scale.view(along))
         bias = shift if before.bias is None else shift + before.bias * scale
         before.bias = nn.Parameter(bias, requires_grad=False)
-        network.replace(found.name, nn.Identity())
+        network.replace(layer, nn.Identity())
         folded += 1
     return folded, len(network.normalisations())

@@ -74,10 +74,9 @@ class CustomNetwork(Network):
         """Return the place of each normalisation (or its replacement), in the order of the forward pass."""
         return dict(self._seen.batchnorms)
 
-    def replace(self, name: str, layer: nn.Module) -> None:
-        """Replace the layer of that name by another, with the same place."""
-        before = self.get_submodule(name)
-        super().replace(name, layer)
+    def replace(self, before: nn.Module, layer: nn.Module) -> None:
+        """Replace a layer by another, under all of its names and with the same place."""
+        super().replace(before, layer)
         self._seen.batchnorms = {
             layer if one is before else one: place for one, place in self._seen.batchnorms.items()
         }

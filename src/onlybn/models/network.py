@@ -74,10 +74,19 @@ class Network(nn.Module, ABC):
         """Return every normalisation layer, including those on shortcuts."""
         return [layer for _, layer in self.named_normalisations()]
 
-    def replace(self, name: str, layer: nn.Module) -> None:
-        """Replace the layer of that name by another."""
-        owner, _, key = name.rpartition(".")
-        self.get_submodule(owner)._modules[key] = layer
+    def holders(self, layer: nn.Module) -> list[tuple[nn.Module, str]]:
+        """Return every module that holds a layer, with the layer's name there: it may have several names."""
+        return [
+            (holder, key)
+            for holder in self.modules()
+            for key, held in holder._modules.items()
+            if held is layer
+        ]
+
+    def replace(self, before: nn.Module, layer: nn.Module) -> None:
+        """Replace a layer by another, under all of its names."""
+        for holder, key in self.holders(before):
+            holder._modules[key] = layer
 
     def convolutions(self) -> list[nn.Conv2d]:
         """Return every convolution, including the stem and shortcuts."""

@@ -120,12 +120,9 @@ def _replace(network: "Network", make: Callable[[str, "nn.Module"], "nn.Module"]
     """Replace every BatchNorm by what `make` returns for its name and itself."""
     import torch
 
-    made: dict[nn.Module, nn.Module | None] = dict.fromkeys(network.normalisations())
     with torch.device("meta"):
-        for name, old in list(network.named_modules(remove_duplicate=False)):  # it may have several names
-            if old in made:
-                made[old] = made[old] or make(name, old)
-                network.replace(name, made[old])
+        for name, old in list(network.named_normalisations()):
+            network.replace(old, make(name, old))
 
 
 def _constants(batchnorm: "nn.Module") -> dict[str, float]:

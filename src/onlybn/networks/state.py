@@ -1,5 +1,7 @@
 """The tensors of a network that training changes, and those that keep their initial values."""
 
+from collections.abc import Iterable
+
 from torch import Tensor
 
 from onlybn.models.network import Network
@@ -22,11 +24,15 @@ def running_statistics(network: Network) -> dict[str, Tensor]:
 
 def frozen(network: Network) -> dict[str, Tensor]:
     """Return what training does not change: every other floating-point tensor, by name."""
-    # Layers may share a trained parameter, which then has several names.
-    shared = {n for n, p in network.named_parameters(remove_duplicate=False) if p.requires_grad}
-    moved = learned(network).keys() | shared
+    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    return others(network, [*trained, *running_statistics(network).values()])
+
+
+def others(network: Network, tensors: Iterable[Tensor]) -> dict[str, Tensor]:
+    """Return every floating-point tensor of the network but these, by name; any may have several names."""
+    left_out = {id(tensor) for tensor in tensors}
     return {
-        name: tensor
-        for name, tensor in network.state_dict().items()
-        if name not in moved and tensor.is_floating_point()
+        name: tensor.detach()
+        for name, tensor in network.state_dict(keep_vars=True).items()
+        if id(tensor) not in left_out and tensor.is_floating_point()
     }

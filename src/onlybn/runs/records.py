@@ -63,7 +63,7 @@ def read_record(folder: Path) -> dict[str, Any]:
     remedy = f"delete {folder} to train the run again"
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"{path} is missing: {folder} holds no finished run") from None
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} is damaged ({error}); {remedy}") from None

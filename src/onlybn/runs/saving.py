@@ -23,7 +23,7 @@ from onlybn.networks import reparametrise
 from onlybn.runs.records import RECORD, WRITTEN, check_files, described, read_record, run_of, sealed
 from onlybn.runs.schemas import SCHEMAS, columns
 from onlybn.study import Run
-from onlybn.tensors import are_near, fingerprint, read_tensors
+from onlybn.tensors import check_drawn, fingerprint, read_tensors
 
 if TYPE_CHECKING:
     import torch
@@ -147,16 +147,8 @@ def load(folder: str | Path, *, trust: bool = False) -> "Network":
             f"{path} has values that are not finite, but the run is recorded as finished;"
             f" delete {folder} to train the run again"
         )
-    drawn = fingerprint(frozen(network))
-    if drawn["digest"] != record["frozen_digest"]:
-        sums = facts["frozen_sums"]
-        machines = f"trained on {record.get('machine')}, loaded on {machine()}"
-        if not are_near(drawn["sums"], sums):
-            raise UserError(
-                f"{folder}: the frozen weights drawn from seed {run.drawn_from} are not those of training"
-                f" (digest {drawn['digest'][:16]}, expected {record['frozen_digest'][:16]}; {machines})"
-            )
-        warnings.warn(f"{folder}: the frozen weights differ by rounding ({machines})", stacklevel=2)
+    expected = {"digest": record["frozen_digest"], "sums": facts["frozen_sums"]}
+    check_drawn(frozen(network), expected, of=str(folder), seed=run.drawn_from, then=record.get("machine"))
     for name, tensor in wanted.items():
         tensor.copy_(state[name])
     reparametrise.settle(network)
@@ -190,7 +182,7 @@ def _find_code_again(
     if not trust:
         raise UserError(
             f"{path} names code that is not part of this package ({', '.join(map(repr, names))}), and loading"
-            " runs that code; use onlybn.load(folder, trust=True) if you trust the author of the run"
+            " runs that code; allow it with trust=True (--trust) if you trust the author of the run"
         )
     sources, size = record["own"]["sources"], record["own"]["size"]
     right = isinstance(sources, list) and type(size) is int and size > 0

@@ -4,7 +4,9 @@ import math
 
 import pandas as pd
 
+from onlybn.axes import FEATURES_SEED, RECIPE
 from onlybn.drawing.queries import Measured
+from onlybn.drawing.summaries import networks
 from onlybn.judging import ANY, OWN, Claim, Estimate, Estimates, Published
 from onlybn.papers.one_seed.measures import BATCHNORM, OUTPUT, differences, pairs, runs
 
@@ -19,7 +21,7 @@ def sharing_costs_nothing(regime: str):
         of_networks: dict[str, list[pd.Series]] = {}
         for shared, own in _pairs(measured, regime):
             if len(found := differences(shared, own)):
-                of_networks.setdefault(own["architecture"].iloc[0], []).append(found)
+                of_networks.setdefault(_network(own), []).append(found)
         for network, found in of_networks.items():
             values = pd.concat(found, axis=1).dropna().mean(axis=1).tolist()
             of = f"{network} {regime} shared − own, mean of {len(found)} tasks"
@@ -33,7 +35,7 @@ def takes_few_bytes(measured: Measured) -> Estimates:
     shares: dict[str, dict[str, float]] = {}
     for shared, own in _pairs(measured, OUTPUT):
         for row in pd.concat([shared, own]).itertuples():
-            shares.setdefault(row.architecture, {})[row.dataset] = 100 * row.bytes / row.network_bytes
+            shares.setdefault(_network(own), {})[row.dataset] = 100 * row.bytes / row.network_bytes
     for network, found in shares.items():
         of = f"{network} share (%)"
         yield Estimate(of, list(found.values()), (-math.inf, FEW), network, exact=True)
@@ -45,6 +47,11 @@ def _pairs(measured: Measured, regime: str):
         return
     rows = runs(metrics)
     yield from pairs(rows[rows["regime"] == regime])
+
+
+def _network(rows: pd.DataFrame) -> str:
+    """Return in words what the tasks of one network share, but for the features: not how they train."""
+    return networks(rows.head(1).drop(columns=[RECIPE.name, FEATURES_SEED.name], errors="ignore")).iloc[0]
 
 
 def _every_run(rows: pd.DataFrame) -> pd.Series:

@@ -17,8 +17,9 @@ def runs(metrics: pd.DataFrame) -> pd.DataFrame:
     """Return the final test row of each run, its `features`, and the `bytes` of its task and network."""
     last = finals(metrics)
     last = last.assign(features=last.get(FEATURES_SEED.name, OWN))
-    statistics = 2 * last["batchnorm_parameters"]
-    stored = last["regime"].map({BATCHNORM: 0, OUTPUT: 1}) * last["output_parameters"] + statistics
+    affine_and_statistics = 2 * last["batchnorm_parameters"]
+    trains_output = last["regime"].map({BATCHNORM: 0, OUTPUT: 1})
+    stored = trains_output * last["output_parameters"] + affine_and_statistics
     whole = last["parameters"] + last["batchnorm_parameters"]
     stored = stored.where(last["regime"] != ALL, whole)
     return last.assign(bytes=4 * stored, network_bytes=4 * whole).dropna(subset="bytes")

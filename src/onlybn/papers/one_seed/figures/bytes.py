@@ -22,8 +22,8 @@ def numbers(metrics: pd.DataFrame) -> pd.DataFrame:
     if not is_own.all():
         rows = rows[is_own == (rows["regime"] == ALL)]
     rows = rows.drop(columns=FEATURES_SEED.name, errors="ignore")
-    found = over_seeds(rows, values=["top_1", "bytes"])
-    return found.rename(columns={"top_1": "y", "top_1_std": "std", "bytes": "x"}).drop(columns="bytes_std")
+    found = over_seeds(rows, values=["top_1"], by=["bytes"])
+    return found.rename(columns={"top_1": "y", "top_1_std": "std", "bytes": "x"})
 
 
 def draw(numbers: pd.DataFrame) -> Figure:
@@ -40,9 +40,9 @@ def draw(numbers: pd.DataFrame) -> Figure:
         layout="constrained",
     )
     for axes, task in zip(grid[0], tasks, strict=True):
-        for row in numbers[numbers["dataset"] == task].itertuples():
-            look = looks[row.regime]
-            axes.errorbar(row.x, row.y, row.std, color=look.colour, marker=look.mark, label=look.label)
+        for regime, rows in numbers[numbers["dataset"] == task].groupby("regime", sort=False):
+            look = looks[regime]
+            style.points(axes, style.Series(rows, look.label, look.colour, look.mark))
         axes.set_xscale("log")
         axes.set_title(known(task).title)
         axes.set_xlabel("bytes for the task")

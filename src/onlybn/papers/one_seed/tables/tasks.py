@@ -2,6 +2,7 @@
 
 import pandas as pd
 
+from onlybn.axes import FEATURES_SEED
 from onlybn.datasets import known
 from onlybn.drawing.summaries import point
 from onlybn.judging import student_interval
@@ -19,7 +20,7 @@ def numbers(metrics: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for shared, own in pairs(runs(metrics)):
         one = (shared if len(shared) else own).iloc[0]
-        row = {name: one[name] for name in point(own) if name in one and name != "features_seed"}
+        row = {name: one[name] for name in point(own) if name in one and name != FEATURES_SEED.name}
         for name, some in (("shared", shared), ("own", own)):
             row |= {name: some["top_1"].mean(), f"{name}_std": some["top_1"].std(), f"{name}_n": len(some)}
         found = differences(shared, own).tolist()
