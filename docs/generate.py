@@ -5,7 +5,7 @@ committed file, which is copied. The thumbnails of docs/figures.md are generated
 """
 
 import re
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import pandas as pd
@@ -15,10 +15,12 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 from tabulate import tabulate
 
+from onlybn.configuration import open_study
 from onlybn.files import sha256
 from onlybn.papers import NAMES as PAPERS
 from onlybn.papers import Figure, Table, paper
 from onlybn.study import Definition, Experiment, Training
+from onlybn.workflow.paths import Workflow
 
 ROOT = Path(__file__).parents[1]
 REFERENCE = ROOT / "results" / "reference"
@@ -29,6 +31,8 @@ PAGES = (
 DEFAULT_STUDY = "digits"
 # The study of each paper that a reader runs first.
 FIRST_STUDIES = dict(zip(PAPERS, (DEFAULT_STUDY, *PAPERS[1:]), strict=True))
+# What the names of datasets that need no `data_dir` begin with.
+EMBEDDED = ("digits", "deep-linear")
 THUMBNAILS = ROOT / "docs" / "thumbnails"
 THUMBNAIL_WIDTH = 320  # pixels
 
@@ -164,7 +168,8 @@ def figures(of: str) -> str:
     """Return a paper's figures and tables: what each shows, a thumbnail and its command, by section."""
     sections = []
     for part, records in paper(of).parts.items():
-        rows = [[_link(record, of), f"`{record.name}`", _says(record, of)] for record in records]
+        made = [record for record in records if _study_of(record, of)]
+        rows = [[_link(record, of), f"`{record.name}`", _says(record, of)] for record in made]
         listed = tabulate(rows, ["committed result", "target", "what it shows, and its command"], "pipe")
         sections.append(f"### {part}\n\n{listed}")
     return "\n\n".join(sections)
@@ -184,21 +189,26 @@ def _link(record: Figure | Table, of: str) -> str:
     return f"[{text}](../{file.relative_to(ROOT)})"
 
 
-def _study_of(record: Figure | Table, of: str) -> str:
-    """Return the first study of a paper that names a figure or table; for what every study has, the first."""
+@cache
+def _studies(of: str) -> dict[str, Workflow]:
+    """Return the studies of a paper, the first one first."""
     folder = ROOT / "workflow" / "studies" / of.replace("-", "_")
     files = sorted(folder.glob("*.yaml"), key=lambda file: (file.stem != FIRST_STUDIES[of], file.stem))
-    for file in files:
-        study = yaml.safe_load(file.read_text(encoding="utf-8"))
-        if record.name in {**study.get("figures", {}), **study.get("tables", {})}:
-            return file.stem
-    return FIRST_STUDIES[of]
+    config = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
+    return {file.stem: Workflow(open_study(config | {"study": file.stem}, folder.parent)) for file in files}
+
+
+def _study_of(record: Figure | Table, of: str) -> str | None:
+    """Return the first study of a paper that makes a figure or table, if there is one."""
+    return next((name for name, workflow in _studies(of).items() if record.name in workflow.targets), None)
 
 
 def _says(record: Figure | Table, of: str) -> str:
     file = committed(record, of)
     study = _study_of(record, of) if file is None else file.relative_to(REFERENCE).parts[0].split("_")[0]
     config = "" if study == DEFAULT_STUDY else f" --config study={study}"
+    if not all(name.startswith(EMBEDDED) for name in _studies(of)[study].study.datasets):
+        config += " data_dir=FOLDER"
     place = record.number or record.section
     said = record.says.replace("|", "\\|")
     return f"{f'**{place}.** ' if place else ''}{said}<br>`snakemake --cores 2 {record.name}{config}`"
