@@ -613,3 +613,17 @@ def test_drawing_and_collecting_import_no_torch():
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("lengths", "phrase"),
+    [
+        ({"epochs": [16, 16]}, "16 epochs"),
+        ({"epochs": [1, 1]}, "1 epoch"),
+        ({"epochs": [16, 4]}, "4 to 16 epochs"),
+        ({"epochs": [0, 0], "steps": [600, 3_000]}, "600 to 3,000 steps"),
+        ({"epochs": [3, 0], "steps": [0, 100]}, "3 epochs or 100 steps"),
+    ],
+)
+def test_a_caption_says_how_long_all_its_runs_were_trained(lengths, phrase):
+    assert drawing.length(pd.DataFrame(lengths)) == phrase

@@ -40,6 +40,7 @@ COMMITTED = (
     ["study=other-norms"],
     ["study=sigmoid-mnist", "seeds=3"],
     ["study=one-seed"],
+    ["study=one-seed-images"],
     ["study=imagenette"],
     ["study=cifar10-short", "seeds=4"],
     ["study=cifar10-short", "architectures=[resnet-14,resnet-32]", "regimes=all"],

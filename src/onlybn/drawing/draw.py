@@ -61,11 +61,14 @@ def draw(paper: Paper, figure: str, study: str, tables: Iterable[Path], target: 
 
 
 def length(numbers: pd.DataFrame) -> str:
-    """Say how long the runs were trained, in epochs or in steps."""
+    """Say how long the runs were trained, in epochs or in steps: such as 4 to 16 epochs."""
     found = []
     for unit in ("epoch", "step"):
-        longest = int(numbers[f"{unit}s"].max()) if f"{unit}s" in numbers else 0
-        found += [counted(longest, unit)] if longest else []
+        lengths = numbers.get(f"{unit}s", pd.Series(dtype=float))
+        lengths = lengths[lengths > 0]
+        if len(lengths):
+            shortest = f"{int(lengths.min()):,} to " if lengths.nunique() > 1 else ""
+            found.append(shortest + counted(int(lengths.max()), unit))
     return " or ".join(found)
 
 
