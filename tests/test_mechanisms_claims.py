@@ -171,6 +171,9 @@ class World:
                     columns | row | {"statistics": name, "top_1": top + noise}
                     for name, top in (("running", 90.0), ("pooled", 90 + apart))
                 ]
+        for columns, _, noise in self.rows(VGG, "layernorm"):  # it has no statistics to re-estimate
+            row = {"epoch": 9, "step": 900, "loss": 1.0, "top_5": 99.0, "top_1": 80.0 + noise}
+            found.append(columns | row | {"statistics": "running"})
         return pd.DataFrame(found)
 
     @property

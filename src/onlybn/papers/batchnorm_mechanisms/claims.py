@@ -551,7 +551,9 @@ def statistics_agree(measured: Measured) -> Estimates:
     if table.empty:
         return
     names = [*named(table), "epoch"]
-    wide = table.pivot_table(index=names, columns="statistics", values="top_1", observed=True).reset_index()
+    wide = table.pivot_table(index=names, columns="statistics", values="top_1", observed=True)
+    # A normalisation without running statistics has nothing to re-estimate.
+    wide = wide.reindex(columns=["running", "pooled"]).dropna().reset_index()
     wide = wide.assign(apart=(wide["running"] - wide["pooled"]).abs())
     for _, rows in wide.groupby(ALIKE, sort=False):
         network = rows["architecture"].iloc[0]
