@@ -38,6 +38,7 @@ COMMITTED = (
     ["study=weight-compander-short", "reparametrisations=[none,arctan-0.8-0.5,linear-1.6]", "seeds=4"],
     ["study=batchnorm-mechanisms"],
     ["study=other-norms"],
+    ["study=evaluation-statistics", "architectures=[vgg-8-half,mlp-100-100-100-sigmoid]"],
     ["study=sigmoid-mnist", "seeds=3"],
     ["study=one-seed"],
     ["study=one-seed-images"],
