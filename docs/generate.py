@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 from tabulate import tabulate
 
-from onlybn.configuration import open_study
+from onlybn.configuration import configuration_with, open_study
 from onlybn.files import sha256
 from onlybn.papers import NAMES as PAPERS
 from onlybn.papers import Figure, Table, paper
@@ -194,8 +194,8 @@ def _studies(of: str) -> dict[str, Workflow]:
     """Return the studies of a paper, the first one first."""
     folder = ROOT / "workflow" / "studies" / of.replace("-", "_")
     files = sorted(folder.glob("*.yaml"), key=lambda file: (file.stem != FIRST_STUDIES[of], file.stem))
-    config = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
-    return {file.stem: Workflow(open_study(config | {"study": file.stem}, folder.parent)) for file in files}
+    configs = {file.stem: configuration_with([f"study={file.stem}"], ROOT) for file in files}
+    return {name: Workflow(open_study(config, folder.parent)) for name, config in configs.items()}
 
 
 def _study_of(record: Figure | Table, of: str) -> str | None:

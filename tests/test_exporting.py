@@ -23,6 +23,7 @@ from onlybn.networks.draw import draw
 from onlybn.runs import saving
 from onlybn.training.loop import train
 
+ALIASED = "fakes.networks:Aliased"  # its BatchNorm has two names
 # The layers that are folded, and those that stay.
 FOLDED = {
     "resnet-8": (9, 0),
@@ -33,12 +34,12 @@ FOLDED = {
     "imagenet-resnet-18-3x3": (20, 0),
     "imagenet-resnet-50-3x3": (53, 0),
     f"{__name__}:twice": (1, 1),
-    f"{__name__}:Aliased": (1, 0),
+    ALIASED: (1, 0),
 }
 # The layers whose channels only linear maps behind a ReLU read.
 PRUNABLE = {"resnet-8": 3, "vgg-8-half": 5, "vgg-8-half-sigmoid": 0, "mlp-20-10": 2}
 PRUNABLE |= {"preactivation-wrn-10-1": 7, "imagenet-resnet-18-3x3": 8, "imagenet-resnet-50-3x3": 33}
-PRUNABLE |= {f"{__name__}:twice": 1, f"{__name__}:Aliased": 1}
+PRUNABLE |= {f"{__name__}:twice": 1, ALIASED: 1}
 
 
 class Twice(nn.Module):
@@ -56,18 +57,6 @@ class Twice(nn.Module):
         y = normalise(x, self.batchnorm_1, self.relu_1)
         y = normalise(self.second(y), self.batchnorm_2, self.relu_2) + x
         return self.output(y.mean(dim=(2, 3)))
-
-
-class Aliased(nn.Module):
-    """A custom network in which BatchNorm has two names."""
-
-    def __init__(self, channels, classes):
-        super().__init__()
-        self.batchnorm, self.output = nn.BatchNorm2d(4), nn.Linear(4, classes)
-        self.body = nn.Sequential(nn.Conv2d(channels, 4, 3), self.batchnorm, nn.ReLU())
-
-    def forward(self, images):
-        return self.output(self.body(images).mean(dim=(2, 3)))
 
 
 def twice(channels, classes):

@@ -73,7 +73,7 @@ class Bank:
         """
         if not runs:
             raise UserError("bank: no task was given; expected NAME=FOLDER of at least one run")
-        first, shared, expected, tasks = "", None, None, {}
+        shared, tasks = None, {}
         for name, folder in runs.items():
             network, facts = read_finished(Path(folder), trust=trust)
             own = own_tensors(network)
@@ -85,7 +85,7 @@ class Bank:
                 )
             found = {"network": _kind(facts), "digest": digest(_features(network))}
             if shared is None:
-                first, shared, expected = folder, network, found
+                shared, first, expected = network, folder, found
             for what, value in found.items():
                 if value != expected[what]:
                     raise UserError(
