@@ -291,6 +291,7 @@ def test_a_run_is_recorded_for_every_experiment_that_contains_it(study):
 WRONG = {
     "record: [wieghts]": "record: unknown recording 'wieghts'; did you mean 'weights'?",
     "record: {weights: {every: 0}}": "record: weights.every: 0 is not a number of steps of at least 1",
+    "record: {weights: {1: 60}}": "record: weights: unknown option '1'; allowed: every, layers",
     "record: {weights: {layer: [x]}}": "record: weights: unknown option 'layer'; did you mean 'layers'?",
     "record: weights": "record: 'weights' is not a list of recordings, or a mapping",
 }

@@ -1,6 +1,7 @@
 """The claims about what BatchNorm does: tables with known answers go through every one of them."""
 
 import json
+import math
 from functools import cache
 
 import numpy as np
@@ -11,6 +12,7 @@ from conftest import run_columns
 from onlybn.judging import judge
 from onlybn.observers.inputs import PERCENTS
 from onlybn.papers.batchnorm_mechanisms.claims import CLAIMS, PUBLISHED
+from onlybn.papers.batchnorm_mechanisms.measures import first_step
 from onlybn.papers.batchnorm_mechanisms.published import CIFAR10, DEEP_LINEAR, MNIST
 
 SEEDS = range(3)
@@ -216,3 +218,129 @@ def test_a_claim_is_reproduced_where_it_holds_and_contradicted_where_it_does_not
 def test_without_tables_nothing_is_judged():
     rows = judge(CLAIMS, {}, PUBLISHED)
     assert set(rows["verdict"]) == {"not run"}
+
+
+def rejudged(**tables):
+    return judge(
+        CLAIMS, {kind.replace("_", "-"): table for kind, table in tables.items()}, PUBLISHED
+    ).set_index("id")
+
+
+def test_a_part_of_a_claim_that_was_not_measured_leaves_it_undecided():
+    world = World()
+
+    def two_arms(kind):
+        table = getattr(world, kind)
+        kept = table["normalisation"].isin(["none", "batchnorm"]) & (table["recipe"] == "none")
+        return table[kept & (table["architecture"] != MLP)]
+
+    rows = rejudged(**{kind: two_arms(kind) for kind in ("metrics", "curve", "inputs", "landscape")})
+    lacking = {
+        "i2-sooner": "batchnorm ×5, ",
+        "s1-faster": "vgg-8-half none ×5 fails, vgg-8-half batchnorm ×5 trains",
+        "s4-unstable": "vgg-8-half batchnorm-noisy / none",
+        "i4-sigmoid": "vgg-8-half-sigmoid / ReLU",
+    }
+    for claim, parts in lacking.items():
+        if claim != "i4-sigmoid":
+            assert rows.loc[claim, "verdict"] == "inconclusive", claim
+            assert parts in rows.loc[claim, "reason"].split("not measured: ")[1]
+    plain = two_arms("metrics")[lambda table: table["normalisation"] == "none"]
+    row = rejudged(metrics=plain).loc["i4-sigmoid"]
+    assert (row["verdict"], row["coverage"]) == ("inconclusive", "1 of 2 estimates hold, 1 not measured")
+    rows = rejudged(metrics=plain, curve=two_arms("curve")[lambda table: table["normalisation"] == "none"])
+    assert set(rows.loc[["s2-tests", "s4-unstable", "i2-sooner"], "verdict"]) == {"not run"}
+
+
+def test_every_run_of_a_claim_means_two_runs_at_least_but_one_of_an_identity():
+    world = World()
+    kinds = ("metrics", "curve", "identity", "statistics")
+    one = {kind: table[table["seed"] == 0] for kind in kinds for table in [getattr(world, kind)]}
+    rows = rejudged(**one)
+    for claim in ("m1-sooner", "s1-faster", "s5-plain-noisy", "r1-gap", "i1-rates", "i4-sigmoid"):
+        assert rows.loc[claim, "verdict"] == "inconclusive", claim
+    assert set(rows.loc[["t1-identity", "e4-one-example", "n1-layernorm"], "verdict"]) == {"reproduced"}
+
+
+def test_a_step_is_interpolated_between_tests_so_that_equal_tests_are_no_tie():
+    rows = pd.DataFrame({"step": [1000, 500, 1500], "top_1": [80.0, 60.0, 95.0]})
+    assert first_step(rows, 70) == pytest.approx(750)
+    assert first_step(rows, 80) == pytest.approx(1000)
+    assert first_step(rows, 30) == pytest.approx(250)
+    assert math.isnan(first_step(rows, 96))
+    metrics = World().metrics
+    metrics = metrics[(metrics["architecture"] == MLP) & (metrics["recipe"] == "none")]
+    first, later = sorted(metrics["step"].unique())[:2]
+    metrics = metrics[
+        metrics["step"].isin([first, later]) & metrics["normalisation"].isin(["none", "batchnorm"])
+    ]
+    ahead = metrics["normalisation"] == "batchnorm"
+    tops = np.where(metrics["step"] == later, 95.0, np.where(ahead, 85.0, 60.0))
+    row = rejudged(metrics=metrics.assign(top_1=tops)).loc["m1-sooner"]
+    assert row["verdict"] == "reproduced", row["measured"]
+
+
+def test_a_run_that_is_missing_is_none_that_never_reaches_an_accuracy():
+    metrics, curve = World().metrics, World().curve
+    for kind, table in (("metrics", metrics), ("curve", curve)):
+        lost = (table["normalisation"] == "none") & (table["seed"] > 0)
+        row = rejudged(**{kind: table[~lost]}).loc["m1-sooner" if kind == "metrics" else "s1-faster"]
+        assert (row["verdict"], row["n"]) == ("inconclusive", 1)
+
+
+def test_other_recipes_and_diverged_runs_do_not_count_as_reaching_the_plain_networks_best():
+    metrics = World().metrics
+    before = rejudged(metrics=metrics).loc["i2-sooner"]
+    vgg = (metrics["architecture"] == VGG) & (metrics["recipe"] == "none")
+    few = metrics[vgg & (metrics["variant"] != "other")].assign(recipe="few", top_1=99.9)
+    few["training"] = few["training"].map(lambda text: json.dumps(json.loads(text) | {"examples": 500}))
+    rows = rejudged(metrics=pd.concat([metrics, few]))
+    assert rows.loc["i2-sooner", "measured"] == before["measured"]
+    assert rows.loc["i3-no-worse", "measured"] == rejudged(metrics=metrics).loc["i3-no-worse", "measured"]
+
+    x30 = (metrics["architecture"] == VGG) & (metrics["recipe"] == "x30")
+    x30 &= metrics["normalisation"] == "batchnorm"
+    early = metrics["step"] == metrics["step"].min()
+    diverged = metrics[~x30 | early].copy()
+    diverged.loc[x30[diverged.index], ["status", "top_1"]] = ["diverged", LOST]
+    row = rejudged(metrics=diverged).loc["i2-sooner"]
+    assert row["verdict"] == "inconsistent" and "×30" in row["reason"]
+
+    plain = (metrics["normalisation"] == "none") & (metrics["architecture"] == VGG)
+    lost = metrics.assign(status=metrics["status"].where(~plain, "diverged"))
+    assert rejudged(metrics=lost).loc["i2-sooner", "verdict"] == "not run"
+
+
+def test_a_layer_that_is_not_finite_explodes_and_a_shift_that_changes_nothing_is_left_out():
+    table = World().statistics
+    table.loc[(table["shift"] == "noise") & (table["layer"] == 1), "largest"] = np.nan
+    rows = rejudged(statistics=table)
+    assert rows.loc["e3-explodes", "verdict"] == "reproduced"
+    assert "log of layer 2 88" in rows.loc["e3-explodes", "measured"].replace("87.", "88")
+    clean = table[table["shift"] == "clean"]
+    again = clean[clean["statistics"] == "running"]
+    same = pd.concat([again, again.assign(statistics="pooled-shifted")]).assign(shift="contrast-3")
+    rows_of_both = rejudged(statistics=pd.concat([table, same]))
+    assert rows_of_both.loc["e3-explodes", "measured"] == rows.loc["e3-explodes", "measured"]
+    assert rows_of_both.loc["e2-recovers", "measured"] == rows.loc["e2-recovers", "measured"]
+
+
+def test_running_and_reestimated_statistics_are_compared_of_batchnorm_alone():
+    table = World().reestimated
+    after = table[table["normalisation"] == "batchnorm"].assign(normalisation="batchnorm-after", top_1=0.0)
+    rows = [rejudged(reestimated=some).loc["e1-agree"] for some in (table, pd.concat([table, after]))]
+    assert rows[0]["measured"] == rows[1]["measured"]
+    assert rows[1]["n"] == 3
+
+
+def test_a_training_that_is_counted_in_epochs_is_judged():
+    metrics = World().metrics.drop(columns="step").assign(steps=0, epochs=9)
+    metrics["epoch"] = World().metrics["step"]
+    metrics["training"] = metrics["training"].map(
+        lambda text: json.dumps(
+            {k: v for k, v in json.loads(text).items() if k != "steps"} | {"epochs": 50_000}
+        )
+    )
+    rows = rejudged(metrics=metrics)
+    assert rows.loc["m1-sooner", "verdict"] == "consistent"
+    assert rows.loc["i2-sooner", "verdict"] == "consistent"

@@ -36,6 +36,8 @@ STEP = 0.001
 
 # The dataset of a claim that holds on every dataset and schedule, as published.
 ANY = "any"
+# The reason of a claim of which no collected table has a value.
+UNMEASURED = "none of the experiments that this table reads measures it"
 # How the reason of a claim begins that the study says beforehand not to expect.
 NOT_EXPECTED = "not expected here: "
 
@@ -47,7 +49,8 @@ class Estimate:
     """What was measured of one network, or of one quantity: values by seed, or an interval of its own.
 
     `range` is where the published claim holds; the ends are outside. Without values it was not measured. If
-    it is `exact`, every value itself has to lie in the range.
+    it is of `every` run, each value itself has to lie in the range, of two at least. If it is `exact`, too,
+    and one is enough, since it is the same in all runs.
     """
 
     of: str
@@ -55,7 +58,13 @@ class Estimate:
     range: tuple[float, float]
     network: str = ""
     bounds: tuple[float, float] | None = None
+    every: bool = False
     exact: bool = False
+
+    @property
+    def is_of_each(self) -> bool:
+        """Whether each value itself has to lie in the range, and not an interval."""
+        return self.every or self.exact
 
     @cached_property
     def mean(self) -> float:
@@ -69,16 +78,16 @@ class Estimate:
 
     @cached_property
     def interval(self) -> tuple[float, float]:
-        """The 95 % interval over seeds by Student's t, endless for one seed; of an exact one, the range."""
-        if self.exact:
+        """The 95 % interval over seeds by Student's t, endless for one seed; of each value, their range."""
+        if self.is_of_each:
             return (min(self.values), max(self.values))
         return self.bounds or student_interval(self.values)
 
     @property
     def decides(self) -> bool:
         """Whether there are seeds enough for the interval to mean something."""
-        if self.exact:
-            return True
+        if self.is_of_each:
+            return self.exact or len(self.values) > 1
         count, (low, high) = len(self.values), self.bounds or (min(self.values), max(self.values))
         return count > 2 or (count == 2 and high - low >= STEP)
 
@@ -89,7 +98,7 @@ class Estimate:
             return None
         if allowed[0] < low and high < allowed[1]:
             return True
-        if self.exact:
+        if self.is_of_each:
             return False
         return False if high < allowed[0] or low > allowed[1] else None
 
@@ -98,7 +107,7 @@ class Estimate:
 
         An interval of its own tells only on which side of 0.05 it is.
         """
-        if self.exact:
+        if self.is_of_each:
             return float(self.judged(allowed) is True)
         if self.bounds is not None:
             return 0.05 if self.judged(allowed) is False else 1.0
@@ -120,7 +129,7 @@ class Estimate:
 
     def __str__(self) -> str:
         low, high = self.interval
-        if self.exact:
+        if self.is_of_each:
             return f"{self.of} {low:z.2g}" + (f" to {high:z.2g}" if high > low else "")
         spread = f" [{low:.2f}, {high:.2f}]" if len(self.values) > 1 else ""
         return f"{self.of} {self.mean:z.2f}{spread}"
@@ -318,8 +327,7 @@ def _row(claim: Claim, measured: Measured, setting: Setting | None) -> dict[str,
     estimates = list(claim.estimate(measured))
     there = [estimate for estimate in estimates if estimate.values]
     if not there:
-        by = f"{claim.measured_by} measures it" if claim.measured_by else "no run of this study measures it"
-        return _not_run(claim, by)
+        return _not_run(claim, f"{claim.measured_by} measures it" if claim.measured_by else UNMEASURED)
     # Another dataset, or another schedule, stands in: of it only directions are judged.
     if not published and claim.direction is None:
         return _not_run(claim, "published values are judged under the paper's dataset and schedule alone")
@@ -390,8 +398,8 @@ def _verdict(judged: Sequence[Judged], lacking: Sequence[str], least: int) -> tu
     reasons = [f"{why}: {', '.join(map(str, what))}" for why, what in undecided.items() if what]
     if reasons:
         return None, "; ".join(reasons)
-    exact = all(estimate.exact for estimate, _, _ in judged)
-    return True, f"every {'run' if exact else 'interval'} lies in the range"
+    each = all(estimate.is_of_each for estimate, _, _ in judged)
+    return True, f"every {'run' if each else 'interval'} lies in the range"
 
 
 def _pairs(count: float) -> str:
@@ -434,8 +442,8 @@ def caption(numbers: pd.DataFrame) -> str:
 def beside(section: str, claims: Iterable[Claim], tables: Tables, published: Published) -> pd.DataFrame:
     """Return what a paper claims in a section: statement, published, measured and verdict.
 
-    Judged by `tables`, the collected ones of a figure or table; claims about other data than the study's, or
-    what stands in for it, are left out. Empty where the paper claims nothing there.
+    Judged by `tables`, the collected ones of a figure or table. Claims that they do not measure are left out,
+    and those about other data than the study's, or what stands in for it. Empty where nothing is left.
     """
     columns = ["statement", "published", "measured", "verdict"]
     dataset = next(table["dataset"].iloc[0] for table in tables.values() if table is not None)
@@ -448,6 +456,7 @@ def beside(section: str, claims: Iterable[Claim], tables: Tables, published: Pub
     if not chosen:
         return pd.DataFrame(columns=columns)
     judged = judge(chosen, tables, published)
+    judged = judged[judged["reason"] != UNMEASURED]
     return judged.assign(measured=judged["measured"].map(_shortened))[columns]
 
 

@@ -60,8 +60,8 @@ def _sentence(name: str, model: "type[BaseModel]", options: Any, fault: Mapping[
     if not fault["loc"]:
         return f"{name}: {options!r} is not a mapping of options"
     key = fault["loc"][0]
-    if fault["type"] == "extra_forbidden":
-        return f"{name}: {unknown_message('option', key, model.model_fields)}"
+    if key not in model.model_fields:
+        return f"{name}: {unknown_message('option', str(key), model.model_fields)}"
     return f"{name}.{key}: {options[key]!r} is not {model.model_fields[key].description}"
 
 

@@ -11,7 +11,7 @@ from onlybn.axes import NORMALISATION, RECIPE, Axis
 from onlybn.datasets import known
 from onlybn.drawing.summaries import differing, finals, over_seeds, point, run
 from onlybn.papers.batchnorm_mechanisms.looks import NONE, label
-from onlybn.papers.batchnorm_mechanisms.measures import named, smoothed
+from onlybn.papers.batchnorm_mechanisms.measures import first_step, named, smoothed
 
 # Columns of a run that are in its setting if they vary among the runs of a network.
 _SET = ("regime", "variant", "reparametrisation")
@@ -168,8 +168,8 @@ def against_plain(metrics: pd.DataFrame) -> pd.DataFrame:
     The plain network has no normalisation; of its learning rates with the most finished runs, that with the
     best mean counts. Runs are paired by their seed. `best` is a run's best test accuracy in percent, and
     `top_1` its last; `target` is the plain run's best, which a run has `reached` at a step, and the plain one
-    after `plain`. `ratio` is plain / reached. What does not exist is missing. Settings and arms are
-    `described` with rates.
+    after `plain`, as `first_step` tells. `ratio` is plain / reached. What does not exist is missing. Settings
+    and arms are `described` with rates.
     """
     names = run(metrics)
     tests = metrics[metrics["split"] == "test"].assign(step=time)
@@ -182,8 +182,13 @@ def against_plain(metrics: pd.DataFrame) -> pd.DataFrame:
     pair = ["setting", "seed"]
     runs = runs.merge(plain[[*pair, "best"]].rename(columns={"best": "target"}).drop_duplicates(pair), "left")
     tests = tests.merge(runs[[*names, "target"]])
-    reached = tests[tests["top_1"] >= tests["target"]].groupby(names, dropna=False)["step"].min()
-    runs = runs.merge(reached.rename("reached").reset_index(), "left")
+    if tests.empty:
+        runs = runs.assign(reached=np.nan)
+    else:
+        reached = tests.groupby(names, dropna=False)[["step", "top_1", "target"]].apply(
+            lambda its: first_step(its, its["target"].iloc[0])
+        )
+        runs = runs.merge(reached.rename("reached").reset_index(), "left")
     plain = runs.merge(plain[names])[[*pair, "reached"]].rename(columns={"reached": "plain"})
     runs = runs.merge(plain.drop_duplicates(pair), "left")
     return runs.assign(ratio=runs["plain"] / runs["reached"])

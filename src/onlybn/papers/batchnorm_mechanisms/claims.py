@@ -5,8 +5,9 @@ comparison is of runs that are alike in all but what it compares. The early part
 later, the effective β of [S] tends to 2 / learning rate whatever normalises.
 """
 
+import json
 import math
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 
 import numpy as np
@@ -17,13 +18,16 @@ from onlybn.drawing.queries import Measured
 from onlybn.drawing.summaries import finals, stuck
 from onlybn.judging import ANY, NEGATIVE, OWN, POSITIVE, Claim, Estimate, Estimates
 from onlybn.observers.inputs import PERCENTS
-from onlybn.papers.batchnorm_mechanisms.arms import at_places, described
+from onlybn.papers.batchnorm_mechanisms.arms import against_plain, at_places, described, time
+from onlybn.papers.batchnorm_mechanisms.figures.batch_size import by_group
+from onlybn.papers.batchnorm_mechanisms.figures.evaluation import explosions
 from onlybn.papers.batchnorm_mechanisms.figures.gradient_shift import PLACES
 from onlybn.papers.batchnorm_mechanisms.measures import (
     bands,
     early,
     early_and_late,
     first_step,
+    length,
     named,
     smoothed,
 )
@@ -67,7 +71,7 @@ def _table(measured: Measured, kind: str) -> pd.DataFrame:
     """Return a collected table, with the normalisation and the learning rate of each row."""
     table = measured.tables.get(kind)
     if table is None or table.empty:
-        return pd.DataFrame(columns=[*ALIKE, "seed", "normalisation", "rate", "step"])
+        return pd.DataFrame(columns=[*ALIKE, "seed", "status", "normalisation", "rate", "step"])
     return described(table)
 
 
@@ -105,7 +109,7 @@ def _differences(
 
 def _tests(measured: Measured) -> pd.DataFrame:
     metrics = _table(measured, "metrics")
-    return metrics[metrics["split"] == "test"] if len(metrics) else metrics
+    return metrics[metrics["split"] == "test"].assign(step=time) if len(metrics) else metrics
 
 
 def _curves(measured: Measured) -> pd.DataFrame:
@@ -134,26 +138,24 @@ def _fails(measured: Measured) -> pd.DataFrame:
 # accuracy and speed
 
 
-def sooner(
-    table: Callable[[Measured], pd.DataFrame],
-    level: float,
-    fast: Sequence[str] = (BATCHNORM,),
-    slow: str = NONE,
-) -> Estimator:
+def sooner(table: Callable[[Measured], pd.DataFrame], level: float, name: str = BATCHNORM) -> Estimator:
     """Claim that networks reach an accuracy in fewer steps with a normalisation: the ratio is above 1.
 
-    A run that never reaches it counts with its whole length, if the other one does reach it.
+    A run that never reaches it counts with its whole length, if the other one does reach it. A pair of which
+    neither does says nothing.
     """
 
     def estimate(measured: Measured) -> Estimates:
-        rows = table(measured)
-        runs = _per_run(rows, lambda run: first_step(run, level))
-        for name in fast:
-            for label, network, pair in _compared(runs, slow, name):
-                pair = pair.dropna(how="all").fillna(math.inf).clip(lower=1, upper=rows["step"].max())
-                ratios = (pair["one"] / pair["other"]).tolist()
-                if ratios:
-                    yield Estimate(f"{label} {slow} / {name}", ratios, (1, math.inf), network, exact=True)
+        first = _per_run(table(measured), lambda run: first_step(run, level))
+        first = first[first["normalisation"].isin((NONE, name))]
+        if first.empty:
+            return
+        runs = first.assign(reaches=first["value"].notna(), value=first["value"].fillna(length(first)))
+        runs = runs[runs.groupby([*ALIKE, "seed"], observed=True)["reaches"].transform("any")]
+        for label, network, pair in _compared(runs, NONE, name):
+            steps = pair.dropna().clip(lower=1)
+            ratios = (steps["one"] / steps["other"]).tolist()
+            yield Estimate(f"{label} {NONE} / {name}", ratios, (1, math.inf), network, every=True)
 
     return estimate
 
@@ -185,105 +187,125 @@ def paired(one: str, other: str, allowed: tuple[float, float] = POSITIVE) -> Est
     return lambda measured: _differences(_finals(measured), one, other, allowed)
 
 
-def _multiples(runs: pd.DataFrame) -> pd.DataFrame:
-    """Return runs with their learning rate as a `multiple` of the study's own, the plain network's best."""
-    own = runs["rate"].where(runs["recipe"] == RECIPE.default) if RECIPE.name in runs else runs["rate"]
-    base = own.groupby(runs["architecture"]).transform("min")
-    return runs.assign(multiple=(runs["rate"] / base).astype(float).round(2))
+def all_of(parts: Mapping[str, Estimator]) -> Estimator:
+    """Claim several things of each network, by what they are; what was not measured of one is lacking."""
+
+    def estimate(measured: Measured) -> Estimates:
+        found = {part: list(estimator(measured)) for part, estimator in parts.items()}
+        networks = dict.fromkeys(one.network for some in found.values() for one in some if one.values)
+        for part, estimates in found.items():
+            yield from estimates
+            there = {one.network for one in estimates if one.values}
+            yield from (Estimate(f"{name} {part}", [], OWN, name) for name in networks if name not in there)
+
+    return estimate
 
 
-def _by_rate(measured: Measured, expected: Collection[tuple[str, float]]) -> Estimates:
-    """Claim that runs fail without normalisation and train with it, at multiples of the study's own rate."""
-    runs = _multiples(_fails(measured))
-    runs = runs[~runs["architecture"].str.endswith("sigmoid")]
-    for (network, name, multiple), rows in runs.groupby(["architecture", "normalisation", "multiple"]):
-        if (name, multiple) in expected:
-            does = rows["value"] if name == NONE else 1 - rows["value"]
-            words = "fails" if name == NONE else "trains"
-            yield Estimate(f"{network} {name} ×{multiple:g} {words}", does.tolist(), YES, network, exact=True)
+def _by_rate(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return the runs that differ from the study's own training in their learning rate at most.
+
+    `multiple` is their rate by the study's own, which is the plain network's best.
+    """
+    if runs.empty:
+        return runs.assign(multiple=np.nan)
+    rest = {
+        text: json.dumps(json.loads(text) | {"learning_rate": None}) for text in runs["training"].unique()
+    }
+    runs = runs.assign(rest=runs["training"].map(rest))
+    own = runs[runs[RECIPE.name] == RECIPE.default] if RECIPE.name in runs else runs
+    of = own.groupby(["architecture", "rest"], observed=True)["rate"].min().rename("own").reset_index()
+    runs = runs.merge(of, on=["architecture", "rest"])
+    return runs.assign(multiple=(runs["rate"] / runs["own"]).astype(float).round(2)).drop(
+        columns=["rest", "own"]
+    )
 
 
-def tolerates_rates(measured: Measured) -> Estimates:
-    """Claim that ×5 fails without normalisation, and that ×5 and ×30 train with it."""
-    return _by_rate(measured, ((NONE, 5), (BATCHNORM, 5), (BATCHNORM, 30)))
+def _without_sigmoids(runs: pd.DataFrame) -> pd.DataFrame:
+    return runs[~runs["architecture"].astype(str).str.endswith("sigmoid")]
+
+
+def at_multiple(name: str, multiple: float, *, trains: bool) -> Estimator:
+    """Claim that a normalisation trains, or fails, at a multiple of the study's own rate."""
+
+    def estimate(measured: Measured) -> Estimates:
+        runs = _by_rate(_without_sigmoids(_fails(measured)))
+        runs = runs[(runs["normalisation"] == name) & (runs["multiple"] == multiple)]
+        for network, rows in runs.groupby("architecture", observed=True):
+            does = (1 - rows["value"] if trains else rows["value"]).tolist()
+            yield Estimate(
+                f"{network} {_at_multiple(name, multiple, trains)}", does, YES, network, every=True
+            )
+
+    return estimate
+
+
+def _at_multiple(name: str, multiple: float, trains: bool) -> str:
+    return f"{name} ×{multiple:g} {'trains' if trains else 'fails'}"
+
+
+def rates(*arms: tuple[str, float, bool]) -> dict[str, Estimator]:
+    """Return a part of a claim for each normalisation, multiple of the rate, and whether it trains."""
+    return {_at_multiple(*arm): at_multiple(*arm[:2], trains=arm[2]) for arm in arms}
 
 
 def reaches_plains_best(measured: Measured) -> Estimates:
     """Claim that BatchNorm reaches the plain network's best accuracy in fewer steps, ×5 in fewer than ×1.
 
-    The plain network is that of the study's own rate. A run that never reaches it counts with its length.
+    A run that never reaches it, or diverges, counts with the whole length of its training.
     """
-    tests = _multiples(_tests(measured))
-    tests = tests[~tests["architecture"].str.endswith("sigmoid")] if len(tests) else tests
-    for network, rows in tests.groupby("architecture"):
-        plain = rows[(rows["normalisation"] == NONE) & (rows["multiple"] == 1)]
-        best = plain.groupby("seed")["top_1"].max()
-        ratios = {}
-        for (name, multiple), runs in rows.groupby(["normalisation", "multiple"]):
-            if name == BATCHNORM and multiple in (1, 5, 30):
-                ratios[multiple] = pd.Series(
-                    {seed: _first(plain, seed, best) / _first(runs, seed, best) for seed in best.index}
-                ).dropna()
-                of = f"{network} steps of {NONE} ×1 / {name} ×{multiple:g}"
-                yield Estimate(of, ratios[multiple].tolist(), (1, math.inf), network, exact=True)
-        if {1, 5} <= ratios.keys():
-            values = np.log(ratios[5] / ratios[1]).dropna().tolist()
-            yield Estimate(f"{network} log of ×5's ratio / ×1's", values, POSITIVE, network)
-
-
-def _first(runs: pd.DataFrame, seed: int, best: pd.Series) -> float:
-    """Return the first step of a seed's run with an accuracy, or its last step; NaN if there is no run."""
-    rows = runs[runs["seed"] == seed]
-    first = first_step(rows, best[seed])
-    return float(np.maximum(1, rows["step"].max() if math.isnan(first) else first))
+    runs = _by_rate(_without_sigmoids(_table(measured, "metrics")))
+    if runs.empty:
+        return
+    runs = _by_rate(against_plain(runs))
+    runs = runs[runs["normalisation"] == BATCHNORM].dropna(subset="target")
+    reached = runs["reached"].where(runs["status"] == "finished").fillna(length(runs)).clip(lower=1)
+    runs = runs.assign(ratio=runs["plain"].clip(lower=1) / reached)
+    for network, rows in runs.groupby("architecture", observed=True):
+        ratios = rows.pivot_table(index="seed", columns="multiple", values="ratio")
+        ratios = ratios.reindex(columns=[1, 5, 30])
+        for multiple, values in ratios.items():
+            of = f"{network} steps of {NONE} / {BATCHNORM} ×{multiple:g}"
+            yield Estimate(of, values.dropna().tolist(), (1, math.inf), network, every=True)
+        values = np.log(ratios[5] / ratios[1]).dropna().tolist()
+        yield Estimate(f"{network} log of ×5's ratio / ×1's", values, POSITIVE, network)
 
 
 def best_is_no_worse(measured: Measured) -> Estimates:
     """Claim that BatchNorm's best accuracy, over rates and tests, is no worse than the plain network's."""
-    runs = _per_run(_tests(measured), lambda rows: rows["top_1"].max())
-    for network, rows in runs.groupby("architecture"):
-        if not network.endswith("sigmoid"):
-            best = rows.groupby(["normalisation", "seed"])["value"].max().unstack(0)
-            if {BATCHNORM, NONE} <= set(best):
-                values = (best[BATCHNORM] - best[NONE]).dropna().tolist()
-                yield Estimate(f"{network} {BATCHNORM} − {NONE}", values, (NO_WORSE, math.inf), network)
+    tests = _by_rate(_without_sigmoids(_tests(measured)))
+    tests = tests[tests["status"] == "finished"]
+    runs = _per_run(tests, lambda rows: rows["top_1"].max())
+    for network, rows in runs.groupby("architecture", observed=True):
+        best = rows.groupby(["normalisation", "seed"])["value"].max().unstack(0)
+        if {BATCHNORM, NONE} <= set(best):
+            values = (best[BATCHNORM] - best[NONE]).dropna().tolist()
+            yield Estimate(f"{network} {BATCHNORM} − {NONE}", values, (NO_WORSE, math.inf), network)
 
 
-def sigmoid_needs_it(measured: Measured) -> Estimates:
-    """Claim that a sigmoid network trains only with BatchNorm, to half of a ReLU's accuracy."""
-    fails, ends = _fails(measured), _finals(measured)
-    for network in sorted(fails["architecture"].unique()):
-        if not network.endswith("-sigmoid"):
-            continue
-        for _, rows in fails[(fails["architecture"] == network) & (fails["normalisation"] == NONE)].groupby(
-            "rate"
-        ):
-            of = f"{network} {NONE} rate {rows['rate'].iloc[0]:g} at chance"
-            yield Estimate(of, rows["value"].tolist(), YES, network, exact=True)
-        own = ends[(ends["architecture"] == network) & (ends["normalisation"] == BATCHNORM)]
-        relu = ends[
-            (ends["architecture"] == network.removesuffix("-sigmoid")) & (ends["normalisation"] == BATCHNORM)
-        ]
-        pair = own.merge(relu, on=["training", "seed"])
-        for _, rows in pair.groupby("training"):
-            share = (rows["value_x"] / rows["value_y"]).tolist()
-            of = f"{network} / ReLU, both {BATCHNORM}, rate {rows['rate_x'].iloc[0]:g}"
-            yield Estimate(of, share, (0.5, math.inf), network, exact=True)
+def plain_sigmoid_fails(measured: Measured) -> Estimates:
+    """Claim that a sigmoid network without normalisation ends at chance."""
+    fails = _fails(measured)
+    fails = fails[
+        fails["architecture"].astype(str).str.endswith("-sigmoid") & (fails["normalisation"] == NONE)
+    ]
+    for (network, rate), rows in fails.groupby(["architecture", "rate"], observed=True):
+        of = f"{network} {NONE} rate {rate:g} at chance"
+        yield Estimate(of, rows["value"].tolist(), YES, network, every=True)
 
 
-def only_it_trains_at(multiple: float) -> Estimator:
-    """Claim that at a multiple of the study's rate a network trains only with BatchNorm."""
-    return lambda measured: _by_rate(measured, ((NONE, multiple), (BATCHNORM, multiple)))
-
-
-def all_of(*estimators: Estimator) -> Estimator:
-    """Claim several things at once."""
-
-    def estimate(measured: Measured) -> Estimates:
-        for one in estimators:
-            yield from one(measured)
-
-    return estimate
+def sigmoid_nears_relu(measured: Measured) -> Estimates:
+    """Claim that with BatchNorm a sigmoid network ends above half of a ReLU network's accuracy."""
+    ends = _finals(measured)
+    ends = ends[ends["normalisation"] == BATCHNORM]
+    names = ends["architecture"].astype(str)
+    sigmoid = names.str.endswith("-sigmoid")
+    own = ends[sigmoid].assign(relu=names[sigmoid].str.removesuffix("-sigmoid"))
+    others = ends[~sigmoid].rename(columns={"architecture": "relu"})
+    pair = own.merge(others[["relu", "training", "seed", "value"]], on=["relu", "training", "seed"])
+    for (network, rate, _), rows in pair.groupby(["architecture", "rate", "training"], observed=True):
+        of = f"{network} / ReLU, both {BATCHNORM}, rate {rate:g}"
+        shares = (rows["value_x"] / rows["value_y"]).tolist()
+        yield Estimate(of, shares, (0.5, math.inf), network, every=True)
 
 
 def at_chance(name: str) -> Estimator:
@@ -293,7 +315,7 @@ def at_chance(name: str) -> Estimator:
         runs = _fails(measured)
         for (network, rate), rows in runs[runs["normalisation"] == name].groupby(["architecture", "rate"]):
             yield Estimate(
-                f"{network} {name} rate {rate:g}", rows["value"].tolist(), YES, network, exact=True
+                f"{network} {name} rate {rate:g}", rows["value"].tolist(), YES, network, every=True
             )
 
     return estimate
@@ -321,7 +343,7 @@ def tolerated_rates(measured: Measured) -> Estimates:
         if {BATCHNORM, NONE} <= set(counts) and rows["rate"].nunique() > 2:
             values = (counts[BATCHNORM] - counts[NONE]).dropna().tolist()
             yield Estimate(
-                f"{network} rates, of {rows['rate'].nunique()}", values, (0.5, math.inf), network, exact=True
+                f"{network} rates, of {rows['rate'].nunique()}", values, (0.5, math.inf), network, every=True
             )
 
 
@@ -351,11 +373,12 @@ def _unsteadiness(rows: pd.DataFrame, column: str) -> float:
     return float(found[:, 1].std() / (found[:, 2] - found[:, 0]).mean())
 
 
-def least_stable(measured: Measured) -> Estimates:
-    """Claim that a step moves means and variances most with noisy BatchNorm, then plain, then BatchNorm."""
-    for column in ("mean_step", "variance_step"):
-        runs = _per_run(_table(measured, "inputs"), lambda rows, of=column: rows[of].mean(), ["number"])
-        for first, second in ((NOISY, NONE), (NONE, BATCHNORM)):
+def less_stable(first: str, second: str) -> Estimator:
+    """Claim that a step moves the means and variances of every layer's inputs more with one normalisation."""
+
+    def estimate(measured: Measured) -> Estimates:
+        for column in ("mean_step", "variance_step"):
+            runs = _per_run(_table(measured, "inputs"), lambda rows, of=column: rows[of].mean(), ["number"])
             found: dict[tuple[str, str], list[pd.Series]] = {}
             for label, network, pair in _compared(runs, first, second, ["number"]):
                 ratio = np.log(pair["one"] / pair["other"])
@@ -364,6 +387,8 @@ def least_stable(measured: Measured) -> Estimates:
                 least = pd.concat(layers, axis=1).min(axis=1).dropna().tolist()
                 of = f"{label} {column.replace('_', ' ')}, least log of {first} / {second} over layers"
                 yield Estimate(of, least, POSITIVE, network)
+
+    return estimate
 
 
 def drift(measured: Measured) -> Estimates:
@@ -421,19 +446,24 @@ def shift_is_no_smaller(measured: Measured) -> Estimates:
         yield Estimate(f"{estimate.of}, log of size", estimate.values, estimate.range, estimate.network)
 
 
+def _slowly(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return the runs at the lower rate of the deep linear network, 1e-7."""
+    return runs[np.isclose(runs["rate"].astype(float), 1e-7)]
+
+
 def shifts_only_with_it(measured: Measured) -> Estimates:
-    """Claim of the deep linear network at 1e-7: a shift only with BatchNorm, which fits better."""
-    cosines = _shifts(measured, "cosine")
-    cosines = cosines[np.isclose(cosines["rate"].astype(float), 1e-7)]
+    """Claim of the deep linear network at 1e-7: a shift of the gradient only with BatchNorm."""
+    cosines = _slowly(_shifts(measured, "cosine"))
     for (network, place), rows in cosines[cosines["normalisation"] == NONE].groupby(
         ["architecture", "place"]
     ):
         yield Estimate(f"{network} {NONE} cosine, {place}", rows["value"].tolist(), (0.95, 1.01), network)
     yield from _differences(cosines, BATCHNORM, NONE, NEGATIVE, ["place"])
-    ends = _ends(measured)
-    yield from _log_ratios(
-        ends[np.isclose(ends["rate"].astype(float), 1e-7)], BATCHNORM, NONE, NEGATIVE, "loss"
-    )
+
+
+def fits_better(measured: Measured) -> Estimates:
+    """Claim that the deep linear network's loss ends lower with BatchNorm at 1e-7."""
+    return _log_ratios(_slowly(_ends(measured)), BATCHNORM, NONE, NEGATIVE, "loss")
 
 
 def _ends(measured: Measured) -> pd.DataFrame:
@@ -462,7 +492,7 @@ def _probed(measured: Measured, column: str) -> pd.DataFrame:
 
 
 def smoother(
-    column: str, names: Sequence[str] = (BATCHNORM,), *, factor: float = 1, rate: float | None = None
+    column: str, name: str = BATCHNORM, *, factor: float = 1, rate: float | None = None
 ) -> Estimator:
     """Claim that an early measure of the landscape is smaller than without normalisation, by a factor.
 
@@ -470,11 +500,10 @@ def smoother(
     """
 
     def estimate(measured: Measured) -> Estimates:
-        runs, words = _probed(measured, f"early_{column}"), column.replace("_", " ")
+        runs = _probed(measured, f"early_{column}")
         if rate is not None:
             runs = runs[np.isclose(runs["rate"].astype(float), rate)]
-        for name in names:
-            yield from _log_ratios(runs, name, NONE, (-math.inf, -math.log(factor)), words)
+        return _log_ratios(runs, name, NONE, (-math.inf, -math.log(factor)), column.replace("_", " "))
 
     return estimate
 
@@ -502,18 +531,16 @@ def edge_of_stability(measured: Measured) -> Estimates:
 # ℓp norms, and the identity
 
 
-def norms_train_alike(measured: Measured) -> Estimates:
-    """Claim that ℓ1, ℓ2 and ℓ∞ train faster and have a smoother landscape than no normalisation."""
-    yield from sooner(_curves, TRAINED, NORMS)(measured)
-    for column in ("spread", "relative_change", "beta"):
-        yield from smoother(column, NORMS)(measured)
+def trains_alike(name: str) -> dict[str, Estimator]:
+    """Return the parts of a claim: a normalisation trains faster than none, in a smoother landscape."""
+    parts = {f"{name} steps to 80 %": sooner(_curves, TRAINED, name)}
+    parts |= {f"{name} {column}": smoother(column, name) for column in ("spread", "relative_change", "beta")}
+    return parts
 
 
-def l1_is_best(measured: Measured) -> Estimates:
-    """Claim that the deep linear network's loss ends lowest with ℓ1."""
-    runs = _ends(measured)
-    for name in (BATCHNORM, "l2", "linf", NONE):
-        yield from _log_ratios(runs, "l1", name, NEGATIVE, "loss")
+def ends_lower(one: str, other: str) -> Estimator:
+    """Claim that the loss ends lower with one normalisation than with another."""
+    return lambda measured: _log_ratios(_ends(measured), one, other, NEGATIVE, "loss")
 
 
 def identity_holds(measured: Measured) -> Estimates:
@@ -530,19 +557,19 @@ def identity_holds(measured: Measured) -> Estimates:
 
 
 def gap_grows_with_group(measured: Measured) -> Estimates:
-    """Claim that the gap of training and test accuracy grows with the size of the normalised group."""
-    test = _finals(measured)
-    if test.empty:
+    """Claim that the gap of training and test accuracy grows with the size of the normalised group.
+
+    Training accuracy is that of batches, with the statistics of their groups.
+    """
+    metrics = _table(measured, "metrics")
+    if metrics.empty:
         return
-    train = finals(_table(measured, "metrics"), "train")
-    table = test.merge(train[[*named(test), "top_1"]], on=named(test), suffixes=("", "_train"))
-    sizes = table["normalisation"].str.extract(r"^ghost-(\d+)$")[0].astype(float)
-    sizes = sizes.fillna(table["batch"].where(table["normalisation"] == BATCHNORM)).astype(float)
-    table = table.assign(group=sizes, gap=table["top_1_train"] - table["top_1"]).dropna(subset="group")
-    for names, rows in table.groupby(ALIKE, sort=False):
+    table = by_group(metrics)
+    table = table[table["status"] == "finished"].dropna(subset=["group", "gap"])
+    for names, rows in table.groupby(ALIKE, sort=False, observed=True):
         if rows["group"].nunique() > 2:
             values = [s["group"].corr(s["gap"], method="spearman") for _, s in rows.groupby("seed")]
-            yield Estimate(f"{names[1]} rank correlation", values, POSITIVE, names[1], exact=True)
+            yield Estimate(f"{names[1]} rank correlation", values, POSITIVE, names[1], every=True)
 
 
 def statistics_agree(measured: Measured) -> Estimates:
@@ -550,21 +577,16 @@ def statistics_agree(measured: Measured) -> Estimates:
     table = _table(measured, "reestimated")
     if table.empty:
         return
+    table = table[table["normalisation"] == BATCHNORM]
     names = [*named(table), "epoch"]
-    wide = table.pivot_table(index=names, columns="statistics", values="top_1", observed=True)
-    # A normalisation without running statistics has nothing to re-estimate.
-    wide = wide.reindex(columns=["running", "pooled"]).dropna().reset_index()
+    wide = table.pivot_table(index=names, columns="statistics", values="top_1", observed=True).reset_index()
     wide = wide.assign(apart=(wide["running"] - wide["pooled"]).abs())
-    for _, rows in wide.groupby(ALIKE, sort=False):
-        network = rows["architecture"].iloc[0]
-        last, first = (
-            rows[rows["epoch"] == rows["epoch"].agg(edge)].set_index("seed")["apart"]
-            for edge in ("max", "min")
-        )
+    for (_, network, *_), rows in wide.groupby(ALIKE, sort=False, observed=True):
+        by_epoch = rows.pivot(index="seed", columns="epoch", values="apart")
+        first, last = by_epoch[by_epoch.columns.min()], by_epoch[by_epoch.columns.max()]
         yield Estimate(f"{network} apart at the end (points)", last.tolist(), (-math.inf, 0.2), network)
-        if rows["epoch"].nunique() > 1:
-            values = (first - last).dropna().tolist()
-            yield Estimate(f"{network} first − last", values, POSITIVE, network)
+        values = (first - last).dropna().tolist() if len(by_epoch.columns) > 1 else []
+        yield Estimate(f"{network} first − last", values, POSITIVE, network)
 
 
 def _statistics(measured: Measured) -> pd.DataFrame:
@@ -573,33 +595,49 @@ def _statistics(measured: Measured) -> pd.DataFrame:
     return table.dropna(subset=["shift"]) if "shift" in table else table
 
 
-def recovers(measured: Measured) -> Estimates:
-    """Claim that under a shift running statistics lose accuracy, of which re-estimating recovers a share."""
+def _ratios(measured: Measured) -> pd.DataFrame:
+    """Return `explosions` with BatchNorm, of the shifts that change the images of a dataset at all."""
     table = _statistics(measured)
-    for names, rows in table.groupby(ALIKE, sort=False):
-        one = rows.drop_duplicates(["seed", "normalisation", "shift", "statistics"])
-        one = one[one["normalisation"] == BATCHNORM]
-        top = one.pivot(index="seed", columns=["shift", "statistics"], values="top_1")
-        for shift in dict.fromkeys(one["shift"]):
-            if shift != "clean" and (shift, "pooled-shifted") in top:
-                drop = top["clean", "running"] - top[shift, "running"]
-                share = ((top[shift, "pooled-shifted"] - top[shift, "running"]) / drop)[drop > 1]
-                yield Estimate(f"{names[1]} {shift} share recovered", share.tolist(), POSITIVE, names[1])
+    ratios = explosions(table)
+    ratios = ratios[ratios["normalisation"] == BATCHNORM]
+    moved = (ratios["ratio"] != 1).groupby([ratios["dataset"], ratios["shift"]]).transform("any")
+    return ratios[moved]
 
 
-def explodes(measured: Measured) -> Estimates:
-    """Claim that the largest normalised activation grows under a shift, with running statistics."""
+def recovers(measured: Measured) -> Estimates:
+    """Claim that under a shift running statistics lose accuracy, of which re-estimating recovers some."""
     table = _statistics(measured)
     if table.empty:
         return
-    table = table[
-        (table["statistics"] == "running") & (table["layer"] >= 0) & (table["normalisation"] == BATCHNORM)
-    ]
-    for names, rows in table.groupby(ALIKE, sort=False):
-        wide = rows.pivot(index=["seed", "layer"], columns="shift", values="largest")
-        for shift in wide.columns.drop("clean"):
-            ratios = np.log(wide[shift] / wide["clean"]).groupby("seed").mean()
-            yield Estimate(f"{names[1]} {shift} mean log over layers", ratios.tolist(), POSITIVE, names[1])
+    shifts = _ratios(measured).groupby("dataset")["shift"].unique()
+    table = table[table["normalisation"] == BATCHNORM].drop_duplicates([*named(table), "shift", "statistics"])
+    for (dataset, network, *_), rows in table.groupby(ALIKE, sort=False, observed=True):
+        top = rows.pivot(index="seed", columns=["shift", "statistics"], values="top_1")
+        for shift in shifts.get(dataset, ()):
+            if (shift, "pooled-shifted") in top:
+                lost = (top["clean", "running"] - top[shift, "running"]).dropna()
+                recovered = (top[shift, "pooled-shifted"] - top[shift, "running"]).dropna()
+                yield Estimate(f"{network} {shift} points lost", lost.tolist(), POSITIVE, network)
+                if lost.mean() > 0:
+                    of = f"{network} {shift} points recovered"
+                    yield Estimate(of, recovered.tolist(), POSITIVE, network)
+
+
+def explodes(measured: Measured) -> Estimates:
+    """Claim that a layer's largest normalised activation grows under a shift, with running statistics.
+
+    One that is not finite counts as the largest number of float32.
+    """
+    table = _statistics(measured)
+    if table.empty:
+        return
+    ratios = _ratios(measured)
+    most = float(np.finfo(np.float32).max)
+    logs = np.log(ratios["ratio"].fillna(most).clip(upper=most))
+    for names, rows in ratios.assign(log=logs).groupby([*ALIKE, "shift", "layer"], sort=False, observed=True):
+        network, shift, layer = names[1], *names[-2:]
+        of = f"{network} {shift} log of layer {layer + 1:.0f}"
+        yield Estimate(of, rows["log"].tolist(), POSITIVE, network)
 
 
 def one_class(measured: Measured) -> Estimates:
@@ -646,23 +684,28 @@ CLAIMS = [
     ),
     *_claims("[I] Section 4.2", "ImageNet", VGGS_AND_SIGMOID,
         ("i1-rates", "a rate of ×5 fails without BatchNorm; with it, ×5 and ×30 train",
-         "overflow; 73.0 and 74.8 %", tolerates_rates),
+         "overflow; 73.0 and 74.8 %",
+         all_of(rates((NONE, 5, False), (BATCHNORM, 5, True), (BATCHNORM, 30, True)))),
         ("i2-sooner", "BatchNorm reaches the plain network's best accuracy sooner, ×5 sooner than ×1",
          "2.3, 14.8, 11.5 times fewer steps (×1, ×5, ×30)", reaches_plains_best),
         ("i3-no-worse", "BatchNorm's best accuracy is no worse", "+0.5, +0.8, +2.6 points", best_is_no_worse),
         ("i4-sigmoid", "sigmoids train only with BatchNorm, to over half of a ReLU network's accuracy",
-         "69.8 against 0.1 %", sigmoid_needs_it),
+         "69.8 against 0.1 %",
+         all_of({f"{NONE} at chance": plain_sigmoid_fails, "/ ReLU": sigmoid_nears_relu})),
     ),
     *_claims("[S] Figure 1", "CIFAR-10", VGGS,
         ("s1-faster", "BatchNorm reaches 80 % training accuracy in fewer steps; at ×5 (0.5) only it trains",
-         "in a figure", all_of(sooner(_curves, TRAINED), only_it_trains_at(5))),
+         "in a figure", all_of({"steps to 80 %": sooner(_curves, TRAINED),
+                                 **rates((NONE, 5, False), (BATCHNORM, 5, True))})),
         ("s2-tests", "BatchNorm ends at a higher test accuracy", "83 against 80 %", paired(BATCHNORM, NONE)),
     ),
     *_claims("[S] Figure 2", "CIFAR-10", VGGS,
         ("s3-noisy", "noise after BatchNorm hardly matters: it loses under a quarter of the early gain",
          "in a figure", noise_hardly_matters),
         ("s4-unstable", "with that noise the inputs of every layer are the least stable, then come the plain"
-         " network's, then BatchNorm's", "in a figure (Figure 8)", least_stable),
+         " network's, then BatchNorm's", "in a figure (Figure 8)",
+         all_of({f"{one} / {other}": less_stable(one, other)
+                 for one, other in ((NOISY, NONE), (NONE, BATCHNORM))})),
         ("s5-plain-noisy", "a plain network with that noise does not train", "in words",
          at_chance("none-noisy")),
         ("s6-drift", "a plain network's inputs drift hardly more than BatchNorm's: less than twice as much",
@@ -673,13 +716,14 @@ CLAIMS = [
     ),
     *_claims("[S] Figure 3", "synthetic", DEEP_LINEAR,
         ("g2-deep-linear", "at a rate of 1e-7 a deep linear network has a gradient shift only with BatchNorm,"
-         " which fits better", "cosine 1 against −1 to 1; 4e3 against 7e2", shifts_only_with_it),
+         " which fits better", "cosine 1 against −1 to 1; 4e3 against 7e2",
+         all_of({"gradient shift": shifts_only_with_it, "loss": fits_better})),
     ),
     *_claims("[S] Figure 4", "CIFAR-10", VGGS,
         ("l1-loss", "early, the loss varies less along the gradient with BatchNorm", "in a figure",
          smoother("spread")),
         ("l2-predictive", "and the gradient changes less, also relative to its size", "40 against 50 to 250",
-         all_of(absolute_change, smoother("relative_change"))),
+         all_of({"‖Δg‖": absolute_change, "relative change": smoother("relative_change")})),
         ("l3-beta", "and the effective β (its 90 % percentile) is smaller", "15 to 25 against 45",
          smoother("beta")),
         ("l4-edge", "late, β is about 2 / learning rate, with BatchNorm or without", "20 (0.1); not said",
@@ -694,25 +738,27 @@ CLAIMS = [
     ),
     *_claims("[S] Figure 5", "CIFAR-10", VGGS,
         ("p1-norms", "ℓ1, ℓ2 and ℓ∞ train as BatchNorm does: faster than without, in a smoother landscape",
-         "in a figure", norms_train_alike),
+         "in a figure", all_of({part: one for name in NORMS for part, one in trains_alike(name).items()})),
     ),
     *_claims("[S] Figure 5", "synthetic", DEEP_LINEAR,
-        ("p1-deep-linear", "ℓ1 fits a deep linear network best", "1e2 against 5e2, 1e3, 1.7e3", l1_is_best),
+        ("p1-deep-linear", "ℓ1 fits a deep linear network best", "1e2 against 5e2, 1e3, 1.7e3",
+         all_of({f"l1 / {name}": ends_lower("l1", name) for name in (BATCHNORM, "l2", "linf", NONE)})),
     ),
     *_claims("[S] Theorem 4.1", ANY, every_run,
         ("t1-identity", "the gradient that BatchNorm passes on has the size that Theorem 4.1 gives",
          "exact (1e-10)", identity_holds),
     ),
     *_claims("[H] batch size", ANY, every_run,
-        ("r1-gap", "the smaller the normalised group, the smaller the gap of training and test accuracy",
-         "in words", gap_grows_with_group),
+        ("r1-gap", "the smaller the normalised group, the smaller the gap of training and test accuracy "
+         " (of training batches with their groups' statistics)", "in words", gap_grows_with_group),
     ),
     *_claims("[H] statistics", ANY, every_run,
         ("e1-agree", "running and re-estimated statistics agree at the end, less so after the first epoch",
          "in words", statistics_agree),
         ("e2-recovers", "under a shift of the images running statistics lose accuracy, and re-estimated ones"
          " recover some", "in words", recovers),
-        ("e3-explodes", "under a shift the largest normalised activation grows", "in words", explodes),
+        ("e3-explodes", "under a shift the largest normalised activation of every layer grows", "in words",
+         explodes),
         ("e4-one-example", "statistics of one example make an MLP put every image into one class", "exact",
          one_class),
         ("n1-layernorm", "LayerNorm's outputs do not depend on the batch", "exact (1e-5)",

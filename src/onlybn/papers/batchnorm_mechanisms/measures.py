@@ -1,5 +1,6 @@
 """What is measured on the tables of recordings, without drawing: for figures, tables and claims."""
 
+import json
 import math
 from collections.abc import Sequence
 
@@ -52,8 +53,23 @@ def smoothed(table: pd.DataFrame, column: str = "top_1", window: int = WINDOW) -
 
 
 def first_step(rows: pd.DataFrame, accuracy: float) -> float:
-    """Return the first step at which the `top_1` of a run's rows is at least `accuracy`, or NaN."""
-    return float(rows.loc[rows["top_1"] >= accuracy, "step"].min())
+    """Return the step at which the `top_1` of a run's rows first reaches `accuracy`, or NaN.
+
+    Between recorded steps, and from 0 at step 0 to the first of them, accuracy is a straight line.
+    """
+    rows = rows.sort_values("step", kind="stable")
+    steps, values = ([0.0, *rows[name].astype(float)] for name in ("step", "top_1"))
+    place = next((place for place, value in enumerate(values) if place and value >= accuracy), None)
+    if place is None:
+        return math.nan
+    return float(np.interp(accuracy, values[place - 1 : place + 1], steps[place - 1 : place + 1]))
+
+
+def length(rows: pd.DataFrame) -> pd.Series:
+    """Return how long the training of each row's run is, in steps or, if it is counted so, in epochs."""
+    trainings = {text: json.loads(text) for text in rows["training"].unique()}
+    lengths = {text: training.get("steps") or training["epochs"] for text, training in trainings.items()}
+    return rows["training"].map(lengths).astype(float)
 
 
 def bands(landscape: pd.DataFrame) -> pd.DataFrame:

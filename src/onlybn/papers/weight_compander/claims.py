@@ -290,7 +290,7 @@ def not_flat(measured: Measured) -> Estimates:
         for method in (COMPANDER, FINE, COARSE):
             for name in one.named(method):
                 values = one.rows[name].groupby("seed")["flat"].max().tolist()
-                yield Estimate(f"{one.label} {name} (%)", values, (-math.inf, 1.0), one.label, exact=True)
+                yield Estimate(f"{one.label} {name} (%)", values, (-math.inf, 1.0), one.label, every=True)
 
 
 def unmeasured(measured: Measured) -> Estimates:

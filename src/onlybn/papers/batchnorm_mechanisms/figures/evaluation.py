@@ -126,6 +126,7 @@ def caption(numbers: pd.DataFrame) -> str:
     return (
         "Running: the averages that training keeps; batch-N: those of a batch of N test images; cumulative"
         " and pooled: re-estimated on training images, on shifted ones in pooled-shifted. Batches of other"
-        " sizes are of clean images. Below: the largest normalised activation of a layer on shifted images,"
-        " with running statistics, divided by that on clean ones."
+        " sizes are of clean images; one larger than the test split is that split. Below: the largest"
+        " normalised activation of a layer on shifted images, with running statistics, divided by that on"
+        " clean ones."
     )

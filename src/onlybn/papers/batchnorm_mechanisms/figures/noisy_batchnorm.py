@@ -102,6 +102,7 @@ def caption(numbers: pd.DataFrame) -> str:
     return (
         "Training accuracy is that of batches, a mean over 5 recorded points. Distributions: the inputs of"
         " one unit or channel to its nonlinearity, on a batch, of one seed; the unit is drawn by the seed,"
-        " and 1 % to either side is cut off. Changes: of the mean and the variance of such inputs, a mean"
-        " over units, by one step on the same batch, and since the first step." + LOGARITHMS
+        " 1 % to either side is cut off, and each is drawn to the same height. Changes: of the mean"
+        " and the variance of such inputs, a mean over units, by one step on the same batch, and since the"
+        " first step." + LOGARITHMS
     )

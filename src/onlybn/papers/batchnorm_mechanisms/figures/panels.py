@@ -88,7 +88,8 @@ class Row:
     """A row of panels: the measure that it draws, which is also its label, and how.
 
     `at` returns where a horizontal line is drawn, for a panel's rows; `height` is in inches.
-    Panels of one column with the same `x_label` have one x-axis if they are `shared`.
+    Panels of one column with the same `x_label` have one x-axis if they are `shared`. Panels of a row that
+    are side by side for comparison have one y-axis if they are `equal`.
     """
 
     measure: str
@@ -99,6 +100,7 @@ class Row:
     x_label: str = "step"
     height: float = HEIGHT
     shared: bool = True
+    equal: bool = False
 
 
 def panels(numbers: pd.DataFrame, rows: Sequence[Row], *, column: str = "setting") -> Figure:
@@ -140,7 +142,8 @@ def _block(
         above: tuple[Row | None, Axes | None] = (None, None)
         for at, row in drawn:
             shared = above[1] if above[0] and row.shared and above[0].x_label == row.x_label else None
-            axes = part.add_subplot(grid[at, place], sharex=shared)
+            beside = leftmost.get(row.measure) if row.equal else None
+            axes = part.add_subplot(grid[at, place], sharex=shared, sharey=beside)
             panel(axes, its[its["measure"] == row.measure], row)
             leftmost.setdefault(row.measure, axes).set_ylabel(wrapped(row.measure, row.height))
             axes.set_xlabel(row.x_label)

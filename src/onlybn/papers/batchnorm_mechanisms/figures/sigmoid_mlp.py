@@ -52,8 +52,8 @@ def draw(numbers: pd.DataFrame) -> Figure:
     rows = (
         Row(TEST, limits=PERCENT, x_label=unit),
         Row(LOSS, log=True, x_label=unit),
-        Row(UNIT, _percentiles),
-        Row(ALL, _percentiles),
+        Row(UNIT, _percentiles, equal=True),
+        Row(ALL, _percentiles, equal=True),
     )
     return panels(numbers, rows, column="panel")
 
