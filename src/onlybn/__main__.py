@@ -22,8 +22,10 @@ def main() -> None:
     planning.add_argument("--main", action="store_true", help="only what the target main needs")
     looking = commands.add_parser("status", help="which runs are finished, running, diverged or missing")
     how = looking.add_mutually_exclusive_group()
-    how.add_argument("--verify", action="store_true", help="read every file of the runs: are they whole?")
-    how.add_argument("--watch", action="store_true", help="show it again and again, until all runs are done")
+    how.add_argument(
+        "--verify", action="store_true", help="read every file of the runs and check its SHA-256"
+    )
+    how.add_argument("--watch", action="store_true", help="refresh until all runs are done")
     judging = commands.add_parser("claims", help="the paper's claims that a study judged, in short")
     exporting = commands.add_parser("export", help="a finished run's network as a file for other programs")
     exporting.add_argument("run", type=Path, help="the run's folder")
@@ -104,7 +106,7 @@ def _plan(config: dict[str, Any], device: str | None, at_once: int | None, *, ma
     if others:
         print(f"Runs of recipes in another precision ({', '.join(others)}) are planned in {precision} too.")
     if any(known(name).photographs for name in study.datasets):
-        print("Decoding photographs is not counted: see to it that the workers keep up.")
+        print("The plan does not count decoding photographs: set workers so that decoding keeps up.")
 
 
 def _status(config: dict[str, Any], *, verify: bool, follow: bool) -> None:

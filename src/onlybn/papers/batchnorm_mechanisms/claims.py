@@ -749,7 +749,7 @@ CLAIMS = [
          "exact (1e-10)", identity_holds),
     ),
     *_claims("[H] batch size", ANY, every_run,
-        ("r1-gap", "the smaller the normalised group, the smaller the gap of training and test accuracy "
+        ("r1-gap", "the smaller the normalised group, the smaller the gap of training and test accuracy"
          " (of training batches with their groups' statistics)", "in words", gap_grows_with_group),
     ),
     *_claims("[H] statistics", ANY, every_run,
