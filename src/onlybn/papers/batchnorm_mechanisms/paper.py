@@ -21,6 +21,12 @@ def _table(
     return Table(name, f".tables.{module}", reads, shows, main=main, says=says)
 
 
+def _claims(name: str, module: str, shows: str, *, main: bool) -> Table:
+    """Return the record of a table of judged claims."""
+    says = "Each claim of the papers, with its verdict."
+    return Table(name, module, METRICS, shows, main=main, says=says, if_drawn=IF_DRAWN, judges=True)
+
+
 PAPER = Paper(
     name="batchnorm-mechanisms",
     title="What BatchNorm does",
@@ -34,16 +40,8 @@ other normalisations and without any, and are recorded while they train.""",
     claims=".claims",
     records={
         "Claims": (
-            Table(
-                "claims",
-                ".tables.claims",
-                METRICS,
-                "Claims of the papers, judged",
-                main=True,
-                says="Each claim of the papers, with its verdict.",
-                if_drawn=IF_DRAWN,
-                judges=True,
-            ),
+            _claims("claims", ".tables.claims", "Claims of the papers, judged", main=True),
+            _claims("claims-norms", ".tables.claims_norms", "Claims about ℓp norms, judged", main=False),
             _table(
                 "accuracy",
                 "accuracy",

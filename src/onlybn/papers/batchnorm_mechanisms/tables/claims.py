@@ -1,10 +1,10 @@
 """The papers' claims, judged by everything that the study measured."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import pandas as pd
 
-from onlybn.judging import WORDS, caption, judge, shown
+from onlybn.judging import WORDS, Claim, caption, judge, shown
 from onlybn.papers.batchnorm_mechanisms.claims import CLAIMS, PUBLISHED
 from onlybn.papers.batchnorm_mechanisms.paper import IF_DRAWN
 
@@ -12,6 +12,10 @@ __all__ = ["WORDS", "caption", "numbers", "shown"]
 KINDS = ("metrics", *IF_DRAWN)
 
 
-def numbers(*tables: pd.DataFrame | None, not_expected: Mapping[str, str] | None = None) -> pd.DataFrame:
+def numbers(
+    *tables: pd.DataFrame | None,
+    not_expected: Mapping[str, str] | None = None,
+    claims: Iterable[Claim] = CLAIMS,
+) -> pd.DataFrame:
     """Return a row per claim: published, measured with its 95 % interval, n, coverage, verdict, reason."""
-    return judge(CLAIMS, dict(zip(KINDS, tables, strict=False)), PUBLISHED, not_expected)
+    return judge(claims, dict(zip(KINDS, tables, strict=False)), PUBLISHED, not_expected)
