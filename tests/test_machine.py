@@ -1,8 +1,11 @@
-"""The commit that a run records: that of this code, whatever repository is around it."""
+"""What a run records of its code: the versions, and the commit, whatever repository is around it."""
 
 import subprocess
+import tomllib
+from importlib.metadata import PackageNotFoundError
 
 import pytest
+from conftest import ROOT
 
 from onlybn import machine
 
@@ -64,3 +67,17 @@ def test_a_repository_around_a_copy_of_the_code_does_not_count(repository, tmp_p
     assert commit(copy) == own != thesis
     monkeypatch.setenv("PATH", "")
     assert commit(copy) is None
+
+
+def test_the_versions_are_known_where_the_package_is_not_installed(monkeypatch):
+    installed = machine.version
+
+    def version(name):
+        if name == "onlybn":
+            raise PackageNotFoundError(name)
+        return installed(name)
+
+    monkeypatch.setattr(machine, "version", version)
+    versions = machine.versions()
+    assert list(versions) == ["python", "torch", "onlybn", "numpy", "pyarrow", "safetensors"]
+    assert versions["onlybn"] == tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]

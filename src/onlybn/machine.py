@@ -7,6 +7,8 @@ from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
+from onlybn import __version__
+
 
 @cache
 def processor() -> str:
@@ -25,12 +27,14 @@ def machine() -> str:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of Python, of this package, and of the packages that compute runs."""
+    """Return the versions of Python, of this package, and of the packages that compute runs.
+
+    This package need not be installed: with conda, jobs find it in the checkout.
+    """
     import torch
 
-    packages = ("onlybn", "numpy", "pyarrow", "safetensors")
-    computed_by = {"python": platform.python_version(), "torch": torch.__version__}
-    return computed_by | {name: version(name) for name in packages}
+    computed_by = {"python": platform.python_version(), "torch": torch.__version__, "onlybn": __version__}
+    return computed_by | {name: version(name) for name in ("numpy", "pyarrow", "safetensors")}
 
 
 @cache
