@@ -5,6 +5,7 @@ import json
 import math
 import os
 import shutil
+import sys
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -125,6 +126,16 @@ def make_run():
         )
 
     return make
+
+
+@pytest.fixture
+def python_without_the_package(monkeypatch, tmp_path):
+    """Let processes start a Python that finds what is installed, but none of its editable packages."""
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" -S "$@"\n')
+    python.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(python))
+    monkeypatch.setenv("PYTHONPATH", str(Path(torch.__file__).parents[1]))
 
 
 def recorded_by_running(calls):

@@ -113,7 +113,7 @@ def test_a_job_initialises_cuda_only_in_the_processes_that_compute(monkeypatch, 
         take_devices("auto")
 
 
-def test_another_process_reports_uuids():
+def test_another_process_reports_uuids(python_without_the_package):
     assert devices._uuids_seen_by_another_process() == devices._uuids()
 
 

@@ -1,6 +1,7 @@
 """Several processes on one run: they agree with one process, as far as BatchNorm allows."""
 
 import json
+import os
 import shutil
 from dataclasses import replace
 from types import SimpleNamespace
@@ -15,7 +16,7 @@ from safetensors.torch import load_file
 from onlybn.axes import NORMALISATION
 from onlybn.datasets import small
 from onlybn.datasets.prepare import checksum
-from onlybn.distributed import ALONE, Group, _fault
+from onlybn.distributed import ALONE, Group, _fault, launch
 from onlybn.errors import UserError
 from onlybn.files import write_json
 from onlybn.networks.draw import draw
@@ -163,6 +164,12 @@ def test_a_users_mistake_in_one_of_several_processes_gives_its_sentence(
     (damaged / "test.safetensors").write_bytes((damaged / "test.safetensors").read_bytes()[:-1])
     with pytest.raises(UserError, match=r"elsewhere/digits is damaged .* delete it to prepare it again$"):
         together(make_run(), damaged)
+
+
+def test_processes_find_the_package_of_a_checkout_that_is_not_installed(python_without_the_package):
+    before = os.environ["PYTHONPATH"]
+    launch(1, "onlybn.errors", {})
+    assert os.environ["PYTHONPATH"] == before
 
 
 def test_a_users_mistake_is_reported_even_if_waiting_processes_fail_first():

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from onlybn.errors import UserError
+from onlybn.jobs import importable
 from onlybn.locks import claim
 from onlybn.machine import processor
 
@@ -57,7 +58,8 @@ def _uuids_seen_by_another_process() -> list[str]:
     """
     code = "from onlybn import devices; print(*devices._uuids())"
     command = [sys.executable, "-c", code]
-    return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.split()
+    with importable():
+        return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.split()
 
 
 def free_memory(device: torch.device) -> int:

@@ -14,6 +14,7 @@ from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from onlybn.errors import UserError
+from onlybn.jobs import importable
 
 if TYPE_CHECKING:
     from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
@@ -109,7 +110,8 @@ def launch(processes: int, module: str, arguments: Mapping[str, Any]) -> None:
             logs_specs=DefaultLogsSpecs(log_dir=logs),
         )
         try:
-            elastic_launch(config, sys.executable)("-m", module, json.dumps(arguments))
+            with importable():
+                elastic_launch(config, sys.executable)("-m", module, json.dumps(arguments))
         except SignalException:  # torch's handlers, which stop the processes, hide which signal it was
             raise KeyboardInterrupt from None
         except ChildFailedError as error:

@@ -169,6 +169,19 @@ def stoppable() -> Iterator[Stop]:
         raise KeyboardInterrupt
 
 
+@contextmanager
+def importable() -> Iterator[None]:
+    """Let Python processes that are started meanwhile import this package, even if it is not installed."""
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(Path(__file__).parents[1]), before)))
+    try:
+        yield
+    finally:
+        del os.environ["PYTHONPATH"]
+        if before is not None:
+            os.environ["PYTHONPATH"] = before
+
+
 def die_with_parent() -> None:
     """Let Linux kill this process when its parent is gone; on other systems this does nothing."""
     with suppress(OSError, AttributeError):
