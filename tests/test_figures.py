@@ -184,6 +184,23 @@ def test_diverged_runs_enter_no_mean_and_are_counted_and_so_are_runs_at_chance()
     assert points.loc["output", ["n", "at_chance"]].tolist() == [2, 1]
 
 
+@pytest.mark.parametrize("kind", ["metrics", "affine"])
+@pytest.mark.parametrize("order", [("digits", "stripes"), ("stripes", "digits")])
+def test_a_custom_dataset_beside_a_built_in_one_has_its_own_chance(kind, order, tmp_path):
+    """Only tables of custom datasets have the column `classes`."""
+    table = TABLES_OF[kind]({("resnet-14", "all"): 20})
+    of = {"digits": table, "stripes": table.assign(dataset="mine:stripes", classes=4)}
+    paths = [tmp_path / name / f"{kind}.parquet" for name in order]
+    for name, path in zip(order, paths, strict=True):
+        path.parent.mkdir()
+        of[name].to_parquet(path)
+    whole = read(paths)
+    assert dict(zip(whole["dataset"], whole["classes"], strict=True)) == {"digits": 10, "mine:stripes": 4}
+    if kind == "metrics":
+        points = over_seeds(finals(whole)).set_index("dataset")
+        assert points["at_chance"].to_dict() == {"digits": 0, "mine:stripes": 2}
+
+
 @pytest.mark.parametrize("kind", ["metrics", "affine", "clamping", "activations"])
 def test_runs_of_two_trainings_never_share_a_mean(kind):
     rates = [json.dumps({"epochs": 2, "learning_rate": rate}) for rate in (0.1, 0.3)]

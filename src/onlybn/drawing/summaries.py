@@ -34,12 +34,14 @@ POINT = [
 RUN = [*POINT, "seed", "status"]
 # Columns that a table has only if a run is not neutral on them, with their neutral values.
 NEUTRAL = {axis.name: axis.default for axis in OPTIONAL} | {"steps": 0}
+# The column that a table of a built-in dataset lacks, since the number is known.
+CLASSES = "classes"
 
 
 def point(table: pd.DataFrame) -> list[str]:
     """Return the columns of a table that name a point; runs of different points never share a mean."""
     varies = "training" in table and table["training"].nunique() > 1
-    some = [name for name in (*NEUTRAL, "classes") if name in table]
+    some = [name for name in (*NEUTRAL, CLASSES) if name in table]
     return [*POINT, *some, *(["training"] if varies else [])]
 
 
@@ -78,7 +80,7 @@ def read(paths: Iterable[Path]) -> pd.DataFrame:
     seen: dict[tuple, tuple[Path, int]] = {}
     files = [Path(path) for path in paths]
     present = {name for path in files for name in _names(path)}
-    optional = [name for name in (*NEUTRAL, STEP.name) if name in present]
+    optional = [name for name in (*NEUTRAL, CLASSES, STEP.name) if name in present]
     for path in files:
         table = _read(path, optional)
         if set(RUN) <= set(table.columns):
@@ -116,7 +118,8 @@ def _names(path: Path) -> list[str]:
 def _read(path: Path, optional: Sequence[str]) -> pd.DataFrame:
     """Return a collected table without its experiment, read column by column.
 
-    Columns of `optional` that it lacks, since only other tables have them, are added with neutral values.
+    Columns of `optional` that it lacks, since only other tables have them, are added with neutral values,
+    or with the number of classes of its built-in dataset.
     """
     again = "delete it to collect it again"
     kind = path.stem
@@ -135,8 +138,9 @@ def _read(path: Path, optional: Sequence[str]) -> pd.DataFrame:
     if optional and set(RUN) <= set(names):
         for name in optional:
             if name not in names:
-                neutral = NEUTRAL.get(name, np.nan)
-                table[name] = pd.Categorical([neutral] * len(table)) if kind in DRAWN else neutral
+                neutral = [NEUTRAL.get(name, np.nan)] * len(table)
+                values = classes(table).astype(int) if name == CLASSES else neutral
+                table[name] = pd.Categorical(values) if kind in DRAWN else values
         table = table[[*(name for name in names if name not in optional), *optional]]
     if STEP.name in table and kind == "metrics":  # missing for runs trained by epochs
         table[STEP.name] = table[STEP.name].astype(float)
@@ -254,8 +258,8 @@ def stuck(runs: pd.DataFrame) -> pd.Series:
 
 def classes(rows: pd.DataFrame) -> pd.Series:
     """Return the number of classes of each row's dataset."""
-    if "classes" in rows:
-        return rows["classes"]
+    if CLASSES in rows:
+        return rows[CLASSES]
     named = {name: known(name).classes for name in rows["dataset"].unique()}
     return rows["dataset"].map(named).astype(float)
 
