@@ -103,8 +103,10 @@ def test_a_value_that_does_not_change_a_run_is_neutral_for_it(study):
     assert len(opened.each_run()) == len(second)
 
 
-def test_a_recipes_run_is_specified_by_its_training_and_a_new_length_rescales_the_schedule(study):
-    opened = study(STUDY.replace("recipes: [none, slow, same]", "recipes: [slow, longer]"))
+@pytest.mark.parametrize("length", ["4", "4.0", "0.4e1"])
+def test_a_recipes_run_is_specified_by_its_training_and_a_new_length_rescales_the_schedule(study, length):
+    text = STUDY.replace("longer: {epochs: 4}", f"longer: {{epochs: {length}}}")
+    opened = study(text.replace("recipes: [none, slow, same]", "recipes: [slow, longer]"))
     trainings = {run.value(RECIPE): run.training for run in opened.runs("second")}
     assert trainings["slow"].learning_rate == 0.05
     assert (trainings["longer"].epochs, trainings["longer"].milestones) == (4, [2])

@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,6 +18,7 @@ from pydantic import (
     ConfigDict,
     Field,
     SerializerFunctionWrapHandler,
+    TypeAdapter,
     ValidationError,
     ValidationInfo,
     create_model,
@@ -355,8 +357,8 @@ def changed(training: Training, changes: Mapping[str, Any]) -> dict[str, Any]:
     if len(lengths) == 1:
         for key in ("epochs", "steps", *(["test_every"] if lengths == ["epochs"] else [])):
             raw.pop(key, None)
-        length = changes[lengths[0]]
-        if isinstance(length, int) and not isinstance(length, bool) and length >= 1:
+        with suppress(ValidationError):  # validating the training reports a wrong length
+            length = TypeAdapter(Count).validate_python(changes[lengths[0]])
             raw["milestones"] = [m * length / training.length for m in training.milestones]
             raw["warmup"] = training.warmup * length / training.length
     for key, value in changes.items():
