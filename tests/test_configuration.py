@@ -586,6 +586,14 @@ def test_a_name_that_no_file_can_have_gives_one_sentence(study, case):
     assert sentence in fault
 
 
+def test_a_study_opens_without_snakemake(study, monkeypatch):
+    """As `benchmarks/gpu.py` opens it, on a machine that only trains."""
+    for name in [name for name in sys.modules if name.partition(".")[0] == "snakemake"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "snakemake", None)
+    assert Workflow(study()).study.name == "mine"
+
+
 def test_files_with_the_longest_names_can_be_created(study, tmp_path):
     name = "".join(chr(97 + n % 23) + chr(97 + n % 19) for n in range(115))
     workflow = Workflow(study(experiment(name), name=f"{name}.yaml"))

@@ -6,7 +6,7 @@ This module does not import torch, since Snakemake reads the configuration again
 import hashlib
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -180,9 +180,7 @@ def _check_trainings(study: Study) -> None:
 
 def _check_names(study: Study) -> None:
     """Reject names too long for a file, and names that Snakemake takes for an endless recursion."""
-    from snakemake.io import PeriodicityDetector
-
-    repeated = PeriodicityDetector().is_periodic
+    repeated = _repetition()
     wildcards = {
         "experiment": study.experiments,
         "dataset": study.datasets,
@@ -206,6 +204,18 @@ def _check_names(study: Study) -> None:
     ]
     if faults:
         raise UserError("\n".join(faults))
+
+
+def _repetition() -> Callable[[str], str | None]:
+    """Return Snakemake's function that returns the repeated end of a path, if any.
+
+    Without Snakemake, which runs can do without (benchmarks/gpu.py), no path is too repetitive.
+    """
+    try:
+        from snakemake.io import PeriodicityDetector
+    except ModuleNotFoundError:
+        return lambda path: None
+    return PeriodicityDetector().is_periodic
 
 
 def _brief(name: str) -> str:
