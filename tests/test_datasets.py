@@ -291,6 +291,23 @@ def test_a_damaged_archive_is_rejected(server, small_cifar, tmp_path):
         load(tmp_path / "data")
 
 
+def test_an_archive_whose_unpacking_was_interrupted_is_unpacked_again(
+    server, small_cifar, tmp_path, monkeypatch
+):
+    load, original, archive, _ = small_cifar
+
+    def interrupted(tar, path, **options):
+        tar.extract(tar.next(), path, filter="data")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(tarfile.TarFile, "extractall", interrupted)
+        load(tmp_path / "data")
+    assert [path.name for path in (tmp_path / "data").iterdir()] == [archive.name]
+    monkeypatch.setattr(original, "url", "http://127.0.0.1:9/nothing-listens-here.tar.gz")
+    assert load(tmp_path / "data")["train"][0].shape == (20, 32, 32, 3)
+
+
 def test_original_batches_are_checked_before_they_are_unpickled(small_cifar, tmp_path):
     load, original, _, batches = small_cifar
     folder = tmp_path / "data" / original.base_folder

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT
-from torchvision.datasets import MNIST
+from torchvision.datasets import MNIST, utils
 
 from onlybn.datasets import DATASETS, mnist, read
 from onlybn.datasets.prepare import prepare
@@ -99,6 +99,18 @@ def test_a_download_that_fails_or_is_altered_is_one_sentence_with_the_file_and_i
     with pytest.raises(UserError, match=r"^mnist: .*does not exist, and downloading it failed") as refused:
         mnist.load(tmp_path / "nothing")
     assert "\n" not in str(refused.value)
+
+
+def test_an_interrupted_download_leaves_nothing_and_is_repeated(server, tmp_path, monkeypatch):
+    def interrupted(url, file):
+        Path(file).write_bytes(b"part")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(utils, "_urlretrieve", interrupted)
+        mnist.load(tmp_path)
+    assert not any((tmp_path / "MNIST" / "raw").iterdir())
+    assert len(mnist.load(tmp_path)["test"][1]) == 100
 
 
 DAMAGES = {

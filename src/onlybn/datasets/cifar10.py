@@ -50,7 +50,7 @@ def read_original(
     folder = data_dir / original.base_folder
     if not folder.exists():
         try:
-            original(data_dir, download=True)
+            _unpack(original, data_dir)
         except (OSError, RuntimeError) as error:
             raise UserError(
                 f"{name}: {folder} does not exist, and downloading {original.url} failed ({error});"
@@ -61,6 +61,20 @@ def read_original(
         originals.verify(name, folder / file, published)
     splits = {split: original(data_dir, train=split == "train") for split in ("train", "test")}
     return {split: (read.data, np.array(read.targets)) for split, read in splits.items()}
+
+
+def _unpack(original: "type[CIFAR10]", data_dir: Path) -> None:
+    """Unpack torchvision's archive in `data_dir`, after downloading it there unless it is whole."""
+    from torchvision.datasets.utils import check_integrity, download_url, extract_archive
+
+    archive, folder = data_dir / original.filename, data_dir / original.base_folder
+    with originals.arriving(data_dir) as temporary:
+        if not check_integrity(archive, original.tgz_md5):
+            download_url(original.url, temporary, original.filename, original.tgz_md5)
+            (temporary / original.filename).replace(archive)
+        extract_archive(archive, temporary)
+        if not folder.exists():  # another process may have unpacked it meanwhile
+            (temporary / original.base_folder).rename(folder)
 
 
 def load_jpeg(

@@ -62,7 +62,9 @@ def _download(folder: Path, file: str, md5: str) -> None:
     reasons = []
     for mirror in MNIST.mirrors:
         try:
-            download_url(f"{mirror}{file}", folder, file, md5)
+            with originals.arriving(folder) as temporary:
+                download_url(f"{mirror}{file}", temporary, file, md5)
+                (temporary / file).replace(folder / file)
             return
         except (OSError, RuntimeError) as error:
             reasons.append(" ".join(str(error).split()))

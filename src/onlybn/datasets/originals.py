@@ -1,7 +1,10 @@
 """Files as their authors published them, verified against their MD5."""
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from onlybn.errors import UserError
 
@@ -14,6 +17,17 @@ def is_there(name: str, path: Path, md5: str) -> bool:
     if found != md5:
         raise UserError(f"{name}: {path} is truncated or altered: its MD5 is {found}, expected {md5}")
     return True
+
+
+@contextmanager
+def arriving(folder: Path) -> Iterator[Path]:
+    """Yield an empty temporary folder in `folder`, which is created, for files that are renamed once whole.
+
+    A process that is interrupted leaves no partial file, and two processes may fetch the same file.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=".arriving-", dir=folder) as temporary:
+        yield Path(temporary)
 
 
 def verify(name: str, path: Path, md5: str) -> None:
