@@ -14,13 +14,14 @@ from torch import nn
 from torch.nn import functional as F
 
 import onlybn
+from onlybn import distributed
 from onlybn.axes import REPARAMETRISATION
 from onlybn.configuration import open_study
 from onlybn.errors import UserError
 from onlybn.networks import functions, ranges, regimes, reparametrise
 from onlybn.networks.draw import draw
 from onlybn.networks.state import frozen
-from onlybn.observers import weights
+from onlybn.observers import probes, weights
 from onlybn.runs import saving
 from onlybn.tensors import digest, read_tensors
 from onlybn.training import loop
@@ -519,6 +520,37 @@ def test_a_custom_function_trains_and_a_wrong_one_is_refused_in_one_sentence(mak
         draw(through(make_run(regime="all"), f"{__name__}:not_invertible"), **SHAPE)
     with pytest.raises(UserError, match="returned a NoneType, expected a torch"):
         draw(through(make_run(regime="all"), f"{__name__}:nothing"), **SHAPE)
+
+
+class NamedPsi(nn.Module):
+    """A network that calls its last layer psi."""
+
+    def __init__(self, channels, classes):
+        super().__init__()
+        self.first, self.batchnorm = nn.Conv2d(channels, 4, 3), nn.BatchNorm2d(4)
+        self.relu, self.psi = nn.ReLU(), nn.Linear(4, classes)
+
+    def forward(self, images):
+        return self.psi(self.relu(self.batchnorm(self.first(images))).mean(dim=(2, 3)))
+
+
+@pytest.mark.parametrize("name", ["none", "arctan-fine-1.2-0.6"])
+def test_a_module_of_a_custom_network_may_be_named_psi(make_run, few_digits, monkeypatch, name):
+    run = make_run(f"{__name__}:NamedPsi", regime="all", epochs=1)
+    run = run if name == "none" else through(run, name)
+    outcome = train(run, few_digits)
+    assert outcome.diverged is None
+    network = outcome.network
+    functions = {f"network.{layer}.psi.{key}" for layer in ("first", "psi") for key in "ab"}
+    learned = {n for n, _ in network.named_parameters()} - probes.trained(network).keys()
+    assert learned == (functions if name != "none" else set())
+    ignored = []
+    ddp = type("DDP", (), {"__init__": lambda *_, **__: None})
+    ddp._set_params_and_buffers_to_ignore_for_model = staticmethod(lambda _, names: ignored.extend(names))
+    monkeypatch.setattr(distributed, "DistributedDataParallel", ddp)
+    distributed.Group(size=2).wrap(network)
+    assert set(ignored) == learned
+    assert isinstance(settled(network).network.psi, nn.Linear)
 
 
 # the recording

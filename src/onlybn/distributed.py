@@ -15,6 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from onlybn.errors import UserError
 from onlybn.jobs import importable
+from onlybn.networks.reparametrise import with_functions
 
 if TYPE_CHECKING:
     from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
@@ -49,8 +50,9 @@ class Group:
             return network
         device = next(network.parameters()).device
         # The optimiser computes the gradients of functions' own parameters, the same in every process.
-        own = [n for n, _ in network.named_parameters(remove_duplicate=False) if ".psi." in n]
-        DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(network, own)
+        own = {id(p) for _, psi in with_functions(network) for p in psi.parameters()}
+        names = [n for n, p in network.named_parameters(remove_duplicate=False) if id(p) in own]
+        DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(network, names)
         return DistributedDataParallel(
             network, device_ids=[device] if device.type == "cuda" else None, broadcast_buffers=False
         )

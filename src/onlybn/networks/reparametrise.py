@@ -170,9 +170,20 @@ def check_range(name: str, layer: str, largest: float, psi: "nn.Module", seeds: 
 
 def settle(network: "Network") -> None:
     """Remove the functions through which weights trained: what is left is an ordinary network."""
+    for layer, _ in list(with_functions(network)):
+        del layer.psi
+
+
+def with_functions(network: "nn.Module") -> "Iterator[tuple[nn.Conv2d | nn.Linear, nn.Module]]":
+    """Yield every layer whose weight trains through a function, and the function.
+
+    Other modules of a custom network may have a module of the name `psi` too.
+    """
+    from torch import nn
+
     for layer in network.modules():
-        if "psi" in layer._modules:
-            del layer.psi
+        if isinstance(layer, nn.Conv2d | nn.Linear) and "psi" in layer._modules:
+            yield layer, layer.psi
 
 
 def layers_through(network: "Network", name: str) -> "Iterator[tuple[str, nn.Conv2d | nn.Linear]]":

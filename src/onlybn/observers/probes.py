@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
 
+from onlybn.networks.reparametrise import with_functions
+
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
@@ -68,7 +70,7 @@ def trained(network: "Network") -> "dict[str, nn.Parameter]":
 
     Those of a function through which a weight trains are not among them; the weight itself is.
     """
-    functions = {id(p) for m in network.modules() if "psi" in m._modules for p in m.psi.parameters()}
+    functions = {id(p) for _, psi in with_functions(network) for p in psi.parameters()}
     return {n: p for n, p in network.named_parameters() if p.requires_grad and id(p) not in functions}
 
 

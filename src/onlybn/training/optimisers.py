@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from onlybn.models.network import Network
 from onlybn.networks.functions import Elementwise
+from onlybn.networks.reparametrise import with_functions
 from onlybn.study import Training
 
 # Weights that are computed together on a CPU: their temporary tensors stay in its cache.
@@ -69,14 +70,13 @@ class Optimiser:
 
 def computed_weights(network: Network, weight_decay: float) -> "list[Flat | OneWeight]":
     """Return the computed weights of a network, those of one fixed function together."""
-    layers = [layer for layer in network.modules() if "psi" in layer._modules]
     fixed: dict[nn.Module, list[nn.Parameter]] = {}
     others = []
-    for layer in layers:
-        if isinstance(layer.psi, Elementwise):
-            fixed.setdefault(layer.psi, []).append(layer.weight)
+    for layer, psi in with_functions(network):
+        if isinstance(psi, Elementwise):
+            fixed.setdefault(psi, []).append(layer.weight)
         else:
-            others.append(OneWeight(layer.psi, layer.weight))
+            others.append(OneWeight(psi, layer.weight))
     return [*(Flat(psi, weights, weight_decay) for psi, weights in fixed.items()), *others]
 
 
