@@ -274,6 +274,22 @@ def test_only_leftovers_of_published_runs_are_deleted(saved, tmp_path, make_run)
     assert (runs / "a/seed-0/run.json").exists()
 
 
+def test_an_analysis_measured_after_training_waits_alone_until_it_is_needed(saved, tmp_path):
+    saved()
+    work, run = tmp_path / "work" / "a" / "seed-0", tmp_path / "runs" / "a" / "seed-0"
+    shutil.copytree(tmp_path, work, ignore=lambda *_: ["work", "runs"])
+    folders.publish(work, run)
+    record = records.read_record(run)
+    for name, of in {"clamping": record, "activations": record | {"digest": "another"}}.items():
+        records.write_measured(work / f"{name}.parquet", SCHEMAS[name].empty_table(), of)
+    for _ in range(2):
+        folders.clear_work(tmp_path / "work", tmp_path / "runs")
+        assert {path.name for path in work.iterdir()} == {".lock", "clamping.parquet"}
+    (work / "clamping.parquet").replace(run / "clamping.parquet")
+    folders.clear_work(tmp_path / "work", tmp_path / "runs")
+    assert not (tmp_path / "work").exists()
+
+
 def test_a_folder_without_a_run_gives_one_sentence(tmp_path):
     with pytest.raises(UserError, match="holds no finished run"):
         onlybn.load(tmp_path)

@@ -8,7 +8,7 @@ from pathlib import Path
 from onlybn.errors import UserError
 from onlybn.files import sha256, written_whole
 from onlybn.locks import holding
-from onlybn.runs.records import RECORD, WRITTEN, read_record
+from onlybn.runs.records import RECORD, WRITTEN, is_measured, read_record, told_at
 
 
 def keep_aside(folder: Path, aside: Path) -> Path | None:
@@ -48,17 +48,22 @@ def size_of(folder: Path) -> int:
 def clear_work(work: Path, runs: Path) -> None:
     """Delete the folders in `work` of runs that are complete in `runs`, which has the same layout.
 
-    Folders that a job has locked stay. A folder is renamed, with its lock, before its files are deleted, so
-    that a job that starts meanwhile creates a new folder and a new lock.
+    Analyses that were measured after training, and that no figure or table needed yet, stay without the rest
+    of their folder. Folders that a job has locked stay. A folder is renamed, with its lock, before its files
+    are deleted, so that a job that starts meanwhile creates a new folder and a new lock.
     """
     for waiting in sorted(work.rglob("seed-*")):
-        gone = waiting.with_name(f".{waiting.name}.gone")
+        gone, folder = waiting.with_name(f".{waiting.name}.gone"), runs / waiting.relative_to(work)
         with suppress(OSError, UserError):
             with holding(waiting / ".lock") as held:
-                if held and not _waits(waiting, runs / waiting.relative_to(work)):
-                    shutil.rmtree(gone, ignore_errors=True)
-                    waiting.rename(gone)
-                    shutil.rmtree(gone)
+                if held and not _waits(waiting, folder):
+                    if analyses := _analyses(waiting, folder):
+                        for path in {*waiting.iterdir()} - {waiting / ".lock", *analyses}:
+                            path.unlink()
+                    else:
+                        shutil.rmtree(gone, ignore_errors=True)
+                        waiting.rename(gone)
+                        shutil.rmtree(gone)
             above = waiting.parent
             while above != work.parent:
                 above.rmdir()  # raises OSError if the folder is not empty
@@ -71,3 +76,10 @@ def _waits(waiting: Path, folder: Path) -> bool:
         return True
     record = waiting / RECORD
     return record.exists() and record.read_bytes() != (folder / RECORD).read_bytes()
+
+
+def _analyses(waiting: Path, folder: Path) -> list[Path]:
+    """Return the tables in a work folder that were measured on the run in `folder`, which lacks them."""
+    record = read_record(folder)
+    lacking = (path for path in waiting.glob("*.parquet") if not (folder / path.name).exists())
+    return [path for path in lacking if is_measured(told_at(path), record)]
