@@ -300,6 +300,19 @@ def test_an_image_file_is_classified_as_its_pixels_are(runs, few_digits, images,
             classify(bank, "slow", tmp_path / "a.png")
 
 
+def test_an_image_file_that_is_broken_after_its_start_is_one_sentence(runs, tmp_path):
+    bank = Bank.of_runs({"one": runs["one"]})
+    noise = np.random.default_rng(0).integers(0, 256, (300, 300), np.uint8)
+    Image.fromarray(noise).save(tmp_path / "broken.png")
+    content = (tmp_path / "broken.png").read_bytes()
+    second = content.rindex(b"IDAT")
+    (tmp_path / "broken.png").write_bytes(content[:second] + bytes(4) + content[second + 4 :])
+    Image.new("LAB", (8, 8)).save(tmp_path / "lab.tiff")
+    for name, reason in {"broken.png": "broken PNG file", "lab.tiff": "conversion from LAB"}.items():
+        with pytest.raises(UserError, match=rf"{name} cannot be read as an image \({reason}"):
+            classify(bank, "one", tmp_path / name)
+
+
 def test_classes_without_names_are_numbered(runs, tmp_path):
     bank = Bank.of_runs(runs)
     task = bank.tasks["one"]

@@ -225,6 +225,8 @@ def classify(bank: Bank, task: str, image: Path) -> dict[str, float]:
     import numpy as np
     from PIL import Image, ImageOps
 
+    from onlybn.datasets.image_folder import UNREADABLE
+
     facts = bank.task(task).facts
     modes = {1: "L", 3: "RGB"}
     if known(facts["dataset"]).targets != "classes" or facts["channels"] not in modes:
@@ -235,7 +237,7 @@ def classify(bank: Bank, task: str, image: Path) -> dict[str, float]:
             if seen.mode.startswith("I;16"):  # which `convert` would clip
                 seen = Image.fromarray((np.asarray(seen) // 257).astype(np.uint8))
             seen = seen.convert(modes[facts["channels"]])
-    except (OSError, Image.DecompressionBombError) as error:
+    except UNREADABLE as error:
         raise UserError(f"classify: {image} cannot be read as an image ({error})") from None
     fitted = np.asarray(ImageOps.fit(seen, (facts["size"], facts["size"])), np.float32) / 255
     pixels = torch.from_numpy(fitted).view(1, facts["size"], facts["size"], -1).permute(0, 3, 1, 2)
