@@ -386,6 +386,16 @@ def test_config_files_are_read_as_strictly_as_studies(tmp_path):
     assert refused_as_snakefile(configfiles=[str(file)]).startswith(f"error: {sentence}")
 
 
+def test_an_empty_config_file_sets_nothing_and_one_that_is_no_mapping_is_refused(tmp_path):
+    file = tmp_path / "config.yaml"
+    file.write_text("# study: digits\n")
+    assert configuration_with(["seeds=2"], tmp_path) == {"seeds": 2}
+    for text in ("- study: digits\n", "digits\n", "[]\n"):
+        file.write_text(text)
+        with pytest.raises(UserError, match=rf"^{file}: is not a mapping with the keys study, data_dir, "):
+            configuration_with(["seeds=2"], tmp_path)
+
+
 def refused_as_snakefile(main=True, prefix="", configfiles=()) -> str:
     """The sentence with which the Snakefile fails, read directly or as a module."""
     modifier = SimpleNamespace(is_main_snakefile=lambda: main, modify_path=lambda path: prefix + path)

@@ -139,6 +139,13 @@ def test_no_stage_imports_a_later_one():
         assert not later, f"{module} imports {later}"
 
 
+def test_a_report_without_a_target_is_refused_as_other_commands_refuse(tmp_path):
+    done = forked.python_m("onlybn.workflow.report", folder=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith("usage: python -m onlybn.workflow.report [-h] TARGET [KEY=VALUE ...]\n")
+    assert "error: the following arguments are required: TARGET" in done.stderr
+
+
 def test_a_report_is_written_beside_the_figures_of_its_study(reproduced):
     for config, code, told in (
         ("seeds=2", 0, "Report created"),

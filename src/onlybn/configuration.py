@@ -60,7 +60,7 @@ TAKEN_NAMES = ("datasets", "reference")
 def configuration_with(given: Iterable[str], folder: Path = Path()) -> dict[str, Any]:
     """Return a folder's config.yaml updated with KEY=VALUE pairs, which Snakemake's own parser reads.
 
-    Raises UserError if the file is missing or a pair is malformed.
+    Raises UserError if the file is missing or no mapping, or a pair is malformed.
     """
     from snakemake.cli import parse_config
     from snakemake.utils import update_config
@@ -69,6 +69,9 @@ def configuration_with(given: Iterable[str], folder: Path = Path()) -> dict[str,
     if not file.is_file():
         raise UserError("config.yaml is not here; start this in the folder of the Snakefile")
     config = read_yaml(file)
+    config = {} if config is None else config
+    if not isinstance(config, dict):
+        raise UserError(f"{file}: is not a mapping with the keys {', '.join(SETTINGS)}")
     for pair in given:
         try:
             update_config(config, parse_config([pair]))

@@ -1,5 +1,6 @@
-"""Write the HTML report of a target that is made: `python -m onlybn.workflow.report TARGET [KEY=VALUE …]`."""
+"""Write the HTML report of a target that is made, to report.html in the folder of the study's figures."""
 
+import argparse
 import os
 import sys
 from pathlib import Path
@@ -9,16 +10,20 @@ from onlybn.errors import UserError
 from onlybn.workflow.paths import Workflow
 
 
-def main(target: str, *config: str) -> None:
-    """Let Snakemake write the target's report to report.html in the folder of the study's figures."""
-    study = open_study(configuration_with(list(config)), Path("workflow") / "studies")
-    report = f"{Workflow(study).drawn}/report.html"
-    command = [sys.executable, "-m", "snakemake", target, "--report", report]
-    os.execv(sys.executable, [*command, "--config", *config] if config else command)
+def main() -> None:
+    """Let Snakemake write the report; a user's mistakes are reported, one sentence each, with status 1."""
+    parser = argparse.ArgumentParser(prog="python -m onlybn.workflow.report", description=__doc__)
+    parser.add_argument("target", metavar="TARGET", help="a figure, a table or another target that is made")
+    parser.add_argument("config", nargs="*", metavar="KEY=VALUE", help="as after Snakemake's --config")
+    asked = parser.parse_args()
+    try:
+        workflow = Workflow(open_study(configuration_with(asked.config), Path("workflow") / "studies"))
+    except UserError as error:
+        sys.exit(error.shown())
+    report = f"{workflow.drawn}/report.html"
+    command = [sys.executable, "-m", "snakemake", asked.target, "--report", report]
+    os.execv(sys.executable, [*command, "--config", *asked.config] if asked.config else command)
 
 
 if __name__ == "__main__":
-    try:
-        main(*sys.argv[1:])
-    except UserError as error:
-        sys.exit(error.shown())
+    main()
