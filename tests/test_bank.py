@@ -126,6 +126,9 @@ def test_a_layer_with_two_names_is_a_tasks_own_under_both(learned, images, tmp_p
     torch.testing.assert_close(bank(images, names), expected, rtol=1e-4, atol=1e-5)
     with pytest.raises(UserError, match=r"^bank: a file holds no custom code, but its tasks need .*Aliased$"):
         bank.save(tmp_path / "bank.safetensors")
+    command = ["bank", str(tmp_path / "bank.safetensors"), f"a={of['a']}"]
+    done = forked.python_m("onlybn", *command, folder=ROOT)
+    assert done.stderr == f"error: bank: a file holds no custom code, but its tasks need {ALIASED}\n"
 
 
 def test_tasks_of_fewer_classes_get_no_chance_of_the_others(learned, make_run, few_digits, images, tmp_path):

@@ -134,7 +134,8 @@ def _export(asked: argparse.Namespace) -> list[str]:
 
 
 def _bank(asked: argparse.Namespace) -> list[str]:
-    from onlybn.exporting.bank import Bank
+    from onlybn.exporting.bank import Bank, refuse_custom_code
+    from onlybn.runs.saving import custom_code
 
     pairs = [given.partition("=") for given in asked.runs]
     for given, pair in zip(asked.runs, pairs, strict=True):
@@ -143,6 +144,8 @@ def _bank(asked: argparse.Namespace) -> list[str]:
     names = [name for name, _, _ in pairs]
     if len(set(names)) < len(names):
         raise UserError(f"bank: two tasks have one name in {', '.join(names)}")
+    for _, _, folder in pairs:
+        refuse_custom_code(custom_code(Path(folder)))
     bank = Bank.of_runs({name: folder for name, _, folder in pairs})
     bank.save(asked.file)
     kilobytes = asked.file.stat().st_size / 1e3

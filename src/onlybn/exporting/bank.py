@@ -137,8 +137,7 @@ class Bank:
         from safetensors.torch import save_file
 
         check_file("bank", Path(file), [".safetensors"])
-        if names := custom_names(run_of(next(iter(self.tasks.values())).facts)):
-            raise UserError(f"bank: a file holds no custom code, but its tasks need {', '.join(names)}")
+        refuse_custom_code(custom_names(run_of(next(iter(self.tasks.values())).facts)))
         tensors = _packed([task.tensors for task in self.tasks.values()], self.network)
         facts = {
             "bank": FORMAT,
@@ -213,6 +212,12 @@ class Bank:
             _Mixing(layer, by_task, self.network.holders(layer))
             for layer, by_task in [*mixed, (self.network.output, output)]
         ]
+
+
+def refuse_custom_code(names: Sequence[str]) -> None:
+    """Raise UserError if tasks need custom code, given by name: a bank's file holds none."""
+    if names:
+        raise UserError(f"bank: a file holds no custom code, but its tasks need {', '.join(names)}")
 
 
 def classify(bank: Bank, task: str, image: Path) -> dict[str, float]:

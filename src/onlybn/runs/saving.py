@@ -104,6 +104,11 @@ def custom_names(run: Run) -> list[str]:
     return [name for name in (run.value(axis) for axis in AXES) if custom.is_custom(name)]
 
 
+def custom_code(folder: Path) -> list[str]:
+    """Return the names of custom code that a finished run's network needs; none of it is run."""
+    return custom_names(_recorded_run(folder, read_record(folder)))
+
+
 def _custom_facts(run: Run, network: "Network", size: int) -> dict[str, Any]:
     """Return what the record of a run with custom code has in addition: its sources and its architecture."""
     names = custom_names(run)
