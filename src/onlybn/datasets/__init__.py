@@ -72,11 +72,6 @@ class Dataset:
     class_names: tuple[str, ...] | None = None
 
     @property
-    def chance(self) -> float:
-        """Accuracy of guessing, in percent."""
-        return 100 / self.classes
-
-    @property
     def loss(self) -> str:
         """The loss that fits the targets, as a training key."""
         return "cross-entropy" if self.targets == "classes" else "squared-error"

@@ -173,11 +173,9 @@ def _recorded(record: Mapping[str, Any], name: str) -> dict[str, Any] | None:
         return None
 
 
-def expect(
-    folder: Path, run: Run, data: str | None = None, recordings: Mapping[str, Any] | None = None
-) -> dict[str, Any]:
+def expect(folder: Path, run: Run, data: str | None = None) -> dict[str, Any]:
     """Return the record of this very run; raise UserError if the folder has none, or that of another run."""
-    record, fault = find(folder, run, data, recordings)
+    record, fault = find(folder, run, data)
     if fault:
         raise UserError(fault)
     return record or read_record(folder)  # which raises that it is missing
