@@ -58,13 +58,6 @@ def run_on_numbers(make_run):
     return make
 
 
-def of_run(images, run, seed=0):
-    """Return the images that a run trains on, and those held out."""
-    training = run.training
-    held_out = training.held_out(images.examples) if training.validation else None
-    return images.of_run(held_out, training.examples, seed)
-
-
 # the data
 
 
@@ -200,22 +193,22 @@ def test_tables_of_accuracies_without_any_are_made_all_the_same(tmp_path):
 
 
 def test_each_class_has_its_share_of_the_examples_and_the_seed_draws_them(digits, make_run):
-    run = make_run(examples=200)
-    images, held_out = of_run(digits, run, seed=3)
+    run = make_run(examples=200, seed=3)
+    images, held_out = run.parts_of(digits)
     assert held_out is None
     assert images.examples == len(np.unique(images.places)) == 200
     counts = digits.train.labels.bincount().double()
     chosen = digits.train.labels[images.places].bincount()
     assert (chosen - counts * 200 / 1_437).abs().max() < 1
-    assert np.array_equal(images.places, of_run(digits, run, seed=3)[0].places)
-    assert not np.array_equal(images.places, of_run(digits, run, seed=4)[0].places)
+    assert np.array_equal(images.places, run.parts_of(digits)[0].places)
+    assert not np.array_equal(images.places, run.with_seed(4).parts_of(digits)[0].places)
 
 
 def test_examples_are_drawn_from_what_validation_leaves_which_does_not_depend_on_their_number(
     digits, make_run
 ):
     for examples in (None, 100, 1_150):
-        images, held_out = of_run(digits, make_run(validation=0.2, examples=examples))
+        images, held_out = make_run(validation=0.2, examples=examples).parts_of(digits)
         expected, held = digits.hold_out(287, seed=0)
         assert torch.equal(held_out.test.images, held.test.images)
         assert np.isin(images.places, expected.places).all()
@@ -224,14 +217,14 @@ def test_examples_are_drawn_from_what_validation_leaves_which_does_not_depend_on
 
 def test_a_run_of_some_examples_trains_as_on_a_dataset_of_these(few_digits, make_run):
     outcome = train(make_run(regime="all", examples=60), few_digits)
-    images, _ = of_run(few_digits, make_run(examples=60))
+    images, _ = make_run(examples=60).parts_of(few_digits)
     chosen = few_digits.train.take(images.places)
     alone = train(make_run(regime="all"), replace(few_digits, train=chosen, examples=60))
     assert outcome.rows == alone.rows
 
 
 def test_examples_of_numbers_are_drawn_plainly(linear, run_on_numbers):
-    images, _ = of_run(linear, run_on_numbers(examples=7))
+    images, _ = run_on_numbers(examples=7).parts_of(linear)
     assert images.examples == len(set(images.places)) == 7
 
 
@@ -340,7 +333,7 @@ def test_examples_that_leave_a_rare_class_without_images_are_refused_before_trai
     with pytest.raises(
         UserError, match=r"^config: examples: none of the 3 .* class 1 would train, .* choose"
     ):
-        of_run(rare, make_run(examples=10))
+        make_run(examples=10).parts_of(rare)
 
 
 def test_a_plan_counts_the_steps_of_the_examples(study):

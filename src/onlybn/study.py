@@ -9,7 +9,7 @@ from copy import copy
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import product
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -41,6 +41,9 @@ from onlybn.axes import (
     other_axis,
 )
 from onlybn.errors import UserError, unknown_message
+
+if TYPE_CHECKING:
+    from onlybn.datasets.images import Images
 
 # Increase this when the meaning of a specification changes, so that older runs are not taken for new ones.
 SPECIFICATION = 1
@@ -581,6 +584,15 @@ class Run:
     def differs(self) -> list[str]:
         """The values on the optional axes that are not neutral, and the dataset if it is not the study's."""
         return [*(value for _, value in self.values), *([self.dataset] if self.other_dataset else [])]
+
+    def parts_of(self, images: "Images") -> "tuple[Images, Images | None]":
+        """Return its dataset's images with those that it trains on, and with those that it holds out.
+
+        The latter are the test split there, and None without validation. Raises UserError if a class would
+        have no image in a part.
+        """
+        held_out = self.training.held_out(images.examples) if self.training.validation else None
+        return images.of_run(held_out, self.training.examples, self.seed)
 
     def with_seed(self, seed: int) -> Self:
         """Return another replicate, which keeps the computed digest and point."""

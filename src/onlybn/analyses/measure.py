@@ -25,11 +25,9 @@ def measure(analysis: str, run: Run, folder: Path, images: Images, target: Path)
     record = expect(folder, run, images.checksum)
     table = SCHEMAS[analysis].empty_table()
     if record["status"] == "finished":
-        training = run.training
-        held_out = training.held_out(images.examples) if training.validation else None
         table = getattr(import_module(f"onlybn.analyses.{analysis}"), analysis)(
             saving.load(folder, trust=True).to(images.device, memory_format=torch.channels_last),
-            images.of_run(held_out, training.examples, run.seed)[0],
+            run.parts_of(images)[0],
             precision=getattr(torch, record["computed"]["precision"]),
         )
     write_measured(target, table, record)

@@ -51,8 +51,7 @@ class LiveRun:
         observers.check_processes(recordings or (), group.size)
         self.run, self.precision, self.group = run, precision, group
         training = run.training
-        count = training.held_out(images.examples) if training.validation else None
-        self.images, held_out = images.of_run(count, training.examples, run.seed)
+        self.images, held_out = run.parts_of(images)
         self.tested_on = {"validation": held_out} if held_out else {}
         if training.select == "last":
             self.tested_on["test"] = self.images
