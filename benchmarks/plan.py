@@ -1,4 +1,7 @@
-"""Compare the speed of finished runs with the plan: epochs per hour, tests included."""
+"""Compare the speed of finished runs with the plan: epochs per hour, tests included.
+
+For studies that count training in epochs and have no optional axes.
+"""
 
 import argparse
 import json

@@ -168,7 +168,7 @@ class Bank:
         """Map normalised images, float (batch, channels, height, width), each of the task named, to logits.
 
         The logits are float (batch, classes), with −∞ for classes that an image's task lacks. Raises
-        UserError if a task is not there.
+        UserError if a task is not there, and ValueError if there are not as many names as images.
         """
         if len(names) != len(images):
             raise ValueError(f"{len(images)} images have {len(names)} names of tasks")

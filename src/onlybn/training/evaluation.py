@@ -31,7 +31,8 @@ def evaluate(
 ) -> dict[str, float]:
     """Test on the test images, with BatchNorm's running statistics; return `Measures.averages`.
 
-    `forward` maps images to logits in place of the network; by default the network itself is called.
+    `forward` maps images to logits in place of the network, in a precision of its own; by default the network
+    itself is called, in `precision`.
     """
     network.eval()
     measures = Measures(images.device, images.targets)

@@ -132,7 +132,11 @@ class LiveRun:
         return digest(frozen(self.network))
 
     def next_batch(self) -> tuple[Tensor, Tensor]:
-        """Return the next step's batch, or this process's part of it."""
+        """Return the next step's batch, or this process's part of it: images and labels, or targets.
+
+        Images are normalised, float (batch, channels, height, width); labels are int64 (batch,), and targets
+        that are numbers float (batch, outputs).
+        """
         if self._batches is None:
             epoch, skip = divmod(self.taken, self.steps_per_epoch)
             training = self.run.training
@@ -150,7 +154,10 @@ class LiveRun:
         return next(self._batches)
 
     def step(self, images: Tensor, labels: Tensor, whole: int, rate: float | Tensor) -> None:
-        """Train on a batch, or on this process's part of a batch of `whole` examples."""
+        """Train on a batch, or on this process's part of a batch of `whole` examples.
+
+        Images and labels are as `next_batch` returns them, and `rate` is the learning rate.
+        """
         wanting = list(self._wanting())
         loss, logits = self.gradients(images, labels, whole, by_modules=bool(wanting))
         if wanting:
@@ -162,7 +169,11 @@ class LiveRun:
     def gradients(
         self, images: Tensor, labels: Tensor, whole: int, *, by_modules: bool = False
     ) -> tuple[Tensor, Tensor]:
-        """Set the parameters' gradients of a batch's loss; return the loss and the logits."""
+        """Set the parameters' gradients of a batch's loss; return the loss, a scalar, and the logits.
+
+        The logits are (batch, classes), in the precision of the run. `whole` is the number of examples of the
+        batch in all processes. With `by_modules`, hooks on the network's modules are called.
+        """
         self.noise.first = next(self.group.parts(whole, whole)).start
         loss, logits = self.loss_of(images, labels, by_modules=by_modules)
         # Each part of a sum counts whole, each part of a mean by its share.
@@ -172,7 +183,7 @@ class LiveRun:
         return loss.detach(), logits.detach()
 
     def loss_of(self, images: Tensor, labels: Tensor, *, by_modules: bool = False) -> tuple[Tensor, Tensor]:
-        """Return a batch's loss, and its logits, for the present parameters."""
+        """Return a batch's loss, a scalar, and its logits, (batch, classes), for the present parameters."""
         logits = self.forward(images, by_modules=by_modules)
         return batch_loss(logits, labels), logits
 

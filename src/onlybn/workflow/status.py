@@ -27,7 +27,8 @@ def status(workflow: Workflow, *, verify: bool = False) -> str:
     """Return, as Markdown, how many runs of each experiment are in which state, and what is drawn.
 
     `running`: a job holds the run's lock. `interrupted`: the next start resumes from a checkpoint.
-    `outdated`: the folder holds another run than the study specifies, which the next start trains again.
+    `outdated`: the folder holds another run than the study specifies, or a record that was altered; the next
+    start trains it again.
     `damaged`: with `verify`, which reads every file, one is not what training wrote.
     """
     text, _ = _status(workflow, verify=verify)
