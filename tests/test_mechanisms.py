@@ -210,10 +210,15 @@ WORLDS = {
     "noisy-batchnorm": {"kinds": ("batchnorm", "batchnorm-noisy", "none")},
     "learning-rates": {"settings": (("resnet-8", 0.1), ("resnet-8", 0.5))},
     "learning-rates-table": {"settings": (("resnet-8", 0.1), ("resnet-8", 0.5))},
+    "tolerated-rates": {"settings": (("resnet-8", 0.1), ("resnet-8", 0.5))},
     "gradient-shift": {"settings": (("resnet-8", 0.1), ("resnet-14", 0.1))},
     "batch-size": {"kinds": ("batchnorm", "ghost-32", "ghost-8", "none")},
 }
-MADE = [name for name in PAPER.made if name not in ("claims", "provenance", "provenance-appendices")]
+MADE = [
+    name
+    for name in PAPER.made
+    if name not in ("claims", "claims-further", "provenance", "provenance-appendices")
+]
 
 
 def numbers_of(name: str, **world) -> pd.DataFrame:

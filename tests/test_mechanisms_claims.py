@@ -15,7 +15,7 @@ from onlybn.papers.batchnorm_mechanisms.claims import CLAIMS, PUBLISHED
 from onlybn.papers.batchnorm_mechanisms.measures import first_step
 from onlybn.papers.batchnorm_mechanisms.published import CIFAR10, DEEP_LINEAR, MNIST
 from onlybn.papers.batchnorm_mechanisms.tables import claims as claims_table
-from onlybn.papers.batchnorm_mechanisms.tables import claims_norms
+from onlybn.papers.batchnorm_mechanisms.tables import claims_further
 
 SEEDS = range(3)
 MLP, VGG, SIGMOID, DEEP = "mlp-100-100-100-sigmoid", "vgg-8-half", "vgg-8-half-sigmoid", "deep-linear-25"
@@ -348,12 +348,21 @@ def test_a_training_that_is_counted_in_epochs_is_judged():
     assert rows.loc["i2-sooner", "verdict"] == "consistent"
 
 
-def test_the_claims_about_norms_have_a_table_of_their_own_with_the_same_verdicts():
+def test_the_claims_of_further_experiments_have_a_table_of_their_own_with_the_same_verdicts():
     world = World()
     given = [
         getattr(world, kind, None) for kind in ("metrics", "curve", "inputs", "gradient-shift", "landscape")
     ]
-    every, own = claims_table.numbers(*given).set_index("id"), claims_norms.numbers(*given).set_index("id")
-    assert own.index.tolist() == ["p1-norms", "p1-deep-linear"]
+    every, own = claims_table.numbers(*given).set_index("id"), claims_further.numbers(*given).set_index("id")
+    assert own.index.tolist() == ["l5-rates", "p1-norms", "p1-deep-linear"]
     pd.testing.assert_frame_equal(own, every.loc[own.index])
     assert set(own["verdict"]) == {"reproduced"}
+
+
+def test_rates_count_only_where_both_networks_were_run():
+    curve = World().curve
+    before = rejudged(curve=curve).loc["l5-rates"]
+    assert before["measured"].startswith("vgg-8-half rates, of 3 ")
+    lone = (curve["recipe"] == "k5") & (curve["normalisation"] == "batchnorm")
+    row = rejudged(curve=curve[~lone]).loc["l5-rates"]
+    assert row["verdict"] == "not run"  # two rates say nothing

@@ -14,6 +14,7 @@ from onlybn.observers.inputs import PERCENTS
 
 # The parts of training that are judged apart, as shares of its steps.
 EARLY, LATE = 0.2, 0.8
+TRAINED = 80.0  # percent of training accuracy that [S] 2.1 counts as learned
 WINDOW = 5  # recorded points, over which a curve is smoothed
 
 

@@ -41,7 +41,12 @@ other normalisations and without any, and are recorded while they train.""",
     records={
         "Claims": (
             _claims("claims", ".tables.claims", "Claims of the papers, judged", main=True),
-            _claims("claims-norms", ".tables.claims_norms", "Claims about ℓp norms, judged", main=False),
+            _claims(
+                "claims-further",
+                ".tables.claims_further",
+                "Claims about ℓp norms and many learning rates, judged",
+                main=False,
+            ),
             _table(
                 "accuracy",
                 "accuracy",
@@ -80,6 +85,13 @@ other normalisations and without any, and are recorded while they train.""",
                 METRICS,
                 "Steps to the plain network's best accuracy",
                 "How soon each network reaches the best accuracy of the one without BatchNorm.",
+            ),
+            _figure(
+                "tolerated-rates",
+                ("curve",),
+                "Learning rates at which a network trains",
+                "How well a network trains at each of many learning rates, with BatchNorm and without.",
+                main=False,
             ),
         ),
         "Internal covariate shift": (

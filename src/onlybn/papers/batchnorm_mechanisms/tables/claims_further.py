@@ -1,4 +1,4 @@
-"""The claims about ℓp norms alone, judged by the experiments that vary the norm."""
+"""The claims whose experiments a first look leaves out: ℓp norms, and a grid of learning rates."""
 
 from functools import partial
 
@@ -8,4 +8,5 @@ from onlybn.papers.batchnorm_mechanisms.tables import claims
 
 __all__ = ["WORDS", "caption", "numbers", "shown"]
 
-numbers = partial(claims.numbers, claims=[claim for claim in CLAIMS if claim.section == "[S] Figure 5"])
+FURTHER = ("l5-rates", "p1-norms", "p1-deep-linear")
+numbers = partial(claims.numbers, claims=[claim for claim in CLAIMS if claim.id in FURTHER])
