@@ -27,6 +27,7 @@ from onlybn.papers.batchnorm_mechanisms.figures import (
     norms,
     placement,
     sigmoid_mlp,
+    tolerated_rates,
 )
 from onlybn.papers.batchnorm_mechanisms.tables import accuracy
 from onlybn.papers.batchnorm_mechanisms.tables import learning_rates as learning_rates_table
@@ -383,7 +384,8 @@ def test_a_curve_is_smoothed_over_five_points_and_fewer_at_its_ends():
 
 def test_the_first_step_with_an_accuracy_is_that_of_the_rows():
     rows = run_of([0.0, 10.0, 20.0, 90.0, 40.0, 50.0]).sample(frac=1, random_state=0)
-    assert [measures.first_step(rows, accuracy) for accuracy in (0.0, 20.1, 90.0)] == [0, 30, 30]
+    found = [measures.first_step(rows, accuracy) for accuracy in (0.0, 20.1, 90.0)]
+    assert found == pytest.approx([0, 20 + 10 * 0.1 / 70, 30])
     assert math.isnan(measures.first_step(rows, 90.1))
 
 
@@ -567,6 +569,17 @@ def test_steps_to_the_plain_networks_best_are_paired_by_seed_at_its_best_learnin
     }
     shown = learning_rates_table.shown(learning_rates_table.numbers(metrics)).set_index("arm")
     assert shown.loc["none, rate 0.5", ["runs that reach it", "diverged"]].tolist() == ["2 of 3", "1"]
+
+
+def test_tolerated_rates_are_drawn_by_the_best_smoothed_accuracy_of_each_run():
+    curve = collected("curve", settings=(("resnet-8", 0.1), ("resnet-8", 0.5))).copy()
+    finished = curve[(curve["status"] == "finished") & (curve["normalisation"] == "none")]
+    means = measures.smoothed(finished).groupby([finished["training"], finished["seed"]]).max()
+    numbers = tolerated_rates.numbers(curve)
+    here = numbers[numbers["normalisation"] == "none"].set_index("x")["y"]
+    rates = means.index.get_level_values(0).map(lambda text: json.loads(text)["learning_rate"])
+    assert here.to_dict() == pytest.approx(means.groupby(rates).mean().to_dict())
+    assert numbers.groupby("x")["diverged"].sum().to_dict() == {0.1: 0, 0.5: 1}
 
 
 def test_without_a_plain_network_nothing_is_compared_with_it():

@@ -212,7 +212,7 @@ def _check_names(study: Study) -> None:
 def _repetition() -> Callable[[str], str | None]:
     """Return Snakemake's function that returns the repeated end of a path, if any.
 
-    Without Snakemake, which runs can do without (benchmarks/gpu.py), no path is too repetitive.
+    Training needs no Snakemake (benchmarks/gpu.py); without it, no path is too repetitive.
     """
     try:
         from snakemake.io import PeriodicityDetector

@@ -37,7 +37,7 @@ STEP = 0.001
 # The dataset of a claim that holds on every dataset and schedule, as published.
 ANY = "any"
 # The reason of a claim of which no collected table has a value.
-UNMEASURED = "none of the experiments that this table reads measures it"
+UNMEASURED = "no run that this table reads gives a value"
 # How the reason of a claim begins that the study says beforehand not to expect.
 NOT_EXPECTED = "not expected here: "
 
@@ -49,8 +49,8 @@ class Estimate:
     """What was measured of one network, or of one quantity: values by seed, or an interval of its own.
 
     `range` is where the published claim holds; the ends are outside. Without values it was not measured. If
-    it is of `every` run, each value itself has to lie in the range, of two at least. If it is `exact`, too,
-    and one is enough, since it is the same in all runs.
+    it is of `every` run, each value itself has to lie in the range, of two at least. If it is `exact`, the
+    same, but one value is enough, since it is that of all runs.
     """
 
     of: str

@@ -73,6 +73,11 @@ def time(metrics: pd.DataFrame) -> pd.Series:
     return metrics["step"].fillna(metrics["epoch"]) if "step" in metrics else metrics["epoch"]
 
 
+def whole_time(runs: pd.DataFrame) -> pd.Series:
+    """Return the length of each run's training, in what `time` counts."""
+    return runs["steps"].where(runs["steps"] > 0, runs["epochs"]) if "steps" in runs else runs["epochs"]
+
+
 def time_unit(numbers: pd.DataFrame) -> str:
     """Return what `time` counts in numbers drawn: the step or the epoch."""
     return "step" if "steps" in numbers and numbers["steps"].gt(0).any() else "epoch"

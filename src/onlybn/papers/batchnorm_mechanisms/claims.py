@@ -13,12 +13,12 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from onlybn.axes import RECIPE
+from onlybn.axes import NORMALISATION, OPTIONAL, RECIPE
 from onlybn.drawing.queries import Measured
 from onlybn.drawing.summaries import finals, stuck
 from onlybn.judging import ANY, NEGATIVE, OWN, POSITIVE, Claim, Estimate, Estimates
 from onlybn.observers.inputs import PERCENTS
-from onlybn.papers.batchnorm_mechanisms.arms import against_plain, at_places, described, time
+from onlybn.papers.batchnorm_mechanisms.arms import against_plain, at_places, described, time, whole_time
 from onlybn.papers.batchnorm_mechanisms.figures.batch_size import by_group
 from onlybn.papers.batchnorm_mechanisms.figures.evaluation import explosions
 from onlybn.papers.batchnorm_mechanisms.figures.gradient_shift import PLACES
@@ -46,8 +46,11 @@ LEARNED = 90.0
 NO_WORSE, SIMILAR_COSINE, SIMILAR_SIZE = -0.5, 0.05, math.log(0.9)
 # The range of a run that does what is claimed, 1, or does not, 0.
 YES = (0.5, 1.5)
-# What runs of a comparison have in common.
-ALIKE = ["dataset", "architecture", "regime", "variant", "training"]
+# What runs of a comparison have in common; and but for their training.
+SETTING = ["dataset", "architecture", "regime", "variant"]
+ALIKE = [*SETTING, "training"]
+# Axes on which claims are about neutral runs alone.
+OTHERS = [axis for axis in OPTIONAL if axis not in (NORMALISATION, RECIPE)]
 
 
 def of(*families: str) -> Chooser:
@@ -69,8 +72,11 @@ def every_run(rows: pd.DataFrame) -> pd.Series:
 
 
 def _table(measured: Measured, kind: str) -> pd.DataFrame:
-    """Return a collected table, with the normalisation and the learning rate of each row."""
+    """Return the rows of a collected table that claims are about, each with its normalisation and rate."""
     table = measured.tables.get(kind)
+    for axis in OTHERS:
+        if table is not None and axis.name in table:
+            table = table[table[axis.name] == axis.default]
     if table is None or table.empty:
         return pd.DataFrame(columns=[*ALIKE, "seed", "status", "normalisation", "rate", "step"])
     return described(table)
@@ -142,16 +148,19 @@ def _fails(measured: Measured) -> pd.DataFrame:
 def sooner(table: Callable[[Measured], pd.DataFrame], level: float, name: str = BATCHNORM) -> Estimator:
     """Claim that networks reach an accuracy in fewer steps with a normalisation: the ratio is above 1.
 
-    A run that never reaches it counts with its whole length, if the other one does reach it. A pair of which
-    neither does says nothing.
+    A run that never reaches it, or diverges, counts with the whole length of its training, if the other one
+    does reach it. A pair of which neither does says nothing.
     """
 
     def estimate(measured: Measured) -> Estimates:
-        first = _per_run(table(measured), lambda run: first_step(run, level))
-        first = first[first["normalisation"].isin((NONE, name))]
-        if first.empty:
+        rows = table(measured)
+        rows = rows[rows["normalisation"].isin((NONE, name))]
+        if rows.empty:
             return
-        runs = first.assign(reaches=first["value"].notna(), value=first["value"].fillna(length(first)))
+        runs = _per_run(rows, lambda run: first_step(run, level))
+        whole = _per_run(rows.assign(whole=length(rows)), lambda run: run["whole"].iloc[0])["value"]
+        first = runs["value"].where(runs["status"] == "finished")
+        runs = runs.assign(reaches=first.notna(), value=first.fillna(whole))
         runs = runs[runs.groupby([*ALIKE, "seed"], observed=True)["reaches"].transform("any")]
         for label, network, pair in _compared(runs, NONE, name):
             steps = pair.dropna().clip(lower=1)
@@ -170,7 +179,7 @@ def ends_higher(measured: Measured) -> Estimates:
 
 def at_best(runs: pd.DataFrame, one: str, other: str, allowed: tuple[float, float]) -> Estimates:
     """Compare two normalisations, each at the training of its highest mean, where there are several."""
-    for (_, network, *_), rows in runs.groupby(ALIKE[:-1], sort=False, observed=True):
+    for (_, network, *_), rows in runs.groupby(SETTING, sort=False, observed=True):
         found = {}
         for name in (one, other):
             means = rows[rows["normalisation"] == name].groupby("training")["value"].mean()
@@ -196,7 +205,7 @@ def all_of(parts: Mapping[str, Estimator]) -> Estimator:
         networks = dict.fromkeys(one.network for some in found.values() for one in some if one.values)
         for part, estimates in found.items():
             yield from estimates
-            there = {one.network for one in estimates if one.values}
+            there = {one.network for one in estimates}
             yield from (Estimate(f"{name} {part}", [], OWN, name) for name in networks if name not in there)
 
     return estimate
@@ -214,8 +223,8 @@ def _by_rate(runs: pd.DataFrame) -> pd.DataFrame:
     }
     runs = runs.assign(rest=runs["training"].map(rest))
     own = runs[runs[RECIPE.name] == RECIPE.default] if RECIPE.name in runs else runs
-    of = own.groupby(["architecture", "rest"], observed=True)["rate"].min().rename("own").reset_index()
-    runs = runs.merge(of, on=["architecture", "rest"])
+    alike = ["dataset", "architecture", "rest"]
+    runs = runs.merge(own.groupby(alike, observed=True)["rate"].min().rename("own").reset_index(), on=alike)
     return runs.assign(multiple=(runs["rate"] / runs["own"]).astype(float).round(2)).drop(
         columns=["rest", "own"]
     )
@@ -231,7 +240,7 @@ def at_multiple(name: str, multiple: float, *, trains: bool) -> Estimator:
     def estimate(measured: Measured) -> Estimates:
         runs = _by_rate(_without_sigmoids(_fails(measured)))
         runs = runs[(runs["normalisation"] == name) & (runs["multiple"] == multiple)]
-        for network, rows in runs.groupby("architecture", observed=True):
+        for (_, network, *_), rows in runs.groupby(SETTING, observed=True):
             does = (1 - rows["value"] if trains else rows["value"]).tolist()
             yield Estimate(
                 f"{network} {_at_multiple(name, multiple, trains)}", does, YES, network, every=True
@@ -259,9 +268,9 @@ def reaches_plains_best(measured: Measured) -> Estimates:
         return
     runs = _by_rate(against_plain(runs))
     runs = runs[runs["normalisation"] == BATCHNORM].dropna(subset="target")
-    reached = runs["reached"].where(runs["status"] == "finished").fillna(length(runs)).clip(lower=1)
+    reached = runs["reached"].where(runs["status"] == "finished").fillna(whole_time(runs)).clip(lower=1)
     runs = runs.assign(ratio=runs["plain"].clip(lower=1) / reached)
-    for network, rows in runs.groupby("architecture", observed=True):
+    for (_, network, *_), rows in runs.groupby(SETTING, observed=True):
         ratios = rows.pivot_table(index="seed", columns="multiple", values="ratio")
         ratios = ratios.reindex(columns=[1, 5, 30])
         for multiple, values in ratios.items():
@@ -276,7 +285,7 @@ def best_is_no_worse(measured: Measured) -> Estimates:
     tests = _by_rate(_without_sigmoids(_tests(measured)))
     tests = tests[tests["status"] == "finished"]
     runs = _per_run(tests, lambda rows: rows["top_1"].max())
-    for network, rows in runs.groupby("architecture", observed=True):
+    for (_, network, *_), rows in runs.groupby(SETTING, observed=True):
         best = rows.groupby(["normalisation", "seed"])["value"].max().unstack(0)
         if {BATCHNORM, NONE} <= set(best):
             values = (best[BATCHNORM] - best[NONE]).dropna().tolist()
@@ -343,10 +352,9 @@ def tolerated_rates(measured: Measured) -> Estimates:
     doublings = np.log2(table["rate"].astype(float) / 0.01)
     table = table[np.isclose(doublings, doublings.round())]
     runs = _per_run(table, lambda rows: float((rows["top_1"] >= TRAINED).any()))
-    found: dict[str, list[pd.Series]] = {}
-    for _, network, pair in _compared(runs, BATCHNORM, NONE):
-        found.setdefault(network, []).append(pair["one"] - pair["other"])
-    for network, more in found.items():
+    for (_, network, *_), rows in runs.groupby(SETTING, observed=True):
+        pairs = [pair for *_, pair in _compared(rows, BATCHNORM, NONE)]
+        more = [pair["one"] - pair["other"] for pair in pairs]
         if len(more) > 2:
             values = pd.concat(more, axis=1).dropna().sum(axis=1).tolist()
             yield Estimate(f"{network} rates, of {len(more)}", values, (0.5, math.inf), network, every=True)
@@ -573,8 +581,9 @@ def gap_grows_with_group(measured: Measured) -> Estimates:
     table = table[table["status"] == "finished"].dropna(subset=["group", "gap"])
     for names, rows in table.groupby(ALIKE, sort=False, observed=True):
         if rows["group"].nunique() > 2:
-            values = [s["group"].corr(s["gap"], method="spearman") for _, s in rows.groupby("seed")]
-            yield Estimate(f"{names[1]} rank correlation", values, POSITIVE, names[1], every=True)
+            seeds = rows.groupby("seed")[["group", "gap"]]
+            values = seeds.apply(lambda its: its["group"].corr(its["gap"], method="spearman")).dropna()
+            yield Estimate(f"{names[1]} rank correlation", values.tolist(), POSITIVE, names[1], every=True)
 
 
 def statistics_agree(measured: Measured) -> Estimates:
@@ -583,13 +592,17 @@ def statistics_agree(measured: Measured) -> Estimates:
     if table.empty:
         return
     table = table[table["normalisation"] == BATCHNORM]
+    if table.empty:
+        return
     names = [*named(table), "epoch"]
     wide = table.pivot_table(index=names, columns="statistics", values="top_1", observed=True).reset_index()
     wide = wide.assign(apart=(wide["running"] - wide["pooled"]).abs())
     for (_, network, *_), rows in wide.groupby(ALIKE, sort=False, observed=True):
         by_epoch = rows.pivot(index="seed", columns="epoch", values="apart")
         first, last = by_epoch[by_epoch.columns.min()], by_epoch[by_epoch.columns.max()]
-        yield Estimate(f"{network} apart at the end (points)", last.tolist(), (-math.inf, 0.2), network)
+        yield Estimate(
+            f"{network} apart at the end (points)", last.dropna().tolist(), (-math.inf, 0.2), network
+        )
         values = (first - last).dropna().tolist() if len(by_epoch.columns) > 1 else []
         yield Estimate(f"{network} first − last", values, POSITIVE, network)
 

@@ -1,6 +1,5 @@
 """What is measured on the tables of recordings, without drawing: for figures, tables and claims."""
 
-import json
 import math
 from collections.abc import Sequence
 
@@ -24,14 +23,17 @@ def named(table: pd.DataFrame) -> list[str]:
 
 
 def progress(rows: pd.DataFrame) -> pd.Series:
-    """Return the share of its training that a run had behind it at each row.
+    """Return the share of its training that a run had behind it at each row."""
+    return rows["step"] / length(rows).clip(lower=1)
 
-    Where the length of training is in epochs, the last step recorded of any replicate counts as the end.
+
+def length(rows: pd.DataFrame) -> pd.Series:
+    """Return how many steps the training of each row's run has.
+
+    Where it is counted in epochs, the last `step` recorded of any replicate counts as the end.
     """
-    length = rows.groupby(point(rows), dropna=False)["step"].transform("max")
-    if "steps" in rows:
-        length = rows["steps"].where(rows["steps"] > 0, length)
-    return rows["step"] / length.clip(lower=1)
+    longest = rows.groupby(point(rows), dropna=False)["step"].transform("max")
+    return rows["steps"].where(rows["steps"] > 0, longest) if "steps" in rows else longest
 
 
 def early(rows: pd.DataFrame) -> pd.DataFrame:
@@ -64,13 +66,6 @@ def first_step(rows: pd.DataFrame, accuracy: float) -> float:
     if place is None:
         return math.nan
     return float(np.interp(accuracy, values[place - 1 : place + 1], steps[place - 1 : place + 1]))
-
-
-def length(rows: pd.DataFrame) -> pd.Series:
-    """Return how long the training of each row's run is, in steps or, if it is counted so, in epochs."""
-    trainings = {text: json.loads(text) for text in rows["training"].unique()}
-    lengths = {text: training.get("steps") or training["epochs"] for text, training in trainings.items()}
-    return rows["training"].map(lengths).astype(float)
 
 
 def bands(landscape: pd.DataFrame) -> pd.DataFrame:

@@ -21,9 +21,8 @@ def _table(
     return Table(name, f".tables.{module}", reads, shows, main=main, says=says)
 
 
-def _claims(name: str, module: str, shows: str, *, main: bool) -> Table:
+def _claims(name: str, module: str, shows: str, says: str, *, main: bool) -> Table:
     """Return the record of a table of judged claims."""
-    says = "Each claim of the papers, with its verdict."
     return Table(name, module, METRICS, shows, main=main, says=says, if_drawn=IF_DRAWN, judges=True)
 
 
@@ -40,11 +39,18 @@ other normalisations and without any, and are recorded while they train.""",
     claims=".claims",
     records={
         "Claims": (
-            _claims("claims", ".tables.claims", "Claims of the papers, judged", main=True),
+            _claims(
+                "claims",
+                ".tables.claims",
+                "Claims of the papers, judged",
+                "Each claim of the papers, with its verdict.",
+                main=True,
+            ),
             _claims(
                 "claims-further",
                 ".tables.claims_further",
                 "Claims about ℓp norms and many learning rates, judged",
+                "Each claim about ℓp norms and many learning rates, with its verdict.",
                 main=False,
             ),
             _table(

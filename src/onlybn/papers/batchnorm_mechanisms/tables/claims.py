@@ -1,4 +1,4 @@
-"""The papers' claims, judged by everything that the study measured."""
+"""The papers' claims, judged by the experiments that the study gives the table."""
 
 from collections.abc import Iterable, Mapping
 

@@ -52,5 +52,6 @@ def caption(numbers: pd.DataFrame) -> str:
     return (
         "Steps (or epochs) to the best test accuracy of the network without normalisation at its best"
         " learning rate, paired by seed, and how many times fewer they are than that network's; means over"
-        " the runs that reach it. Of test accuracy, the best and the last."
+        " the runs that reach it. Steps between tests are interpolated. Of test accuracy, the best and the"
+        " last."
     )
