@@ -14,7 +14,6 @@ from onlybn.observers.inputs import PERCENTS
 from onlybn.papers.batchnorm_mechanisms.claims import CLAIMS, PUBLISHED
 from onlybn.papers.batchnorm_mechanisms.measures import first_step
 from onlybn.papers.batchnorm_mechanisms.published import CIFAR10, DEEP_LINEAR, MNIST
-from onlybn.papers.batchnorm_mechanisms.tables import claims as claims_table
 from onlybn.papers.batchnorm_mechanisms.tables import claims_further
 
 SEEDS = range(3)
@@ -222,17 +221,27 @@ def test_without_tables_nothing_is_judged():
     assert set(rows["verdict"]) == {"not run"}
 
 
-def rejudged(**tables):
+def right(kind):
+    """Return a table in which every claim holds, to be changed."""
+    return made(kind).copy()
+
+
+@cache
+def made(kind):
+    return getattr(World(), kind)
+
+
+def rejudged(*ids, **tables):
+    """Judge the claims of these ids by tables, or every claim."""
+    claims = [claim for claim in CLAIMS if claim.id in ids or not ids]
     return judge(
-        CLAIMS, {kind.replace("_", "-"): table for kind, table in tables.items()}, PUBLISHED
+        claims, {kind.replace("_", "-"): table for kind, table in tables.items()}, PUBLISHED
     ).set_index("id")
 
 
 def test_a_part_of_a_claim_that_was_not_measured_leaves_it_undecided():
-    world = World()
-
     def two_arms(kind):
-        table = getattr(world, kind)
+        table = right(kind)
         kept = table["normalisation"].isin(["none", "batchnorm"]) & (table["recipe"] == "none")
         return table[kept & (table["architecture"] != MLP)]
 
@@ -246,7 +255,7 @@ def test_a_part_of_a_claim_that_was_not_measured_leaves_it_undecided():
         assert rows.loc[claim, "verdict"] == "inconclusive", claim
         assert parts in rows.loc[claim, "reason"].split("not measured: ")[1]
     plain = two_arms("metrics")[lambda table: table["normalisation"] == "none"]
-    row = rejudged(metrics=plain).loc["i4-sigmoid"]
+    row = rejudged("i4-sigmoid", metrics=plain).loc["i4-sigmoid"]
     assert (row["verdict"], row["coverage"]) == ("inconclusive", "1 of 2 estimates hold, 1 not measured")
     assert "not measured: vgg-8-half-sigmoid / ReLU" in row["reason"]
     rows = rejudged(metrics=plain, curve=two_arms("curve")[lambda table: table["normalisation"] == "none"])
@@ -254,9 +263,8 @@ def test_a_part_of_a_claim_that_was_not_measured_leaves_it_undecided():
 
 
 def test_every_run_of_a_claim_means_two_runs_at_least_but_one_of_an_identity():
-    world = World()
     kinds = ("metrics", "curve", "identity", "statistics")
-    one = {kind: table[table["seed"] == 0] for kind in kinds for table in [getattr(world, kind)]}
+    one = {kind: table[table["seed"] == 0] for kind in kinds for table in [right(kind)]}
     rows = rejudged(**one)
     for claim in ("m1-sooner", "s1-faster", "s5-plain-noisy", "r1-gap", "i1-rates", "i4-sigmoid"):
         assert rows.loc[claim, "verdict"] == "inconclusive", claim
@@ -269,7 +277,7 @@ def test_a_step_is_interpolated_between_tests_so_that_equal_tests_are_no_tie():
     assert first_step(rows, 80) == pytest.approx(1000)
     assert first_step(rows, 30) == pytest.approx(250)
     assert math.isnan(first_step(rows, 96))
-    metrics = World().metrics
+    metrics = right("metrics")
     metrics = metrics[(metrics["architecture"] == MLP) & (metrics["recipe"] == "none")]
     first, later = sorted(metrics["step"].unique())[:2]
     metrics = metrics[
@@ -277,87 +285,94 @@ def test_a_step_is_interpolated_between_tests_so_that_equal_tests_are_no_tie():
     ]
     ahead = metrics["normalisation"] == "batchnorm"
     tops = np.where(metrics["step"] == later, 95.0, np.where(ahead, 85.0, 60.0))
-    row = rejudged(metrics=metrics.assign(top_1=tops)).loc["m1-sooner"]
+    row = rejudged("m1-sooner", metrics=metrics.assign(top_1=tops)).loc["m1-sooner"]
     assert row["verdict"] == "reproduced", row["measured"]
 
 
 def test_a_run_that_is_missing_is_none_that_never_reaches_an_accuracy():
-    metrics, curve = World().metrics, World().curve
+    metrics, curve = right("metrics"), right("curve")
     for kind, table in (("metrics", metrics), ("curve", curve)):
         lost = (table["normalisation"] == "none") & (table["seed"] > 0)
-        row = rejudged(**{kind: table[~lost]}).loc["m1-sooner" if kind == "metrics" else "s1-faster"]
+        claim = "m1-sooner" if kind == "metrics" else "s1-faster"
+        row = rejudged(claim, **{kind: table[~lost]}).loc[claim]
         assert (row["verdict"], row["n"]) == ("inconclusive", 1)
 
 
 def test_other_recipes_and_diverged_runs_do_not_count_as_reaching_the_plain_networks_best():
-    metrics = World().metrics
-    before = rejudged(metrics=metrics).loc["i2-sooner"]
+    metrics = right("metrics")
+    claims = ("i2-sooner", "i3-no-worse")
+    before = rejudged(*claims, metrics=metrics)
     vgg = (metrics["architecture"] == VGG) & (metrics["recipe"] == "none")
     few = metrics[vgg & (metrics["variant"] != "other")].assign(recipe="few", top_1=99.9)
     few["training"] = few["training"].map(lambda text: json.dumps(json.loads(text) | {"examples": 500}))
-    rows = rejudged(metrics=pd.concat([metrics, few]))
-    assert rows.loc["i2-sooner", "measured"] == before["measured"]
-    assert rows.loc["i3-no-worse", "measured"] == rejudged(metrics=metrics).loc["i3-no-worse", "measured"]
+    assert rejudged(*claims, metrics=pd.concat([metrics, few]))["measured"].equals(before["measured"])
 
     x30 = (metrics["architecture"] == VGG) & (metrics["recipe"] == "x30")
     x30 &= metrics["normalisation"] == "batchnorm"
     early = metrics["step"] == metrics["step"].min()
     diverged = metrics[~x30 | early].copy()
     diverged.loc[x30[diverged.index], ["status", "top_1"]] = ["diverged", LOST]
-    row = rejudged(metrics=diverged).loc["i2-sooner"]
+    row = rejudged("i2-sooner", metrics=diverged).loc["i2-sooner"]
     assert row["verdict"] == "inconsistent" and "×30" in row["reason"]
 
     plain = (metrics["normalisation"] == "none") & (metrics["architecture"] == VGG)
     lost = metrics.assign(status=metrics["status"].where(~plain, "diverged"))
-    assert rejudged(metrics=lost).loc["i2-sooner", "verdict"] == "not run"
+    assert rejudged("i2-sooner", metrics=lost).loc["i2-sooner", "verdict"] == "not run"
 
 
 def test_a_layer_that_is_not_finite_explodes_and_a_shift_that_changes_nothing_is_left_out():
-    table = World().statistics
+    table = right("statistics")
     table.loc[(table["shift"] == "noise") & (table["layer"] == 1), "largest"] = np.nan
-    rows = rejudged(statistics=table)
+    claims = ("e2-recovers", "e3-explodes")
+    rows = rejudged(*claims, statistics=table)
     assert rows.loc["e3-explodes", "verdict"] == "reproduced"
     most = np.log(np.finfo(np.float32).max)
     assert f"log of layer 2 {most:.2f} [" in rows.loc["e3-explodes", "measured"]
     clean = table[table["shift"] == "clean"]
     again = clean[clean["statistics"] == "running"]
     same = pd.concat([again, again.assign(statistics="pooled-shifted")]).assign(shift="contrast-3")
-    rows_of_both = rejudged(statistics=pd.concat([table, same]))
+    rows_of_both = rejudged(*claims, statistics=pd.concat([table, same]))
     assert rows_of_both.loc["e3-explodes", "measured"] == rows.loc["e3-explodes", "measured"]
     assert rows_of_both.loc["e2-recovers", "measured"] == rows.loc["e2-recovers", "measured"]
 
 
 def test_a_run_that_reaches_an_accuracy_and_diverges_is_none_that_reaches_it():
-    metrics = World().metrics
+    metrics = right("metrics")
     lost = (metrics["architecture"] == MLP) & (metrics["normalisation"] == "batchnorm")
     metrics["status"] = metrics["status"].where(~lost, "diverged")
-    assert rejudged(metrics=metrics).loc["m1-sooner", "verdict"] == "contradicted"
+    assert rejudged("m1-sooner", metrics=metrics).loc["m1-sooner", "verdict"] == "contradicted"
 
 
 def test_runs_on_other_axes_are_no_runs_of_a_claim():
-    world = World()
-    for kind in ("metrics", "curve", "reestimated", "statistics"):
-        table = getattr(world, kind)
+    claims = {
+        "metrics": ("m1-sooner", "i2-sooner"),
+        "curve": ("s1-faster", "s3-noisy"),
+        "reestimated": ("e1-agree",),
+        "statistics": ("e2-recovers", "e3-explodes"),
+    }
+    for kind, ids in claims.items():
+        table = right(kind)
         plain = table.assign(reparametrisation="none")
         other = table.assign(reparametrisation="arctan-1.0-0.6")
-        pd.testing.assert_frame_equal(
-            rejudged(**{kind: pd.concat([plain, other])}), rejudged(**{kind: table}), obj=kind
-        )
+        both, alone = (rejudged(*ids, **{kind: some}) for some in (pd.concat([plain, other]), table))
+        pd.testing.assert_frame_equal(both, alone, obj=kind)
 
 
 def test_without_batchnorm_or_with_a_run_that_diverged_statistics_are_judged_by_the_others():
-    table = World().reestimated
+    table = right("reestimated")
     without = table[table["normalisation"] != "batchnorm"]
-    assert rejudged(reestimated=without).loc["e1-agree", "verdict"] == "not run"
+    assert rejudged("e1-agree", reestimated=without).loc["e1-agree", "verdict"] == "not run"
     ended = table[(table["seed"] > 0) | (table["epoch"] == 1)]
-    row = rejudged(reestimated=ended).loc["e1-agree"]
+    row = rejudged("e1-agree", reestimated=ended).loc["e1-agree"]
     assert row["n"] == 2 and "nan" not in row["measured"]
 
 
 def test_running_and_reestimated_statistics_are_compared_of_batchnorm_alone():
-    table = World().reestimated
+    table = right("reestimated")
     after = table[table["normalisation"] == "batchnorm"].assign(normalisation="batchnorm-after", top_1=0.0)
-    rows = [rejudged(reestimated=some).loc["e1-agree"] for some in (table, pd.concat([table, after]))]
+    rows = [
+        rejudged("e1-agree", reestimated=some).loc["e1-agree"] for some in (table, pd.concat([table, after]))
+    ]
     assert rows[0]["measured"] == rows[1]["measured"]
     assert rows[1]["n"] == 3
 
@@ -368,36 +383,33 @@ def in_epochs(training):
 
 
 def test_a_training_that_is_counted_in_epochs_is_judged():
-    metrics = World().metrics.drop(columns="step").assign(steps=0, epochs=9)
-    metrics["epoch"] = World().metrics["step"]
+    metrics = right("metrics").drop(columns="step").assign(steps=0, epochs=9)
+    metrics["epoch"] = right("metrics")["step"]
     metrics["training"] = metrics["training"].map(
         lambda text: json.dumps(
             {k: v for k, v in json.loads(text).items() if k != "steps"} | {"epochs": 50_000}
         )
     )
-    curve = World().curve.assign(steps=0, epochs=9)
+    curve = right("curve").assign(steps=0, epochs=9)
     curve["training"] = curve["training"].map(in_epochs)
     never = (curve["architecture"] == VGG) & (curve["normalisation"] == "none")
     curve.loc[never, "top_1"] = 40.0
-    rows = rejudged(metrics=metrics, curve=curve)
-    assert set(rows.loc[["m1-sooner", "i2-sooner", "s1-faster"], "verdict"]) == {"consistent"}
+    rows = rejudged("m1-sooner", "i2-sooner", "s1-faster", metrics=metrics, curve=curve)
+    assert set(rows["verdict"]) == {"consistent"}
 
 
 def test_the_claims_of_further_experiments_have_a_table_of_their_own_with_the_same_verdicts():
-    world = World()
-    given = [
-        getattr(world, kind, None) for kind in ("metrics", "curve", "inputs", "gradient-shift", "landscape")
-    ]
-    every, own = claims_table.numbers(*given).set_index("id"), claims_further.numbers(*given).set_index("id")
+    given = [right(kind) for kind in ("metrics", "curve")] + [None, None, right("landscape")]
+    own = claims_further.numbers(*given).set_index("id")
     assert own.index.tolist() == ["l5-rates", "p1-norms", "p1-deep-linear"]
-    pd.testing.assert_frame_equal(own, every.loc[own.index])
+    pd.testing.assert_frame_equal(own, verdicts(False).loc[own.index])
     assert set(own["verdict"]) == {"reproduced"}
 
 
 def test_rates_count_only_where_both_networks_were_run():
-    curve = World().curve
-    before = rejudged(curve=curve).loc["l5-rates"]
+    curve = right("curve")
+    before = rejudged("l5-rates", curve=curve).loc["l5-rates"]
     assert before["measured"].startswith("vgg-8-half rates, of 3 ")
     lone = (curve["recipe"] == "k5") & (curve["normalisation"] == "batchnorm")
-    row = rejudged(curve=curve[~lone]).loc["l5-rates"]
+    row = rejudged("l5-rates", curve=curve[~lone]).loc["l5-rates"]
     assert row["verdict"] == "not run"  # two rates say nothing
