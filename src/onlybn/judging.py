@@ -442,8 +442,9 @@ def caption(numbers: pd.DataFrame) -> str:
 def beside(section: str, claims: Iterable[Claim], tables: Tables, published: Published) -> pd.DataFrame:
     """Return what a paper claims in a section: statement, published, measured and verdict.
 
-    Judged by `tables`, the collected ones of a figure or table. Claims that they do not measure are left out,
-    and those about other data than the study's, or what stands in for it. Empty where nothing is left.
+    Judged by `tables`, the collected ones of a figure or table; what they do not measure, others of the study
+    may. Claims about other data than the study's, or what stands in for it, are left out. Empty where the
+    paper claims nothing there.
     """
     columns = ["statement", "published", "measured", "verdict"]
     dataset = next(table["dataset"].iloc[0] for table in tables.values() if table is not None)
@@ -456,8 +457,8 @@ def beside(section: str, claims: Iterable[Claim], tables: Tables, published: Pub
     if not chosen:
         return pd.DataFrame(columns=columns)
     judged = judge(chosen, tables, published)
-    judged = judged[judged["reason"] != UNMEASURED]
-    return judged.assign(measured=judged["measured"].map(_shortened))[columns]
+    verdict = judged["verdict"].where(judged["reason"] != UNMEASURED, "not measured here")
+    return judged.assign(measured=judged["measured"].map(_shortened), verdict=verdict)[columns]
 
 
 def _shortened(text: str, length: int = 160) -> str:
