@@ -38,9 +38,9 @@ def _rates(axes: Axes, here: pd.DataFrame) -> None:
         axes.errorbar(
             rows["x"], rows["y"], rows["std"], color=look.colour, marker=look.mark, linewidth=0.9, label=arm
         )
-        lost = rows[rows["diverged"] > 0]
-        by = axes.get_xaxis_transform()
-        axes.plot(lost["x"], [0.04] * len(lost), "x", color=look.colour, transform=by, clip_on=False)
+        for x in rows.loc[rows["diverged"] > 0, "x"]:
+            by = axes.get_xaxis_transform()
+            axes.plot(x, 0.04, "x", color=look.colour, transform=by, clip_on=False)
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
 
