@@ -48,9 +48,9 @@ Tables = Mapping[str, pd.DataFrame | None]
 class Estimate:
     """What was measured of one network, or of one quantity: values by seed, or an interval of its own.
 
-    `range` is where the published claim holds; the ends are outside. Without values it was not measured. If
-    it is of `every` run, each value itself has to lie in the range, of two at least. If it is `exact`, the
-    same, but one value is enough, since it is that of all runs.
+    `range` is where the published claim holds; the ends are outside. Without values it was not measured.
+    With `every`, each value itself has to lie in the range, and two values are needed. With `exact`, which is
+    for what is the same in all runs, one value is enough.
     """
 
     of: str

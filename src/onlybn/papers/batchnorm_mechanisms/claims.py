@@ -234,28 +234,23 @@ def _without_sigmoids(runs: pd.DataFrame) -> pd.DataFrame:
     return runs[~runs["architecture"].astype(str).str.endswith("sigmoid")]
 
 
-def at_multiple(name: str, multiple: float, *, trains: bool) -> Estimator:
-    """Claim that a normalisation trains, or fails, at a multiple of the study's own rate."""
+def at_multiple(part: str, name: str, multiple: float, trains: bool) -> Estimator:
+    """Claim that a normalisation trains, or fails, at a multiple of the study's rate; `part` says so."""
 
     def estimate(measured: Measured) -> Estimates:
         runs = _by_rate(_without_sigmoids(_fails(measured)))
         runs = runs[(runs["normalisation"] == name) & (runs["multiple"] == multiple)]
         for (_, network, *_), rows in runs.groupby(SETTING, observed=True):
             does = (1 - rows["value"] if trains else rows["value"]).tolist()
-            yield Estimate(
-                f"{network} {_at_multiple(name, multiple, trains)}", does, YES, network, every=True
-            )
+            yield Estimate(f"{network} {part}", does, YES, network, every=True)
 
     return estimate
 
 
-def _at_multiple(name: str, multiple: float, trains: bool) -> str:
-    return f"{name} ×{multiple:g} {'trains' if trains else 'fails'}"
-
-
 def rates(*arms: tuple[str, float, bool]) -> dict[str, Estimator]:
     """Return a part of a claim for each normalisation, multiple of the rate, and whether it trains."""
-    return {_at_multiple(*arm): at_multiple(*arm[:2], trains=arm[2]) for arm in arms}
+    parts = {f"{arm[0]} ×{arm[1]:g} {'trains' if arm[2] else 'fails'}": arm for arm in arms}
+    return {part: at_multiple(part, *arm) for part, arm in parts.items()}
 
 
 def reaches_plains_best(measured: Measured) -> Estimates:

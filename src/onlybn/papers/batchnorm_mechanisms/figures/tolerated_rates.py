@@ -7,7 +7,6 @@ from matplotlib.figure import Figure
 from onlybn.drawing.summaries import over_seeds, run
 from onlybn.papers.batchnorm_mechanisms.arms import described, points
 from onlybn.papers.batchnorm_mechanisms.figures.panels import PERCENT, Row, arms, panels
-from onlybn.papers.batchnorm_mechanisms.looks import label
 from onlybn.papers.batchnorm_mechanisms.measures import TRAINED, smoothed
 
 BEST = "best training accuracy (%)"
@@ -15,15 +14,15 @@ BEST = "best training accuracy (%)"
 
 def numbers(curve: pd.DataFrame) -> pd.DataFrame:
     """Return a row per arm and learning rate `x`: mean `y` of the runs' best accuracies, `std`, n."""
-    table = described(curve, rates=True).assign(top_1=smoothed)
+    arms_of_all_rates = described(curve)["arm"]
+    table = described(curve, rates=True).assign(arm=arms_of_all_rates, top_1=smoothed)
     # Of each run the row with its best accuracy; of one without any, some row.
     best = table.sort_values("top_1", kind="stable", na_position="first").drop_duplicates(
         run(table), keep="last"
     )
     found = over_seeds(best, values=["top_1"]).merge(best[points(best)].drop_duplicates())
     found = found.rename(columns={"top_1": "y", "top_1_std": "std"})
-    arm = found["normalisation"].map({name: label(name) for name in found["normalisation"].unique()})
-    return found.assign(arm=arm, x=found["rate"].astype(float), measure=BEST)
+    return found.assign(x=found["rate"].astype(float), measure=BEST)
 
 
 def draw(numbers: pd.DataFrame) -> Figure:
