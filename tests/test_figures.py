@@ -20,6 +20,7 @@ from PIL import Image
 from onlybn.drawing import draw as drawing
 from onlybn.drawing import make as making
 from onlybn.drawing import provenance, style
+from onlybn.drawing.png import write_png
 from onlybn.drawing.sheet import sheet
 from onlybn.drawing.summaries import RUN, finals, over_seeds, read
 from onlybn.errors import UserError
@@ -394,6 +395,23 @@ def test_a_figure_redrawn_is_the_same_bytes_whatever_the_user_has_set(tmp_path):
         assert len({file.read_bytes() for file in files}) == 1, ending
 
 
+def test_a_picture_is_small_and_keeps_its_colours_and_its_resolution(tmp_path):
+    steps = np.linspace(0, 255, 64, dtype=np.uint8)
+    pixels = np.full((200, 300, 4), 255, np.uint8)
+    pixels[:64, :64, 0], pixels[:64, :64, 1] = np.meshgrid(steps, steps)  # 4,096 colours
+    pixels[100, :, :3] = (213, 94, 0)  # a thin line
+    picture = Image.fromarray(pixels)
+    picture.info["dpi"] = (220, 220)
+    write_png(picture, tmp_path / "small.png")
+    written = Image.open(tmp_path / "small.png")
+    assert written.mode == "P"
+    assert written.info["dpi"] == pytest.approx((220, 220), abs=0.1)
+    off = np.abs(np.asarray(written.convert("RGB")).astype(int) - pixels[..., :3])
+    assert off.max() <= 17
+    assert (off[64:100] == 0).all()  # white stays white
+    assert off[100].max() <= 4
+
+
 SIZES = [(1213, 601), (1056, 656), (884, 734), (753, 720), (1056, 623), (1672, 700), (1056, 1172)]
 
 
@@ -404,7 +422,7 @@ def test_a_sheet_is_filled_at_any_number_of_figures(count, tmp_path):
         pictures.append(tmp_path / f"{place}.png")
         Image.new("RGB", SIZES[place % len(SIZES)], (10 * place, 0, 0)).save(pictures[-1])
     sheet(pictures, tmp_path / "sheet.png")
-    shown = np.array(Image.open(tmp_path / "sheet.png"))
+    shown = np.array(Image.open(tmp_path / "sheet.png").convert("RGB"))
     assert shown.shape[1] <= 1_800
     filled = shown[..., 1] == 0
     assert [*np.unique(shown[..., 0][filled])] == [10 * place for place in range(count)]

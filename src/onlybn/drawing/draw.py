@@ -2,13 +2,16 @@
 
 from collections.abc import Iterable, Mapping
 from importlib import resources
+from io import BytesIO
 from pathlib import Path
 
 import matplotlib as mpl
 import pandas as pd
+from PIL import Image
 
 from onlybn.datasets import known
 from onlybn.drawing import report, style
+from onlybn.drawing.png import write_png
 from onlybn.drawing.summaries import read_kinds, seeds_phrase
 from onlybn.errors import UserError
 from onlybn.files import written_whole
@@ -43,17 +46,19 @@ def draw(paper: Paper, figure: str, study: str, tables: Iterable[Path], target: 
     size = known(numbers["dataset"].iloc[0]).size
     if size and size < 16 and numbers["family"].str.startswith("vgg").any():
         caption += f" On {size}×{size} images, VGG's pooling stops at 1×1."
-    # Redrawn files must have the same bytes, so they hold no date.
-    metadata = {".pdf": {"CreationDate": None}, ".png": {"Software": None}}
     sheet = resources.files("onlybn.drawing") / "paper.mplstyle"
     # The reset ignores a matplotlibrc of the user.
     with resources.as_file(sheet) as path, plt.style.context(path, after_reset=True):
         picture = module.draw(numbers)
         style.caption_below(picture, f"{record.number or record.shows}. {caption}")
-        for ending, entries in metadata.items():
-            with written_whole(target.with_suffix(ending)) as beside:
-                picture.savefig(beside, format=ending[1:], metadata=entries)
+        with written_whole(target.with_suffix(".pdf")) as beside:
+            # Redrawn files must have the same bytes, so they hold no date.
+            picture.savefig(beside, format="pdf", metadata={"CreationDate": None})
+        pixels = BytesIO()
+        picture.savefig(pixels, format="png")
         plt.close(picture)
+    with Image.open(pixels) as image:
+        write_png(image, target.with_suffix(".png"))
     write_drawn(target.with_suffix(".parquet"), numbers, files)
     with written_whole(target.with_suffix(".rst")) as beside:
         claims = report.claimed(paper, record, collected)

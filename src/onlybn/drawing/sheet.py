@@ -8,8 +8,8 @@ from pathlib import Path
 
 from PIL import Image
 
+from onlybn.drawing.png import write_png
 from onlybn.errors import UserError
-from onlybn.files import written_whole
 
 # In pixels: a README shows the sheet at about half of this width, its text still readable.
 WIDTH, GAP = 1_800, 24
@@ -32,8 +32,7 @@ def sheet(pictures: Iterable[Path], target: Path) -> None:
     for line in lines:
         whole.paste(line, (0, top))
         top += line.height + GAP
-    with written_whole(target) as beside:
-        whole.save(beside, "PNG", optimize=True)
+    write_png(whole, target)
 
 
 def _rows(pictures: Sequence[Image.Image], width: int) -> list[list[Image.Image]]:
