@@ -18,12 +18,15 @@ from onlybn.training.loop import _steps
 
 
 def random_images(dataset: str, examples: int, test_examples: int, device: torch.device) -> SmallImages:
-    """Return random bytes in the shape of a dataset's images."""
+    """Return random bytes in the shape of a dataset's images, or floats where its targets are numbers."""
     facts = DATASETS[dataset]
     generator = torch.Generator().manual_seed(0)
 
     def split(count: int) -> Split:
         shape = (count, facts.size, facts.size, facts.channels)
+        if facts.targets == "numbers":
+            drawn = (torch.randn(*some, generator=generator) for some in (shape, (count, facts.classes)))
+            return Split(*(tensor.to(device) for tensor in drawn))
         pixels = torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
         labels = torch.randint(0, facts.classes, (count,), generator=generator)
         return Split(pixels.to(device), labels.to(device))
@@ -34,6 +37,7 @@ def random_images(dataset: str, examples: int, test_examples: int, device: torch
         device=device,
         examples=examples,
         channels=facts.channels,
+        targets=facts.targets,
         classes=facts.classes,
         mean=[0.5] * facts.channels,
         std=[0.25] * facts.channels,
@@ -48,6 +52,7 @@ def milliseconds(runs: list[Run], device: str, steps: int) -> dict[str, float]:
     """Return the milliseconds of a step of all replicates together, and of testing one image.
 
     Each is the median of three rounds after two steps and a test; every round ends by waiting for the device.
+    A round takes `steps`, or as many as half a second has room for.
     """
     keep_freed_memory()
     torch.backends.cudnn.benchmark = True
@@ -70,7 +75,7 @@ def milliseconds(runs: list[Run], device: str, steps: int) -> dict[str, float]:
     def test() -> None:
         evaluate(replicates[0].network, images, precision=precision)
 
-    train(2)
+    steps = max(steps, round(500 / (_timed(lambda: train(2)) / 2)))
     trained = median(_timed(lambda: train(steps)) for _ in range(ROUNDS)) / steps
     test()
     return {"step": trained, "test": median(_timed(test) for _ in range(ROUNDS)) / tested}

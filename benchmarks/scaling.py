@@ -22,11 +22,16 @@ import pyarrow as pa
 import report
 
 REGIMES = ("all", "batchnorm", "output", "random-2")
-# Dataset, batch, architectures.
+# Dataset, batch, architectures, regimes.
 GRID = [
-    ("cifar10", 128, ("resnet-14", "resnet-32", "resnet-56", "wrn-14-2", "wrn-14-4", "vgg-11")),
-    ("digits", 32, ("resnet-14", "resnet-56", "wrn-14-4", "vgg-11")),
-    ("imagenette160", 16, ("imagenet-resnet-18", "imagenet-resnet-50")),
+    ("cifar10", 128, ("resnet-14", "resnet-32", "resnet-56", "wrn-14-2", "wrn-14-4", "vgg-11"), REGIMES),
+    ("cifar10", 128, ("vgg-11-half",), ("all",)),
+    ("digits", 32, ("resnet-14", "resnet-56", "wrn-14-4", "vgg-11"), REGIMES),
+    ("digits", 64, ("vgg-8-half",), ("all",)),
+    ("digits", 60, ("mlp-100-100-100-sigmoid",), ("all",)),
+    ("mnist10k-binary", 60, ("mlp-100-100-100-sigmoid",), ("all",)),
+    ("deep-linear", 1_000, ("deep-linear-25",), ("all",)),
+    ("imagenette160", 16, ("imagenet-resnet-18", "imagenet-resnet-50"), REGIMES),
 ]
 KEYS = ["device", "precision", "dataset", "architecture", "regime", "batch", "replicates"]
 COSTS = Path(__file__).parents[1] / "src" / "onlybn" / "workflow" / "costs.parquet"
@@ -50,12 +55,12 @@ def measure(
     torch.set_num_threads(1)
     resolved = name_of_precision(choose_precision(precision, place))
     rows = []
-    for dataset, batch, architectures in (line for line in GRID if line[0] in datasets):
+    for dataset, batch, architectures, regimes in (line for line in GRID if line[0] in datasets):
         training = Training(
             epochs=1, batch_size=batch, learning_rate=0.1, precision=resolved, shift=0, flip=False
         )
         for architecture in given or architectures:
-            for regime in REGIMES:
+            for regime in regimes:
                 for replicates in (1, 2, 5) if place.type == "cuda" else (1,):
                     runs = [
                         Run("benchmark", dataset, training, architecture, regime, DEFAULT, seed)

@@ -17,7 +17,7 @@ from onlybn.datasets import DATASETS
 from onlybn.errors import UserError
 from onlybn.networks.work import work
 from onlybn.workflow.costs import Times, nearest_measured
-from onlybn.workflow.plan import JOB_SECONDS, VERIFY_SECONDS, guessed, markdown, plan
+from onlybn.workflow.plan import JOB_SECONDS, VERIFY_SECONDS, guessed, markdown, passes, plan, recording_steps
 
 
 @pytest.fixture
@@ -83,6 +83,8 @@ KNOWN = [
     for regime in ("all", "batchnorm", "output")
 ]
 
+HERE = "here", "float32"
+
 
 def test_times_of_networks_that_were_not_measured_follow_the_work():
     times = Times(table(cost, KNOWN), "here", "float32")
@@ -103,6 +105,45 @@ def test_measured_times_are_used_unchanged_and_replicates_share_a_step():
     together = pd.concat([here, table(lambda done, batch: 10.0, KNOWN, replicates=5)])
     assert Times(together, "here", "float32", 5).step(DATASETS["cifar10"], "resnet-14", "all", 128) == 2
     assert Times(together, "here", "float32", 3).step(DATASETS["cifar10"], "resnet-14", "all", 128) == 5
+
+
+def test_a_copy_of_a_dataset_is_timed_like_it_and_other_layers_like_batchnorm():
+    original, copy, plain = DATASETS["cifar10"], DATASETS["cifar10-jpeg"], (("normalisation", "none"),)
+    slow = table(lambda *point: 3 * cost(*point), [("vgg-11", "all")])
+    times = Times(pd.concat([slow, table(cost, [point for point in KNOWN if point[0] != "vgg-11"])]), *HERE)
+    for network in ("vgg-11", "resnet-14"):
+        assert times.step(copy, network, "all", 128) == times.step(original, network, "all", 128)
+        assert times.test(copy, network) == times.test(original, network)
+    # By a fit, which is far off for this network, times how far it is off with BatchNorm.
+    expected = 3 * cost(work(original, "vgg-11", "all", plain), 128)
+    assert times.step(copy, "vgg-11", "all", 128, plain) == pytest.approx(expected, rel=0.1)
+
+
+def test_a_plan_counts_the_looks_of_recordings(study):
+    opened = study("vgg-cifar10-short")
+    steps = opened.definition.training.steps
+
+    def looks(experiment, **values):
+        (run,) = (r for r in opened.runs(experiment) if r.seed == 0 and dict(r.values) == values)
+        return recording_steps(opened, run) / steps
+
+    curve, inputs = 0.02 / 10, 1 / 100
+    assert looks("learning-rates", recipe="x5") == pytest.approx(curve)
+    assert looks("noisy", normalisation="batchnorm-noisy") == pytest.approx(curve + inputs)
+    # The recordings of every experiment that has the run: nine weights, two directions of four step sizes.
+    more = (0.5 * 9 + 0.9 * 2 * 4) / 100
+    assert looks("noisy", normalisation="none") == pytest.approx(curve + inputs + more)
+    rows = plan(opened, Times(table(cost, KNOWN), *HERE)).set_index("axes")
+    hours = rows["training_hours"] / rows["steps"] / rows["step_ms"] * 3.6e6
+    assert hours["x5"] == pytest.approx(1 + curve)
+    assert hours["batchnorm-noisy"] == pytest.approx(1 + curve + inputs)
+
+
+def test_a_plan_counts_the_passes_of_statistics_estimated_again(study):
+    opened = study("batchnorm-mechanisms")
+    ((run, *_), (plain, *_)) = (opened.runs(name) for name in ("evaluation", "sigmoid-vgg"))
+    found = passes(opened, run) - passes(opened, plain)
+    assert found == pytest.approx(3 * (2 + 1437 / 360))
 
 
 def test_on_a_gpu_the_rate_is_interpolated_by_width_and_the_plan_reports_other_widths():

@@ -22,7 +22,8 @@ class Work:
 
     Each product of a convolution or linear layer counts as 2 floating-point operations. Activations are the
     outputs of BatchNorm; `largest` counts those of its largest layer. `trained` counts the regime's
-    parameters, and `channels` counts BatchNorm's channels.
+    parameters, `trained_weights` the convolutions and linear layers whose weight trains, and `channels`
+    BatchNorm's channels.
     """
 
     forward: float
@@ -32,6 +33,7 @@ class Work:
     activation_gradients: float
     layers: float
     trained: float
+    trained_weights: int
     channels: int
     parameters: int
     largest: float
@@ -81,6 +83,7 @@ def work(dataset: Dataset, architecture: str, regime: str, values: Values = ()) 
         activation_gradients=sum(call.activations for call in calls[first:]),
         layers=sum(call.activations > 0 for call in (*calls, *calls[first:])),
         trained=sum(parameter.numel() for parameter in parameters),
+        trained_weights=sum(call.operations > 0 and call.layer in trained for call in calls),
         channels=counts["batchnorm_parameters"] // 2,
         parameters=counts["parameters"],
         largest=max(call.activations for call in calls),

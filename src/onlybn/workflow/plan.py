@@ -8,7 +8,8 @@ from onlybn import custom
 from onlybn.analyses.clamping import THRESHOLDS
 from onlybn.datasets import Dataset, prepared
 from onlybn.jobs import duration
-from onlybn.networks.work import work
+from onlybn.networks.work import Work, work
+from onlybn.observers.reestimated import IMAGES as REESTIMATED_ON
 from onlybn.study import Run, Study
 from onlybn.workflow.costs import Times
 
@@ -21,6 +22,9 @@ RUN_BYTES, EPOCH_BYTES, CHANNEL_BYTES = 12_000, 60, 35
 # The number of tests of an analysis: clamping tests each threshold, with β and without, and once unclamped.
 # Statistics tests 9 times on clean images and 5 times on each of 6 shifts, and estimates 7 times.
 PASSES = {"clamping": 2 * len(THRESHOLDS) + 1, "activations": 1, "removal": 1, "statistics": 46}
+# How long a look of a recording takes, in training steps (benchmarks/recordings.py): of gradient-shift for
+# each layer, of landscape for each direction and step size.
+LOOKS = {"weights": 0.1, "curve": 0.02, "inputs": 1, "gradient-shift": 0.5, "landscape": 0.9, "identity": 1.6}
 
 
 def images(study: Study, name: str) -> Dataset:
@@ -39,16 +43,47 @@ def tests(study: Study, run: Run) -> int:
 
 
 def passes(study: Study, run: Run) -> float:
-    """Return how long the tests of a run in training take, in passes over the test images."""
+    """Return how long the tests of a run in training take, in passes over the test images.
+
+    The recording `reestimated` also passes over training images.
+    """
     training, (train, test) = run.training, images(study, run.dataset).examples
     validated = tests(study, run) * training.held_out(train) / test
-    return validated + (1 if training.select == "best" else tests(study, run))
+    recorded = study.recordings(run).get("reestimated")
+    epochs = len(recorded["epochs"] or (1, 2, 3)) if recorded else 0
+    reestimated = epochs * (2 + min(REESTIMATED_ON, training.trained_on(train)) / test)
+    return validated + reestimated + (1 if training.select == "best" else tests(study, run))
+
+
+def step_seconds(study: Study, times: Times, run: Run) -> float:
+    """Return the seconds for a step of a run."""
+    dataset, batch = images(study, run.dataset), run.training.batch_size
+    return times.step(dataset, run.architecture, run.regime, batch, run.structure) / 1e3
+
+
+def recording_steps(study: Study, run: Run) -> float:
+    """Return how long the looks of a run's recordings take, in steps."""
+    found = 0.0
+    for name, options in study.recordings(run).items():
+        if name not in LOOKS:
+            continue
+        looks = steps(study, run) / options["every"] if options["every"] else tests(study, run)
+        parts = 1
+        if name == "gradient-shift":
+            parts = len(options["layers"] or ()) or _work(study, run).trained_weights
+        elif name == "landscape":
+            parts = (1 + options["random"]) * len(options["factors"])
+        found += looks * parts * LOOKS[name]
+    return found
 
 
 def training_seconds(study: Study, times: Times, run: Run) -> float:
-    """Return the seconds for a run's steps."""
-    dataset, batch = images(study, run.dataset), run.training.batch_size
-    return steps(study, run) * times.step(dataset, run.architecture, run.regime, batch, run.structure) / 1e3
+    """Return the seconds for a run's steps and its recordings."""
+    return (steps(study, run) + recording_steps(study, run)) * step_seconds(study, times, run)
+
+
+def _work(study: Study, run: Run) -> Work:
+    return work(images(study, run.dataset), run.architecture, run.regime, run.structure)
 
 
 def testing_seconds(study: Study, times: Times, run: Run, passes: float) -> float:
@@ -83,7 +118,7 @@ def plan(study: Study, times: Times, *, main: bool = False) -> pd.DataFrame:
     for point, drawn in kinds.items():
         run, count = next(iter(runs[point].values())), len(runs[point])
         blocks = sum(not runs[point].keys().isdisjoint(seeds) for seeds in all_blocks)
-        done = work(images(study, run.dataset), run.architecture, run.regime, run.structure)
+        done = _work(study, run)
         trained = training_seconds(study, times, run)
         analyses = [PASSES[kind] for kind in drawn if kind in PASSES]
         tested = testing_seconds(study, times, run, passes(study, run) + sum(analyses))
@@ -97,7 +132,7 @@ def plan(study: Study, times: Times, *, main: bool = False) -> pd.DataFrame:
                 "axes": " ".join(run.labels),
                 "runs": count,
                 "steps": count * steps(study, run),
-                "step_ms": 1e3 * trained / steps(study, run),
+                "step_ms": 1e3 * step_seconds(study, times, run),
                 "training_hours": count * trained / 3_600,
                 "testing_hours": count * tested / 3_600,
                 "starting_hours": (JOB_SECONDS * blocks + VERIFY_SECONDS * count * len(analyses)) / 3_600,
