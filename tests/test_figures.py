@@ -15,6 +15,7 @@ import pytest
 from conftest import run_columns
 from matplotlib import pyplot as plt
 from matplotlib.container import BarContainer
+from matplotlib.figure import Figure
 from PIL import Image
 
 from onlybn.drawing import draw as drawing
@@ -269,7 +270,7 @@ LONG = "cifar10-short_seeds-4_architectures-resnet-14_epochs-30"
 
 
 @pytest.mark.parametrize("study", ["s", LONG, "x" * 200], ids=["short", "long", "one long word"])
-@pytest.mark.parametrize("figure", ["figure-2", "figure-4", "figure-6", "figure-f"])
+@pytest.mark.parametrize("figure", ["figure-4", "figure-6"])
 @pytest.mark.parametrize("networks", [["resnet-14"], ["resnet-14", "resnet-32", "wrn-14-2"]], ids=len)
 def test_a_caption_is_below_all_else_and_as_wide_as_the_picture(figure, study, networks):
     record = FIGURES[figure]
@@ -342,6 +343,13 @@ def test_figure_3_fits_points_per_doubling_of_batchnorm_parameters():
     assert "+4.00 points per doubling by depth, +3.00 points" in figure_3.caption(numbers)
 
 
+@pytest.fixture
+def coarse(monkeypatch):
+    """Save all pictures as PNGs of few pixels, in half the time."""
+    save = Figure.savefig
+    monkeypatch.setattr(Figure, "savefig", lambda self, file, **_: save(self, file, format="png", dpi=40))
+
+
 @pytest.mark.parametrize("figure", FIGURES)
 @pytest.mark.parametrize(
     "points",
@@ -351,17 +359,18 @@ def test_figure_3_fits_points_per_doubling_of_batchnorm_parameters():
     ],
     ids=["one network", "every run of a point diverged"],
 )
-def test_a_figure_of_little_is_drawn_and_says_what_it_lacks(figure, points, tmp_path):
+def test_a_figure_of_little_is_drawn_and_says_what_it_lacks(figure, points, tmp_path, coarse):
     (kind,) = FIGURES[figure].reads
     TABLES_OF[kind](points, seeds=[0]).to_parquet(tmp_path / f"{kind}.parquet")
     draw(figure, "s", [tmp_path / f"{kind}.parquet"], tmp_path / figure)
-    assert (tmp_path / f"{figure}.png").stat().st_size > 10_000
+    pixels = np.asarray(Image.open(tmp_path / f"{figure}.png").convert("L"))
+    assert 0.01 < (pixels < 250).mean() < 0.9
     caption = (tmp_path / f"{figure}.rst").read_text()
     assert "Study s" in caption
     assert ("diverged" in caption) == (None in points.values())
 
 
-def test_a_caption_says_where_pooling_stops_on_small_images(tmp_path):
+def test_a_caption_says_where_pooling_stops_on_small_images(tmp_path, coarse):
     for network, said in (("vgg-11", True), ("resnet-14", False)):
         collected({(network, "batchnorm"): 50.0}).to_parquet(tmp_path / "metrics.parquet")
         draw("figure-c2", "s", [tmp_path / "metrics.parquet"], tmp_path / network)
@@ -415,7 +424,7 @@ def test_a_picture_is_small_and_keeps_its_colours_and_its_resolution(tmp_path):
 SIZES = [(1213, 601), (1056, 656), (884, 734), (753, 720), (1056, 623), (1672, 700), (1056, 1172)]
 
 
-@pytest.mark.parametrize("count", range(1, 15))
+@pytest.mark.parametrize("count", [1, 2, 3, 5, 8, 14])
 def test_a_sheet_is_filled_at_any_number_of_figures(count, tmp_path):
     pictures = []
     for place in range(count):

@@ -36,6 +36,8 @@ RUN = [*POINT, "seed", "status"]
 NEUTRAL = {axis.name: axis.default for axis in OPTIONAL} | {"steps": 0}
 # The column that a table of a built-in dataset lacks, since the number is known.
 CLASSES = "classes"
+# Rows whose hashes are computed at once, which limits the memory.
+MANY_ROWS = 2**20
 
 
 def point(table: pd.DataFrame) -> list[str]:
@@ -83,11 +85,11 @@ def read(paths: Iterable[Path]) -> pd.DataFrame:
     optional = [name for name in (*NEUTRAL, CLASSES, STEP.name) if name in present]
     for path in files:
         table = _read(path, optional)
-        if set(RUN) <= set(table.columns):
+        if len(files) > 1 and set(RUN) <= set(table.columns):
             table = _unseen(path, table, seen)
         tables.append(table)
     whole = tables[0] if len(tables) == 1 else _stacked(tables)
-    return whole if seen else whole.drop_duplicates(ignore_index=True)
+    return whole if set(RUN) <= set(whole.columns) else whole.drop_duplicates(ignore_index=True)
 
 
 def read_kinds(kinds: Iterable[str], paths: Iterable[Path]) -> dict[str, pd.DataFrame | None]:
@@ -165,11 +167,10 @@ def _unseen(path: Path, table: pd.DataFrame, seen: dict[tuple, tuple[Path, int]]
     Raises UserError if the rows of such a run differ from those seen before.
     """
     names = [name for name in dict.fromkeys([*point(table), "training", "seed"]) if name in table]
-    lists = [field.name for field in SCHEMAS.get(path.stem, ()) if pa.types.is_list(field.type)]
+    hashes = _row_hashes(path, table)
     new = np.ones(len(table), bool)
     for named, rows in by_run(table, names):
-        hashable = {name: rows[name].map(np.ndarray.tobytes, na_action="ignore") for name in lists}
-        digest = int(pd.util.hash_pandas_object(rows.assign(**hashable), index=False).sum())
+        digest = int(hashes[rows.index].sum())
         first, before = seen.setdefault(named, (path, digest))
         if before != digest:
             raise UserError(
@@ -179,6 +180,16 @@ def _unseen(path: Path, table: pd.DataFrame, seen: dict[tuple, tuple[Path, int]]
         if first != path:
             new[rows.index] = False
     return table if new.all() else table[new].reset_index(drop=True)
+
+
+def _row_hashes(path: Path, table: pd.DataFrame) -> np.ndarray:
+    """Return a hash of each row of a collected table, uint64 (rows,)."""
+    lists = [field.name for field in SCHEMAS.get(path.stem, ()) if pa.types.is_list(field.type)]
+    hashable = {name: table[name].map(np.ndarray.tobytes, na_action="ignore") for name in lists}
+    table = table.assign(**hashable)
+    parts = (table.iloc[start : start + MANY_ROWS] for start in range(0, len(table), MANY_ROWS))
+    hashes = [pd.util.hash_pandas_object(part, index=False).to_numpy() for part in parts]
+    return np.concatenate([np.empty(0, np.uint64), *hashes])
 
 
 def by_run(table: pd.DataFrame, names: Sequence[str]) -> Iterator[tuple[tuple, pd.DataFrame]]:
