@@ -313,9 +313,10 @@ def test_the_command_plans_a_study_from_committed_times_or_says_what_is_missing(
         ["device", "precision"]
     ].drop_duplicates()
     device, precision = devices.iloc[0]
-    done = run("study=cifar10", f"precision={precision}", "--device", device)
+    study = ["study=cifar10", "architectures=resnet-14,wrn-14-2", f"precision={precision}"]
+    done = run(*study, "--device", device)
     assert done.returncode == 0, done.stderr
-    assert "1,390 runs, 86,958,400 steps" in done.stdout
+    assert f"220 runs, {220 * 160 * 391:,} steps" in done.stdout  # 391 batches of 128
     for arguments, sentence in (
         (["study=cifar"], "error: config: study: unknown study 'cifar'"),
         (["--device", "abacus"], "error: plan: no step times of 'abacus'"),

@@ -748,7 +748,8 @@ def test_the_page_on_extending_is_correct(tmp_path):
     results = tmp_path / "results" / "mine"
     moves = results / "experiments" / "bounded" / "moves.parquet"
     collected = str(moves.relative_to(tmp_path))
-    fresh.ok("all", collected, "--config", "study=mine/mine.yaml", PYTHONPATH=str(tmp_path / "src"))
+    asked = ("accuracy", "failed", "hits", "figure-2", "figure-j", collected)
+    fresh.ok(*asked, "--config", "study=mine/mine.yaml", PYTHONPATH=str(tmp_path / "src"))
     accuracy = pd.read_parquet(results / "tables" / "accuracy.parquet").set_index("regime")
     assert list(accuracy.index) == ["batchnorm", "regimes:stem", "regimes:last_batchnorm_and_output"]
     trained = {"regimes.stem": 9 * 16, "regimes.last_batchnorm_and_output": 2 * 64 + 65 * 4}

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from functools import cache
 
 import numpy as np
 import pytest
@@ -141,6 +142,7 @@ print(json.dumps([prints, torch.backends.cpu.get_cpu_capability()]))
 """
 
 
+@cache
 def drawn_elsewhere(**environment):
     """Draw every variant in a process with other code paths; return the fingerprints and torch's path."""
     done = subprocess.run(
