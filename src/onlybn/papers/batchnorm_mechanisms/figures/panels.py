@@ -54,22 +54,23 @@ def edges(axes: Axes, here: pd.DataFrame) -> None:
                 axes.plot(drawn[name].index, drawn[name], color=look.colour, linewidth=0.7, linestyle="--")
 
 
-def bars(axes: Axes, here: pd.DataFrame) -> None:
-    """Draw a bar per arm with its value above it; an × marks one of which runs diverged."""
-    for place, (look, _, arm, rows) in enumerate(arms(here)):
-        (point,) = rows.itertuples()
-        axes.bar(place, point.y, 0.8, color=look.colour, label=arm)
-        axes.errorbar(place, point.y, point.std, color="0.15", linewidth=0.9)
-        told = {"textcoords": "offset points", "ha": "center", "fontsize": 6.5}
-        if np.isfinite(point.y):
-            text = f"{point.y:.3g}" + " ×" * (point.diverged > 0)
-            axes.annotate(text, (place, np.nansum([point.y, point.std])), (0, 2), **told)
-        elif point.diverged:
-            axes.plot(
-                place, 0.04, "x", color=look.colour, transform=axes.get_xaxis_transform(), clip_on=False
-            )
+def levels(axes: Axes, here: pd.DataFrame) -> None:
+    """Draw a mark per arm with its deviation, and its value above; × marks one of which runs diverged."""
+    places = list(arms(here))
+    for place, (look, _, arm, rows) in enumerate(places):
+        means, lost = rows[rows["seed"].isna()], bool(rows["diverged"].max() > 0)
+        for point in means.itertuples():
+            axes.plot(place, point.y, look.mark, color=look.colour, markersize=6, label=arm)
+            axes.vlines(place, point.low, point.high, color=look.colour)
+            text = _brief(float(f"{point.y:.2g}")) + " ×" * lost
+            told = {"textcoords": "offset points", "ha": "center", "fontsize": 6.5}
+            axes.annotate(text, (place, np.nanmax([point.y, point.high])), (0, 4), **told)
+        if means.empty and lost:
+            across = axes.get_xaxis_transform()
+            axes.plot(place, 0.04, "x", color=look.colour, transform=across, clip_on=False, label=arm)
     axes.set_xticks([])
-    axes.margins(y=0.15)
+    axes.set_xlim(-0.5, len(places) - 0.5)
+    axes.margins(y=0.3)
 
 
 def arms(here: pd.DataFrame) -> Iterator[tuple[Any, Any, str, pd.DataFrame]]:
