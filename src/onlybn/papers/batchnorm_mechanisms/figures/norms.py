@@ -34,6 +34,6 @@ def caption(numbers: pd.DataFrame) -> str:
     """Say what is drawn."""
     return (
         "Training accuracy and loss are those of batches, a mean over 5 recorded points. Effective β: its"
-        " 90th percentile over the first fifth of training. ℓ1, ℓ2 and ℓ∞ divide by the average norm of a batch,"
-        " taken before its mean is subtracted." + LOGARITHMS
+        " 90th percentile over the first fifth of training. ℓ1, ℓ2 and ℓ∞ divide by the average norm of a"
+        " batch, taken before its mean is subtracted." + LOGARITHMS
     )
