@@ -480,7 +480,7 @@ BAD_CONFIGS = {
     "longest day": ({"longest_job": "1d"}, "longest_job: '1d' is not a whole number of minutes"),
     "planned on": (
         {"planned_on": "AMD EPYC"},
-        "config: planned_on: unknown measured device 'AMD EPYC'; did you mean 'AMD EPYC (AVX5",
+        "config: planned_on: unknown measured device 'AMD EPYC'; did you mean 'AMD EPYC (AVX",
     ),
     "gpu as": ({"gpu_as": "gpus"}, "config: gpu_as: unknown resource 'gpus'; did you mean 'gpu'?"),
     "workers": ({"workers": -1}, "config: workers: -1 is not a whole number of at least 0"),
