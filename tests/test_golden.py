@@ -14,6 +14,7 @@ from golden.write import (
     GOLDEN,
     REFERENCE,
     as_table,
+    collected,
     committed,
     frozen_draw,
     numbers,
@@ -22,6 +23,7 @@ from golden.write import (
 )
 
 from onlybn.axes import OPTIONAL, ordered
+from onlybn.drawing.draw import captioned
 from onlybn.drawing.report import escaped
 from onlybn.runs import records
 from onlybn.study import SPECIFICATION, Run, Training
@@ -97,12 +99,14 @@ def test_committed_figures_and_tables_are_redrawn_to_the_same_numbers(study):
     golden = {path.stem: pq.read_table(path) for path in (GOLDEN / "numbers" / study).iterdir()}
     assert sorted(golden) == committed(workflow)
     for name, table in golden.items():
-        made = numbers(workflow, name)
-        if name in workflow.paper.figures:  # a caption may have changed since
+        tables = collected(workflow, name)
+        made = numbers(workflow, name, tables)
+        if name in workflow.paper.figures:
             record = workflow.paper.figures[name]
-            said = f"{record.says} {workflow.paper.load(record.module).caption(made)}".strip()
+            module = workflow.paper.load(record.module)
+            caption = captioned(record, module, workflow.study.name, tables, made)
             written = (Path(workflow.drawn) / "figures" / f"{name}.rst").read_text()
-            assert written.startswith(escaped(said)), name
+            assert written.startswith(f"{escaped(caption)}\n"), name
         found = as_table(made)
         assert found.schema.remove_metadata() == table.schema.remove_metadata(), name
         pd.testing.assert_frame_equal(found.to_pandas(), table.to_pandas(), rtol=1e-9, atol=1e-9, obj=name)

@@ -4,12 +4,14 @@
 - `draws.json`: the initial frozen weights of small networks
 - `numbers/{study}/{figure or table}.parquet`: the numbers of every committed figure and table but the claims
 
+With the names of committed studies (folders of results/reference), it regenerates only their numbers.
 Commit an intended change separately, and say why.
 """
 
 import json
 import shutil
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -106,16 +108,20 @@ def frozen_draw(architecture: str, regime: str, variant: str, seed: int) -> dict
     return {"digest": prints["digest"], "sums": dict(zip(sorted(tensors), prints["sums"], strict=True))}
 
 
-def numbers(workflow: Workflow, name: str) -> pd.DataFrame:
-    """Return the numbers of a committed figure or table, from the study's collected tables."""
+def collected(workflow: Workflow, name: str) -> dict[str, pd.DataFrame | None]:
+    """Return the study's collected tables that a figure or table reads, by their kind."""
+    if name in workflow.paper.figures:
+        files = workflow.figure_inputs(SimpleNamespace(figure=name))
+    else:
+        files = workflow.table_inputs(SimpleNamespace(table=name))
+    return read_kinds(workflow.paper.made[name].reads, map(Path, files))
+
+
+def numbers(workflow: Workflow, name: str, tables: Mapping[str, pd.DataFrame | None]) -> pd.DataFrame:
+    """Return the numbers of a committed figure or table, from its collected tables."""
     paper = workflow.paper
     record = paper.made[name]
-    if name in paper.figures:
-        files = map(Path, workflow.figure_inputs(SimpleNamespace(figure=name)))
-        given = drawn(record, read_kinds(record.reads, files))
-    else:
-        files = map(Path, workflow.table_inputs(SimpleNamespace(table=name)))
-        given = read_kinds(record.reads, files).values()
+    given = drawn(record, tables) if name in paper.figures else tables.values()
     return paper.load(record.module).numbers(*given)
 
 
@@ -138,12 +144,24 @@ def write() -> None:
         (GOLDEN / f"{name}.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     shutil.rmtree(GOLDEN / "numbers", ignore_errors=True)
     for given in COMMITTED:
-        workflow = opened(given)
-        for name in committed(workflow):
-            path = GOLDEN / "numbers" / workflow.study.name / f"{name}.parquet"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            pq.write_table(as_table(numbers(workflow, name)), path, compression="zstd")
+        write_numbers(opened(given))
+
+
+def write_numbers(workflow: Workflow) -> None:
+    """Regenerate the golden numbers of a study's committed figures and tables."""
+    folder = GOLDEN / "numbers" / workflow.study.name
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in committed(workflow):
+        table = as_table(numbers(workflow, name, collected(workflow, name)))
+        pq.write_table(table, folder / f"{name}.parquet", compression="zstd")
 
 
 if __name__ == "__main__":
-    write()
+    if sys.argv[1:]:
+        known = {workflow.study.name: workflow for workflow in map(opened, COMMITTED)}
+        for asked in sys.argv[1:]:
+            if asked not in known:
+                sys.exit(f"no committed study {asked!r}; there are {', '.join(known)}")
+            write_numbers(known[asked])
+    else:
+        write()

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from importlib import resources
 from io import BytesIO
 from pathlib import Path
+from types import ModuleType
 
 import matplotlib as mpl
 import pandas as pd
@@ -36,16 +37,7 @@ def draw(paper: Paper, figure: str, study: str, tables: Iterable[Path], target: 
     numbers = module.numbers(*drawn(record, collected))
     if numbers.empty:
         raise UserError(f"{figure}: the study {study} has no run that this figure shows")
-    caption = f"{record.says} {module.caption(numbers)}".strip() + left_out(collected, numbers)
-    caption += f" Study {study}"
-    if "n" in numbers:  # else it was computed, not measured
-        caption += f", {length(numbers)}; "
-        caption += "mean ± one standard deviation, " if "std" in numbers and numbers["n"].max() > 1 else ""
-        caption += seeds_phrase(numbers)
-    caption += "."
-    size = known(numbers["dataset"].iloc[0]).size
-    if size and size < 16 and numbers["family"].str.startswith("vgg").any():
-        caption += f" On {size}×{size} images, VGG's pooling stops at 1×1."
+    caption = captioned(record, module, study, collected, numbers)
     sheet = resources.files("onlybn.drawing") / "paper.mplstyle"
     # The reset ignores a matplotlibrc of the user.
     with resources.as_file(sheet) as path, plt.style.context(path, after_reset=True):
@@ -63,6 +55,27 @@ def draw(paper: Paper, figure: str, study: str, tables: Iterable[Path], target: 
     with written_whole(target.with_suffix(".rst")) as beside:
         claims = report.claimed(paper, record, collected)
         beside.write_text(report.description(caption, claims), encoding="utf-8")
+
+
+def captioned(
+    record: Figure,
+    module: ModuleType,
+    study: str,
+    collected: Mapping[str, pd.DataFrame | None],
+    numbers: pd.DataFrame,
+) -> str:
+    """Return a figure's caption: what it shows, of which study, how long it trained, and over which seeds."""
+    caption = f"{record.says} {module.caption(numbers)}".strip() + left_out(collected, numbers)
+    caption += f" Study {study}"
+    if "n" in numbers:  # else it was computed, not measured
+        caption += f", {length(numbers)}; "
+        caption += "mean ± one standard deviation, " if "std" in numbers and numbers["n"].max() > 1 else ""
+        caption += seeds_phrase(numbers)
+    caption += "."
+    size = known(numbers["dataset"].iloc[0]).size
+    if size and size < 16 and numbers["family"].str.startswith("vgg").any():
+        caption += f" On {size}×{size} images, VGG's pooling stops at 1×1."
+    return caption
 
 
 def length(numbers: pd.DataFrame) -> str:
