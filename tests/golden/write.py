@@ -1,17 +1,16 @@
-"""Golden data: what must not change by accident. `python tests/golden/write.py` regenerates it.
+"""Golden data: what must not change by accident. `python tests/golden/write.py` regenerates what did.
 
 - `specifications.json`: the digest and the folder of every run, by study
 - `draws.json`: the initial frozen weights of small networks
-- `numbers/{study}/{figure or table}.parquet`: the numbers of every committed figure and table but the claims
+- `results/reference`: the numbers, captions and verdicts of every committed figure and table
 
-With the names of committed studies (folders of results/reference), it regenerates only their numbers.
-Commit an intended change separately, and say why.
+With the name of a committed study it regenerates only that study's figures and tables; with names of these
+after it, only them, whether they changed or not. Commit an intended change separately, and say why.
 """
 
 import json
-import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,8 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from onlybn.configuration import configuration_with, open_study
-from onlybn.drawing.draw import drawn
-from onlybn.drawing.summaries import read_kinds
+from onlybn.drawing import draw, make, report
 from onlybn.networks import regimes, variants
 from onlybn.study import Run, Training
 from onlybn.tensors import fingerprint
@@ -56,6 +54,8 @@ COMMITTED = (
     ["study=examples/jpeg/coded.yaml", "dataset=coded:twice"],
     ["study=examples/jpeg/coded.yaml", "precision=float32"],
 )
+# Tables of claims that are not drawn again: what one claim needs of them is not committed, for its size.
+KEPT = {("sigmoid-mnist_seeds-3", "claims"), ("batchnorm-mechanisms", "claims-further")}
 # Every kind of layer and of draw, with names of each family's modules.
 DRAWN = [
     ("resnet-8", regime, variants.DEFAULT, 0)
@@ -108,33 +108,56 @@ def frozen_draw(architecture: str, regime: str, variant: str, seed: int) -> dict
     return {"digest": prints["digest"], "sums": dict(zip(sorted(tensors), prints["sums"], strict=True))}
 
 
-def collected(workflow: Workflow, name: str) -> dict[str, pd.DataFrame | None]:
-    """Return the study's collected tables that a figure or table reads, by their kind."""
+def inputs(workflow: Workflow, name: str) -> dict[str, Any]:
+    """Return what a figure or table of a study is drawn from: its collected tables, and what else judges."""
+    given = {"paper": workflow.paper, "study": workflow.study.name}
     if name in workflow.paper.figures:
         files = workflow.figure_inputs(SimpleNamespace(figure=name))
-    else:
-        files = workflow.table_inputs(SimpleNamespace(table=name))
-    return read_kinds(workflow.paper.made[name].reads, map(Path, files))
+        return given | {"figure": name, "tables": [Path(file) for file in files]}
+    files = workflow.table_inputs(SimpleNamespace(table=name))
+    given |= {"table": name, "tables": [Path(file) for file in files]}
+    return given | {"not_expected": workflow.not_expected(SimpleNamespace(table=name))}
 
 
-def numbers(workflow: Workflow, name: str, tables: Mapping[str, pd.DataFrame | None]) -> pd.DataFrame:
-    """Return the numbers of a committed figure or table, from its collected tables."""
-    paper = workflow.paper
-    record = paper.made[name]
-    given = drawn(record, tables) if name in paper.figures else tables.values()
-    return paper.load(record.module).numbers(*given)
+def committed(workflow: Workflow) -> dict[str, Path]:
+    """Return the Parquet files of a study's committed figures and tables, by name."""
+    files = Path(workflow.drawn).glob("[ft]*/*.parquet")
+    return {path.stem: path for path in sorted(files) if (workflow.study.name, path.stem) not in KEPT}
 
 
-def committed(workflow: Workflow) -> list[str]:
-    """Return the names of a study's committed figures and tables, without the claims."""
-    drawn = Path(workflow.drawn)
-    found = {path.stem for kind in ("figures", "tables") for path in (drawn / kind).glob("*.parquet")}
-    return sorted(name for name in found if not name.startswith("claims"))
+def compare(workflow: Workflow, name: str, path: Path) -> None:
+    """Raise AssertionError if a committed figure or table is not what its study gives today.
+
+    Columns for the training or an axis stand only where they vary: the whole schema is compared.
+    """
+    tells = draw.told if name in workflow.paper.figures else make.told
+    numbers, caption, claims = tells(**inputs(workflow, name))
+    table, again = pq.read_table(path), pa.Table.from_pandas(numbers, preserve_index=False)
+    assert again.schema.remove_metadata() == table.schema.remove_metadata(), name
+    pd.testing.assert_frame_equal(again.to_pandas(), table.to_pandas(), rtol=1e-9, atol=1e-9, obj=name)
+    written = path.with_suffix(".rst")
+    assert written.exists(), name
+    assert written.read_text(encoding="utf-8") == report.description(caption, claims), name
 
 
-def as_table(frame: pd.DataFrame) -> pa.Table:
-    """Return a figure's or table's numbers as they are written."""
-    return pa.Table.from_pandas(frame, preserve_index=False)
+def changed(workflow: Workflow, name: str, path: Path) -> bool:
+    """Say whether a committed figure or table differs from what its study gives today."""
+    try:
+        compare(workflow, name, path)
+    except AssertionError:
+        return True
+    return False
+
+
+def redraw(workflow: Workflow, asked: Collection[str] = ()) -> None:
+    """Draw a study's committed figures and tables again: those asked for, or those that changed."""
+    for name, path in committed(workflow).items():
+        if name in asked if asked else changed(workflow, name, path):
+            print(workflow.study.name, name)
+            draws = draw.draw if name in workflow.paper.figures else make.make
+            draws(**inputs(workflow, name), target=path.with_suffix(""))
+            for suffix in (".pdf", ".html", *([".csv"] if name.startswith("provenance") else [])):
+                path.with_suffix(suffix).unlink(missing_ok=True)  # which is not committed
 
 
 def write() -> None:
@@ -142,26 +165,15 @@ def write() -> None:
     drawn = {" ".join(map(str, drawn)): frozen_draw(*drawn) for drawn in DRAWN}
     for name, facts in (("specifications", specifications()), ("draws", drawn)):
         (GOLDEN / f"{name}.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
-    shutil.rmtree(GOLDEN / "numbers", ignore_errors=True)
     for given in COMMITTED:
-        write_numbers(opened(given))
-
-
-def write_numbers(workflow: Workflow) -> None:
-    """Regenerate the golden numbers of a study's committed figures and tables."""
-    folder = GOLDEN / "numbers" / workflow.study.name
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in committed(workflow):
-        table = as_table(numbers(workflow, name, collected(workflow, name)))
-        pq.write_table(table, folder / f"{name}.parquet", compression="zstd")
+        redraw(opened(given))
 
 
 if __name__ == "__main__":
     if sys.argv[1:]:
         known = {workflow.study.name: workflow for workflow in map(opened, COMMITTED)}
-        for asked in sys.argv[1:]:
-            if asked not in known:
-                sys.exit(f"no committed study {asked!r}; there are {', '.join(known)}")
-            write_numbers(known[asked])
+        if sys.argv[1] not in known:
+            sys.exit(f"no committed study {sys.argv[1]!r}; there are {', '.join(known)}")
+        redraw(known[sys.argv[1]], sys.argv[2:])
     else:
         write()

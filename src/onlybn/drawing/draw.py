@@ -4,7 +4,6 @@ from collections.abc import Iterable, Mapping
 from importlib import resources
 from io import BytesIO
 from pathlib import Path
-from types import ModuleType
 
 import matplotlib as mpl
 import pandas as pd
@@ -31,17 +30,12 @@ def draw(paper: Paper, figure: str, study: str, tables: Iterable[Path], target: 
     from matplotlib import pyplot as plt
 
     record = paper.figures[figure]
-    module = paper.load(record.module)
     files = list(tables)
-    collected = read_kinds(record.reads, files)
-    numbers = module.numbers(*drawn(record, collected))
-    if numbers.empty:
-        raise UserError(f"{figure}: the study {study} has no run that this figure shows")
-    caption = captioned(record, module, study, collected, numbers)
+    numbers, caption, claims = told(paper, figure, study, files)
     sheet = resources.files("onlybn.drawing") / "paper.mplstyle"
     # The reset ignores a matplotlibrc of the user.
     with resources.as_file(sheet) as path, plt.style.context(path, after_reset=True):
-        picture = module.draw(numbers)
+        picture = paper.load(record.module).draw(numbers)
         style.caption_below(picture, f"{record.number or record.shows}. {caption}")
         with written_whole(target.with_suffix(".pdf")) as beside:
             # Redrawn files must have the same bytes, so they hold no date.
@@ -53,18 +47,23 @@ def draw(paper: Paper, figure: str, study: str, tables: Iterable[Path], target: 
         write_png(image, target.with_suffix(".png"))
     write_drawn(target.with_suffix(".parquet"), numbers, files)
     with written_whole(target.with_suffix(".rst")) as beside:
-        claims = report.claimed(paper, record, collected)
         beside.write_text(report.description(caption, claims), encoding="utf-8")
 
 
-def captioned(
-    record: Figure,
-    module: ModuleType,
-    study: str,
-    collected: Mapping[str, pd.DataFrame | None],
-    numbers: pd.DataFrame,
-) -> str:
-    """Return a figure's caption: what it shows, of which study, how long it trained, and over which seeds."""
+def told(
+    paper: Paper, figure: str, study: str, tables: Iterable[Path]
+) -> tuple[pd.DataFrame, str, pd.DataFrame | None]:
+    """Return a figure's numbers, its caption, and the paper's claims about it.
+
+    The caption says what the figure shows, of which study, how long it trained, and over which seeds. Raises
+    UserError if the tables have no run that the figure shows.
+    """
+    record = paper.figures[figure]
+    module = paper.load(record.module)
+    collected = read_kinds(record.reads, tables)
+    numbers = module.numbers(*drawn(record, collected))
+    if numbers.empty:
+        raise UserError(f"{figure}: the study {study} has no run that this figure shows")
     caption = f"{record.says} {module.caption(numbers)}".strip() + left_out(collected, numbers)
     caption += f" Study {study}"
     if "n" in numbers:  # else it was computed, not measured
@@ -75,7 +74,7 @@ def captioned(
     size = known(numbers["dataset"].iloc[0]).size
     if size and size < 16 and numbers["family"].str.startswith("vgg").any():
         caption += f" On {size}×{size} images, VGG's pooling stops at 1×1."
-    return caption
+    return numbers, caption, report.claimed(paper, record, collected)
 
 
 def length(numbers: pd.DataFrame) -> str:

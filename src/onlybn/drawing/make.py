@@ -30,12 +30,7 @@ def make(
     record = paper.tables[table]
     module = paper.load(record.module)
     files = list(tables)
-    collected = read_kinds([*record.reads, *record.if_drawn], files)
-    judging = {"not_expected": not_expected} if record.judges else {}
-    numbers = module.numbers(*collected.values(), **judging)
-    caption = f"{record.says} {module.caption(numbers)}".strip() + f" Study {study}"
-    caption += f"; {seeds_phrase(numbers)}." if "at_chance" in numbers else "."
-    claims = report.claimed(paper, record, collected)
+    numbers, caption, claims = told(paper, table, study, files, not_expected)
     shown = module.shown(numbers).map(_text)
     with written_whole(target.with_suffix(".csv")) as beside:
         numbers.to_csv(beside, index=False)
@@ -49,6 +44,24 @@ def make(
         beside.write_text(text, encoding="utf-8")
     with written_whole(target.with_suffix(".rst")) as beside:
         beside.write_text(report.description(caption, claims), encoding="utf-8")
+
+
+def told(
+    paper: Paper,
+    table: str,
+    study: str,
+    tables: Iterable[Path],
+    not_expected: Mapping[str, str] | None = None,
+) -> tuple[pd.DataFrame, str, pd.DataFrame | None]:
+    """Return a table's numbers, its caption, and the paper's claims about it."""
+    record = paper.tables[table]
+    module = paper.load(record.module)
+    collected = read_kinds([*record.reads, *record.if_drawn], tables)
+    judging = {"not_expected": not_expected} if record.judges else {}
+    numbers = module.numbers(*collected.values(), **judging)
+    caption = f"{record.says} {module.caption(numbers)}".strip() + f" Study {study}"
+    caption += f"; {seeds_phrase(numbers)}." if "at_chance" in numbers else "."
+    return numbers, caption, report.claimed(paper, record, collected)
 
 
 def _text(cell: object) -> str:
