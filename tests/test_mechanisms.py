@@ -382,6 +382,15 @@ def test_a_curve_is_smoothed_over_five_points_and_fewer_at_its_ends():
     assert curve.assign(y=measures.smoothed).set_index("step")["y"].to_dict() == pytest.approx(expected)
 
 
+def test_points_after_a_run_diverged_are_in_no_mean():
+    curve = collected("curve").query("normalisation == 'batchnorm' and seed == 0").sort_values("step")
+    lost = curve["step"] > curve["step"].iloc[6]
+    diverged = curve.assign(loss=curve["loss"].mask(lost), top_1=curve["top_1"].mask(lost, 0.0))
+    expected = pd.concat([measures.smoothed(curve[~lost]), diverged.loc[lost, "top_1"]])
+    pd.testing.assert_series_equal(measures.smoothed(diverged), expected, check_names=False)
+    assert lost.any() and expected[~lost].min() > 0
+
+
 def test_the_first_step_with_an_accuracy_is_that_of_the_rows():
     rows = run_of([0.0, 10.0, 20.0, 90.0, 40.0, 50.0]).sample(frac=1, random_state=0)
     found = [measures.first_step(rows, accuracy) for accuracy in (0.0, 20.1, 90.0)]

@@ -406,6 +406,35 @@ def test_the_claims_of_further_experiments_have_a_table_of_their_own_with_the_sa
     assert set(own["verdict"]) == {"reproduced"}
 
 
+def test_an_infinite_landscape_counts_as_the_largest_number():
+    landscape = right("landscape")
+    plain = (landscape["normalisation"] == "none") & (landscape["architecture"] == VGG)
+    first = plain & (landscape["step"] == landscape.loc[plain, "step"].min())
+    landscape.loc[first, ["loss", "gradient_change", "beta"]] = math.inf
+    rows = rejudged("l2-predictive", "l3-beta", "p1-norms", curve=right("curve"), landscape=landscape)
+    assert set(rows["verdict"]) == {"reproduced"}
+    assert not rows["measured"].str.contains(r"nan|\binf").any()
+
+
+def test_other_norms_are_judged_by_the_absolute_change_of_the_gradient_too():
+    landscape = right("landscape")
+    lost = landscape["normalisation"] == "linf"
+    landscape.loc[lost, ["gradient_norm", "gradient_change"]] *= 1e3  # whose ratio stays
+    row = rejudged("p1-norms", curve=right("curve"), landscape=landscape).loc["p1-norms"]
+    assert row["verdict"] == "contradicted" and "‖Δg‖, linf / none" in row["reason"]
+
+
+def test_networks_at_chance_say_nothing_of_how_well_others_test():
+    metrics = right("metrics")
+    plain_x5 = (
+        (metrics["architecture"] == VGG) & (metrics["normalisation"] == "none") & (metrics["recipe"] == "x5")
+    )
+    assert metrics.loc[plain_x5, "status"].eq("finished").all()
+    assert metrics.loc[plain_x5, "top_1"].max() < 15
+    row = rejudged("s2-tests", metrics=metrics).loc["s2-tests"]
+    assert "rate 0.1 " in row["measured"] and "rate 0.5 " not in row["measured"]
+
+
 def test_rates_count_only_where_both_networks_were_run():
     curve = right("curve")
     before = rejudged("l5-rates", curve=curve).loc["l5-rates"]

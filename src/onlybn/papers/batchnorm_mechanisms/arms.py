@@ -11,7 +11,7 @@ from onlybn.axes import NORMALISATION, RECIPE, Axis
 from onlybn.datasets import known
 from onlybn.drawing.summaries import differing, finals, over_seeds, point, run
 from onlybn.papers.batchnorm_mechanisms.looks import NONE, label
-from onlybn.papers.batchnorm_mechanisms.measures import first_step, named, smoothed
+from onlybn.papers.batchnorm_mechanisms.measures import first_step, named
 
 # Columns of a run that are in its setting if they vary among the runs of a network.
 _SET = ("regime", "variant", "reparametrisation")
@@ -112,12 +112,6 @@ def first_seeds(table: pd.DataFrame) -> pd.DataFrame:
     runs = table[identified(table)].drop_duplicates(ignore_index=True)
     runs = runs.assign(lost=runs["status"] != "finished").sort_values(["lost", "seed"], kind="stable")
     return table.merge(runs.drop_duplicates(points(table))[identified(table)])
-
-
-def ends(curve: pd.DataFrame) -> pd.DataFrame:
-    """Return a row per run: the smoothed training accuracy `top_1` with which its curve ends."""
-    table = curve.assign(top_1=smoothed(curve)).sort_values("step", kind="stable")
-    return table.groupby(run(table), sort=False, dropna=False).tail(1)
 
 
 def over_time(

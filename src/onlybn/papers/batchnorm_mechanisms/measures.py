@@ -47,12 +47,17 @@ def late(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def smoothed(table: pd.DataFrame, column: str = "top_1", window: int = WINDOW) -> pd.Series:
-    """Return each run's centred mean over `window` recorded points, of fewer at the ends."""
-    in_order = table.sort_values("step", kind="stable")
+    """Return each run's centred mean over `window` recorded points, of fewer at the ends.
+
+    Points after a run diverged keep their value, and are in the mean of no other.
+    """
+    values = table[column].astype(float)
+    finite = np.isfinite(table["loss"].astype(float)) if "loss" in table else values.notna()
+    in_order = table.assign(**{column: values.where(finite)}).sort_values("step", kind="stable")
     means = in_order.groupby(run(table), sort=False, dropna=False)[column].transform(
-        lambda values: values.astype(float).rolling(window, center=True, min_periods=1).mean()
+        lambda its: its.rolling(window, center=True, min_periods=1).mean()
     )
-    return means.reindex(table.index)
+    return means.reindex(table.index).where(finite, values)
 
 
 def first_step(rows: pd.DataFrame, accuracy: float) -> float:

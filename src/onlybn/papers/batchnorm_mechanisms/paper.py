@@ -104,7 +104,7 @@ other normalisations and without any, and are recorded while they train.""",
         "Internal covariate shift": (
             _figure(
                 "noisy-batchnorm",
-                ("curve", "inputs"),
+                ("metrics", "curve", "inputs"),
                 "BatchNorm with noise after it",
                 "Training accuracy, and how the inputs of layers are distributed and move.",
                 "[S] Figure 2",

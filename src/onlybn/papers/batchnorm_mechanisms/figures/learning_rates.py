@@ -43,5 +43,6 @@ def caption(numbers: pd.DataFrame) -> str:
     """Say how the lines are drawn."""
     return (
         "Colour: normalisation; line: learning rate. Training accuracy is that of batches, a mean over 5"
-        " recorded points. A diverged run is a thin line of its own that ends at an ×."
+        " recorded points. A diverged run is a thin line of its own that ends at an ×, in the panels in which"
+        " it has a finite value."
     )

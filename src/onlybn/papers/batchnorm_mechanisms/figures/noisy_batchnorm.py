@@ -11,7 +11,7 @@ from onlybn.papers.batchnorm_mechanisms.arms import (
     at_places,
     counts,
     described,
-    ends,
+    final,
     first_seeds,
     over_time,
     points,
@@ -32,13 +32,13 @@ RIDGES, CELLS = 9, 80
 SHOWN = (1, 99)  # the percentiles between which a panel lies
 
 
-def numbers(curve: pd.DataFrame, inputs: pd.DataFrame) -> pd.DataFrame:
+def numbers(metrics: pd.DataFrame, curve: pd.DataFrame, inputs: pd.DataFrame) -> pd.DataFrame:
     """Return a row per arm, measure, layer and x: mean `y` over seeds, `std`, n; and diverged runs.
 
     For the distributions of one unit of a single seed, x is its input, `ridge` the step, and `y` the density.
     """
+    counted = counts(described(metrics), final(metrics))
     curves = described(curve).assign(top_1=smoothed(curve).to_numpy())
-    counted = counts(curves, ends(curve))
     accuracy = over_time(curves, {"top_1": ACCURACY}, counted)
     layers = at_places(described(inputs), PLACES)
     moves = over_time(drift(layers), CHANGES, counted, by=["layer"], log=True)

@@ -31,7 +31,7 @@ def lines(axes: Axes, here: pd.DataFrame) -> None:
     """Draw a line per arm with its standard deviation, and each diverged run as far as it came, with an ×."""
     for look, dash, arm, rows in arms(here):
         means = rows[rows["seed"].isna()]
-        mark = look.mark if len(means) < 3 else ""
+        mark = look.mark if 0 < len(means) < 3 else ""
         axes.plot(means["x"], means["y"], color=look.colour, linestyle=dash, marker=mark, label=arm)
         axes.fill_between(means["x"], means["low"], means["high"], color=look.colour, alpha=0.18, linewidth=0)
         for _, lost in rows.dropna(subset="seed").groupby("seed"):
