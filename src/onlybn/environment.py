@@ -10,6 +10,7 @@ import argparse
 import re
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 from onlybn.errors import UserError
@@ -92,12 +93,17 @@ def install(folder: Path, index: str | None = None) -> None:
     if index:
         _pip(from_index, "what torch needs could not be installed")  # a CUDA build's own libraries
     _pip(["install", "--no-deps", "--no-build-isolation", "-e", str(ROOT)], "onlybn could not be installed")
+    # On all cores, unlike pip. Some packages hold files that are not Python, so that it may fail.
+    compiled = [sysconfig.get_path("purelib"), str(ROOT / "src")]
+    subprocess.run([sys.executable, "-m", "compileall", "-qq", "-j", "0", *compiled], check=False)
     installed.touch()
 
 
 def _pip(arguments: list[str], wrong: str) -> None:
     """Run this Python's pip; raise UserError with `wrong` and pip's last error if it fails."""
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", *arguments]
+    if arguments[0] == "install":
+        command.append("--no-compile")
     done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
     if done.returncode:
         reason = re.findall(r"^ERROR: (.*)", done.stderr, re.M) or done.stderr.splitlines() or ["no message"]
