@@ -270,11 +270,15 @@ def test_the_share_near_0_is_judged_by_one_range_however_it_was_measured():
         assert "({} to {} %)".format(*NEAR_ZERO) in rows.loc[claim, "published"]
 
 
-def random_worse(gains):
-    """Return the row of `random-worse` where `batchnorm` is so many points above, by network and seed."""
+def random_worse(gains, diverged=()):
+    """Return the row of `random-worse` where `batchnorm` is so many points above, by network and seed.
+
+    `diverged` are networks and seeds of which `batchnorm` diverged.
+    """
     rows = [
         run_columns(network, regime, seed, dataset="cifar10", training=json.dumps(CIFAR10_TRAINING))
         | {"epoch": 1, "split": "test", "top_5": 90.0, "top_1": 30 + gain * (regime == "batchnorm")}
+        | ({"status": "diverged"} if regime == "batchnorm" and (network, seed) in diverged else {})
         for network, values in gains.items()
         for seed, gain in enumerate(values)
         for regime in ("batchnorm", "random-2")
@@ -297,6 +301,19 @@ def test_one_network_of_many_outside_its_range_contradicts_only_beyond_chance():
     assert random_worse({"wrn-14-32": barely.values})["verdict"] == "contradicted"
     row = random_worse(inside | {"wrn-14-32": (14.9, 15.0, 15.1)})
     assert row[["verdict", "reason"]].tolist() == ["contradicted", "outside: wrn-14-32 15.00 [14.75, 15.25]"]
+
+
+def test_a_network_that_diverged_is_not_measured_and_runs_left_out_are_counted():
+    gains = {"resnet-14": (19.0, 19.1, 19.2), "resnet-32": (19.0, 19.1, 19.2)}
+    row = random_worse(gains, {("resnet-32", seed) for seed in range(3)})
+    assert row[["verdict", "coverage"]].tolist() == [
+        "inconclusive",
+        "1 of 2 estimates hold, 1 not measured, on 1 network (the paper: 12)",
+    ]
+    assert row["reason"] == "not measured: resnet-32; 3 runs that diverged left out"
+    row = random_worse(gains, {("resnet-32", 0)})
+    assert row["verdict"] == "reproduced"
+    assert row["reason"] == "every interval lies in the range; 1 run that diverged left out"
 
 
 @pytest.mark.parametrize(
@@ -326,6 +343,8 @@ def test_that_some_runs_fail_is_shown_by_one_that_does_and_not_refuted_by_none(
     alone = [run | {"architecture": "resnet-32", "variant": DEFAULT} for run in runs[:1]]  # not of E.2
     row = numbers(pd.DataFrame(runs + alone)).set_index("id").loc["bn-init-fails"]
     assert row[["measured", "verdict"]].tolist() == [measured, verdict]
+    row = numbers(pd.DataFrame(runs[:8])).set_index("id").loc["bn-init-fails"]
+    assert row["verdict"] == "inconclusive"  # of one seed
 
 
 def test_p_of_a_mean_outside_is_students():

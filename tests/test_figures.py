@@ -580,6 +580,34 @@ def test_appendix_f_places_random_k_at_k_and_batchnorm_at_none():
     assert math.isnan(numbers["x"].iloc[2])
 
 
+def test_appendix_f_names_the_line_of_batchnorm_only_where_there_is_one():
+    for top_1, label in ((30.0, {"BatchNorm alone"}), (None, set())):
+        points = {("resnet-14", "random-1"): 20.0, ("resnet-14", "batchnorm"): top_1}
+        numbers = numbers_of(FIGURES["figure-f"], collected(points))
+        module = PAPER.load(FIGURES["figure-f"].module)
+        figure = module.draw(numbers)
+        assert {text.get_text() for text in figure.legends[0].get_texts()} == {"resnet-14"} | label
+        assert module.caption(numbers).startswith("Dashed") == bool(label)
+        plt.close(figure)
+
+
+def test_chance_of_five_guesses_is_five_times_as_high():
+    metrics = collected({("resnet-14", regime): 50.0 for regime in ("all", "batchnorm")})
+    figure = REGIMES.draw(REGIMES.numbers(metrics.assign(dataset="cifar100")))
+    levels = {axes.get_ylabel() or place: axes.lines for place, axes in enumerate(figure.axes)}
+    chance = [
+        [line.get_ydata()[0] for line in lines if line.get_linestyle() == ":"] for lines in levels.values()
+    ]
+    assert chance == [[1.0], [5.0]]
+    plt.close(figure)
+
+
+def test_counts_are_called_the_papers_for_its_datasets_alone():
+    counts = pd.DataFrame({"dataset": ["cifar10", "cifar10-jpeg"]})
+    assert table_1.caption(counts).endswith("They equal the paper's.")
+    assert "paper" not in table_1.caption(counts.assign(dataset="digits"))
+
+
 def test_near_zero_gammas_are_split_by_the_sign_of_beta():
     (row,) = near_zero.numbers(affine({("resnet-14", "batchnorm"): 30})).to_dict("records")
     parts = [row[name] for name in ("beta_negative", "beta_zero", "beta_positive")]

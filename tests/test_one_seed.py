@@ -1,11 +1,14 @@
 """One random network with many tasks: tables, figure and claims from collected tables with known answers."""
 
+import math
 import re
 
+import numpy as np
 import pandas as pd
 import pytest
 from conftest import counts, run_columns
 from matplotlib import pyplot as plt
+from scipy import stats
 
 from onlybn.judging import judge
 from onlybn.papers import paper
@@ -17,8 +20,11 @@ NETWORK = "resnet-14"
 OWN = {"batchnorm": 80.0, "batchnorm+output": 88.0, "all": 99.0}
 
 
-def world(loss=0.0, seeds=3, noise=0.05, lost=()):
-    """Runs of two tasks, on own features and on two shared ones, on which they lose points."""
+def world(loss=0.0, seeds=3, noise=0.05, lost=(), apart=0.0):
+    """Runs of two tasks, on own features and on two shared ones, on which they lose points.
+
+    The shared ones are that many points `apart`; `lost` names runs that diverged.
+    """
     rows = []
     for dataset, easier in (("digits", 0.0), ("digits-even", 4.0)):
         for regime, accuracy in OWN.items():
@@ -27,6 +33,7 @@ def world(loss=0.0, seeds=3, noise=0.05, lost=()):
                     row = run_columns(NETWORK, regime, seed, dataset=dataset, features_seed=features)
                     wobble = noise * (seed - 1) * (2 if features == "features-101" else 1)
                     top_1 = accuracy + easier / 2 + wobble - loss * (features != "own")
+                    top_1 += apart / 2 * ((features == "features-101") - (features == "features-100"))
                     row |= {
                         "epoch": 2,
                         "step": 2,
@@ -67,6 +74,35 @@ def test_a_diverged_run_is_in_no_mean():
     rows = tasks.numbers(world(lost={("digits", "own", 1), ("digits", "features-100", 0)}))
     row = rows.set_index(["dataset", "regime"]).loc[("digits", "batchnorm")]
     assert (row["shared_n"], row["own_n"], row["pairs"]) == (5, 2, 2)
+    assert (row["shared_diverged"], row["own_diverged"]) == (1, 1)
+    assert tasks.shown(rows).iloc[0]["own features (%)"].endswith("(n = 2, 1 diverged)")
+    none = tasks.numbers(world(lost={("digits", "own", seed) for seed in range(3)}))
+    assert tasks.shown(none).iloc[0][["own features (%)", "shared − own"]].tolist() == ["3 diverged", ""]
+    found = verdicts(world(lost={("digits", "own", 1), ("digits", "features-100", 0)}))
+    assert "2 runs that diverged left out" in found.loc["shared-batchnorm", "reason"]
+
+
+def test_what_all_seeds_share_is_in_the_interval():
+    def row(**given):
+        return tasks.numbers(world(loss=3.0, **given)).set_index(["dataset", "regime"]).iloc[0]
+
+    near, far = row(), row(apart=2.0)
+    assert near["difference"] == pytest.approx(far["difference"])
+    one_degree = stats.t.ppf(0.975, 1)  # of two shared features
+    error = (near["high"] - near["difference"]) / one_degree
+    between = np.std([-1.0, 1.0], ddof=1) / math.sqrt(2)
+    half = one_degree * math.hypot(error, between)
+    assert far["high"] - far["difference"] == pytest.approx(half, rel=0.01)
+    assert verdicts(world(loss=3.0, apart=4.0)).loc["shared-batchnorm", "verdict"] == "inconclusive"
+
+
+@pytest.mark.parametrize("kept", [["own", "features-100"], ["features-100", "features-101"], ["own"]])
+def test_one_draw_of_shared_features_or_none_of_either_kind_decides_nothing(kept):
+    metrics = world(loss=3.0)
+    found = verdicts(metrics[metrics["features_seed"].isin(kept)])
+    expected = "inconclusive" if len(set(kept) & {"own", "features-100"}) == 2 else "not run"
+    assert found.loc["shared-batchnorm", "verdict"] == expected
+    assert found.loc["few-bytes", "verdict"] == "reproduced"
 
 
 def test_claims_hold_where_sharing_is_free_and_fail_where_it_costs():

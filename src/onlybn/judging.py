@@ -11,7 +11,7 @@ is `not run`. A claim about ANY dataset is judged alike on each.
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -21,6 +21,7 @@ from statsmodels.stats.multitest import multipletests
 
 from onlybn.axes import RECIPE
 from onlybn.drawing.queries import Measured
+from onlybn.jobs import counted
 
 WORDS = (
     *("id", "section", "dataset", "statement", "published"),
@@ -50,7 +51,9 @@ class Estimate:
 
     `range` is where the published claim holds; the ends are outside. Without values it was not measured.
     With `every`, each value itself has to lie in the range, and two values are needed. With `exact`, which is
-    for what is the same in all runs, one value is enough.
+    for what is the same in all runs, one value is enough. `diverged` are the runs that it leaves
+    out since they diverged, each named by its point and seed. `common` are values by something else that all
+    values by seed have in common, such as shared features: their error adds to that over seeds.
     """
 
     of: str
@@ -60,6 +63,8 @@ class Estimate:
     bounds: tuple[float, float] | None = None
     every: bool = False
     exact: bool = False
+    diverged: frozenset[tuple] = frozenset()
+    common: Sequence[float] | None = None
 
     @property
     def is_of_each(self) -> bool:
@@ -74,14 +79,14 @@ class Estimate:
     @cached_property
     def error(self) -> float:
         """The mean's standard error, of two seeds or more."""
-        return float(np.std(self.values, ddof=1) / math.sqrt(len(self.values)))
+        return standard_error(self.values, self.common)
 
     @cached_property
     def interval(self) -> tuple[float, float]:
         """The 95 % interval over seeds by Student's t, endless for one seed; of each value, their range."""
         if self.is_of_each:
             return (min(self.values), max(self.values))
-        return self.bounds or student_interval(self.values)
+        return self.bounds or student_interval(self.values, self.common)
 
     @property
     def decides(self) -> bool:
@@ -115,7 +120,10 @@ class Estimate:
         if beyond <= 0:
             return 1.0
         # The function of Student's distribution itself: scipy.stats takes a hundred times as long around it.
-        tail = float(special.stdtr(len(self.values) - 1, -beyond / self.error)) if self.error else 0.0
+        freedom = freedom_of(self.values, self.common)
+        if freedom < 1:
+            return 1.0
+        tail = float(special.stdtr(freedom, -beyond / self.error)) if self.error else 0.0
         return 2 * tail
 
     def needed(self, allowed: tuple[float, float]) -> float:
@@ -193,12 +201,23 @@ def around(centre: float, tolerance: float) -> tuple[float, float]:
     return (centre - tolerance, centre + tolerance)
 
 
-def student_interval(values: Sequence[float]) -> tuple[float, float]:
-    """Return Student's 95 % interval of a mean; without ends for fewer than two values."""
-    count = len(values)
-    if count < 2:
+def standard_error(values: Sequence[float], common: Sequence[float] | None = None) -> float:
+    """Return a mean's standard error, with that of what its values have in common; of two each at least."""
+    parts = (values,) if common is None else (values, common)
+    return math.hypot(*(float(np.std(part, ddof=1) / math.sqrt(len(part))) for part in parts))
+
+
+def freedom_of(values: Sequence[float], common: Sequence[float] | None = None) -> int:
+    """Return the degrees of freedom of that error: of the fewer, of the values or of the common ones."""
+    return min(len(values), len(values if common is None else common)) - 1
+
+
+def student_interval(values: Sequence[float], common: Sequence[float] | None = None) -> tuple[float, float]:
+    """Return the 95 % interval of a mean by Student's t; endless without two values of each kind."""
+    freedom = freedom_of(values, common)
+    if freedom < 1:
         return (-math.inf, math.inf)
-    half = float(special.stdtrit(count - 1, 0.975)) * float(np.std(values, ddof=1) / math.sqrt(count))
+    half = float(special.stdtrit(freedom, 0.975)) * standard_error(values, common)
     return (float(np.mean(values)) - half, float(np.mean(values)) + half)
 
 
@@ -324,7 +343,11 @@ def _not_run(claim: Claim, reason: str) -> dict[str, object]:
 def _row(claim: Claim, measured: Measured, setting: Setting | None) -> dict[str, object]:
     """Judge a claim by what was measured, in the paper's setting or (None) in no such."""
     published = claim.dataset == ANY or (setting is not None and setting.dataset == claim.dataset)
-    estimates = list(claim.estimate(measured))
+    measured.diverged_since()
+    estimates = [
+        replace(estimate, diverged=estimate.diverged | measured.diverged_since())
+        for estimate in claim.estimate(measured)
+    ]
     there = [estimate for estimate in estimates if estimate.values]
     if not there:
         return _not_run(claim, f"{claim.measured_by} measures it" if claim.measured_by else UNMEASURED)
@@ -332,7 +355,7 @@ def _row(claim: Claim, measured: Measured, setting: Setting | None) -> dict[str,
     if not published and claim.direction is None:
         return _not_run(claim, "published values are judged under the paper's dataset and schedule alone")
     networks = {estimate.network for estimate in there}
-    lacking = [e.of for e in estimates if not e.values and e.network in networks]
+    lacking = [e.of for e in estimates if not e.values and (e.network in networks or e.diverged)]
     own = published or claim.direction is OWN
     ranges = [estimate.range if own else claim.direction for estimate in there]
     judged = [(e, allowed, e.judged(allowed)) for e, allowed in zip(there, ranges, strict=True)]
@@ -345,6 +368,8 @@ def _row(claim: Claim, measured: Measured, setting: Setting | None) -> dict[str,
         if published
         else "direction only, on another dataset or schedule"
     )
+    if diverged := len(frozenset().union(*(estimate.diverged for estimate in estimates))):
+        reason += f"; {counted(diverged, 'run')} that diverged left out"
     reason += f"; {remark}" if remark else ""
     held = sum(holds is True for _, _, holds in judged)
     coverage = f"{held} of {len(there) + len(lacking)} estimates hold"
@@ -429,9 +454,10 @@ def shown(numbers: pd.DataFrame) -> pd.DataFrame:
 
 def caption(numbers: pd.DataFrame) -> str:
     """Say how many claims have which verdict, and what the verdicts mean."""
-    counted = ", ".join(f"{count} {verdict}" for verdict, count in numbers["verdict"].value_counts().items())
+    verdicts = numbers["verdict"].value_counts().items()
+    words = ", ".join(f"{count} {verdict}" for verdict, count in verdicts)
     return (
-        f"{counted}. Measured values have their 95 % interval over seeds. Under the paper's dataset and"
+        f"{words}. Measured values have their 95 % interval over seeds. Under the paper's dataset and"
         " schedule, a claim is reproduced if every interval lies in the range in brackets (this project's"
         " tolerance, where the paper gives one number). It is contradicted if an interval lies outside; if"
         " there are several, only with a Holm-adjusted p below 0.05. Elsewhere only directions are judged:"

@@ -1,6 +1,6 @@
 """Queries of a study's collected tables, for claims: the values of one point of the study, by seed."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import pandas as pd
 
@@ -17,7 +17,8 @@ class Measured:
         self.tables = tables
         metrics = tables.get("metrics")
         self.finals = None if metrics is None else finals(metrics)
-        self._finished: dict[str, dict[tuple, pd.DataFrame]] = {}
+        self._points: dict[str, dict[tuple, pd.DataFrame]] = {}
+        self._diverged: set[tuple] = set()
         self._once: dict[str, pd.DataFrame] = {}
 
     def once(self, name: str, make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
@@ -25,6 +26,12 @@ class Measured:
         if name not in self._once:
             self._once[name] = make()
         return self._once[name]
+
+    def diverged_since(self) -> frozenset[tuple]:
+        """Return points and seeds of the diverged runs that queries left out since this was last asked."""
+        found = frozenset(self._diverged)
+        self._diverged.clear()
+        return found
 
     def values(
         self, network: str, regime: str, value: str = "top_1", split: str = "test", **axes: str
@@ -39,16 +46,23 @@ class Measured:
         if self.finals is not None and _neutral_beyond(self.finals, axes):
             named = tuple(v for name, v in point.items() if name in self.finals)
             found = self._by_point(split).get(named)
-        return pd.Series(dtype=float) if found is None else found[value]
+        if found is None:
+            return pd.Series(dtype=float)
+        finished = found["status"] == "finished"
+        self._leave_out(point, found.index[~finished])
+        return found.loc[finished, value]
+
+    def _leave_out(self, point: Mapping[str, str], seeds: Iterable[int]) -> None:
+        self._diverged |= {(*point.values(), seed) for seed in seeds}
 
     def _by_point(self, split: str) -> dict[tuple, pd.DataFrame]:
-        """Return the final rows of the finished runs of each point, by seed."""
-        if split not in self._finished:
+        """Return the final rows of the runs of each point, by seed."""
+        if split not in self._points:
             rows = self.finals if split == "test" else finals(self.tables["metrics"], split)
-            finished = rows[rows["status"] == "finished"].set_index("seed").sort_index()
-            names = ["architecture", "regime", *(name for name in DEFAULTS if name in finished)]
-            self._finished[split] = dict(iter(finished.groupby(names, observed=True)))
-        return self._finished[split]
+            by_seed = rows.set_index("seed").sort_index()
+            names = ["architecture", "regime", *(name for name in DEFAULTS if name in by_seed)]
+            self._points[split] = dict(iter(by_seed.groupby(names, observed=True)))
+        return self._points[split]
 
     def per_seed(
         self,
@@ -62,10 +76,13 @@ class Measured:
         rows = self.tables.get(table)
         if rows is None or rows.empty or not _neutral_beyond(rows, axes):
             return pd.Series(dtype=float)
-        point = {"architecture": network, "regime": regime, "status": "finished", **DEFAULTS, **axes}
+        point = {"architecture": network, "regime": regime, **DEFAULTS, **axes}
         for column, name in point.items():
             if column in rows:
                 rows = rows[rows[column] == name]
+        finished = rows["status"] == "finished"
+        self._leave_out(point, rows.loc[~finished, "seed"])
+        rows = rows[finished]
         if rows.empty:
             return pd.Series(dtype=float)
         runs = per_run(rows, lambda run: {"value": measure(run)})

@@ -209,6 +209,7 @@ def _cross(axes: Axes, x: float, y: float, colour: Any, shift: float) -> None:
         markersize=8,
         linestyle="none",
         clip_on=False,
+        zorder=4,  # above the word chance
         transform=offset_copy(place, axes.figure, x=shift, units="points"),
     )
 
@@ -230,11 +231,11 @@ def log_axis(axes: Axes, values: Sequence[float], *, ticks: Sequence[float] | No
     axes.set_xlim(low / margin, high * margin)
 
 
-def chance_line(axes: Axes, here: pd.DataFrame) -> None:
-    """Draw the accuracy of guessing, its name below it if there is room."""
+def chance_line(axes: Axes, here: pd.DataFrame, guesses: int = 1) -> None:
+    """Draw the accuracy of guessing (once, or of that many guesses), its name below it if there is room."""
     if here.empty:
         return
-    guessed = chance(here).iloc[0]
+    guessed = guesses * chance(here).iloc[0]
     below = guessed > 5
     axes.axhline(guessed, color="0.55", linestyle=":", linewidth=0.9, zorder=0)
     axes.annotate(

@@ -8,7 +8,7 @@ from onlybn.axes import FEATURES_SEED, RECIPE
 from onlybn.drawing.queries import Measured
 from onlybn.drawing.summaries import networks
 from onlybn.judging import ANY, OWN, Claim, Estimate, Estimates, Published
-from onlybn.papers.one_seed.measures import BATCHNORM, OUTPUT, differences, pairs, runs
+from onlybn.papers.one_seed.measures import BATCHNORM, OUTPUT, difference, pairs, runs
 
 # What counts as no loss, in points of accuracy on average over tasks; and as few of a network's bytes.
 NO_LOSS, FEW = -1.0, 2.0
@@ -18,14 +18,17 @@ def sharing_costs_nothing(regime: str):
     """Claim that features that all tasks share serve as well as features of each task's own seed."""
 
     def estimate(measured: Measured) -> Estimates:
-        of_networks: dict[str, list[pd.Series]] = {}
+        of_networks: dict[str, list[tuple[pd.DataFrame, pd.DataFrame]]] = {}
         for shared, own in _pairs(measured, regime):
-            if len(found := differences(shared, own)):
-                of_networks.setdefault(_network(own), []).append(found)
-        for network, found in of_networks.items():
-            values = pd.concat(found, axis=1).dropna().mean(axis=1).tolist()
-            of = f"{network} {regime} shared − own, mean of {len(found)} tasks"
-            yield Estimate(of, values, (NO_LOSS, math.inf), network)
+            if len(shared) and len(own):
+                of_networks.setdefault(_network(own), []).append((shared, own))
+        for network, tasks in of_networks.items():
+            values, features = difference(tasks)
+            of = f"{network} {regime} shared − own, mean of {len(tasks)} tasks"
+            runs = pd.concat(some for pair in tasks for some in pair)
+            lost = runs.loc[runs["status"] != "finished", ["dataset", "features", "seed"]]
+            diverged = frozenset(lost.itertuples(index=False, name=None))
+            yield Estimate(of, values, (NO_LOSS, math.inf), network, common=features, diverged=diverged)
 
     return estimate
 
@@ -34,8 +37,9 @@ def takes_few_bytes(measured: Measured) -> Estimates:
     """Claim that what a task stores is a small share of the network's bytes."""
     shares: dict[str, dict[str, float]] = {}
     for shared, own in _pairs(measured, OUTPUT):
-        for row in pd.concat([shared, own]).itertuples():
-            shares.setdefault(_network(own), {})[row.dataset] = 100 * row.bytes / row.network_bytes
+        both = pd.concat([shared, own])
+        for row in both.itertuples():
+            shares.setdefault(_network(both), {})[row.dataset] = 100 * row.bytes / row.network_bytes
     for network, found in shares.items():
         of = f"{network} share (%)"
         yield Estimate(of, list(found.values()), (-math.inf, FEW), network, exact=True)

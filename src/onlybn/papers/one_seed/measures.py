@@ -1,6 +1,6 @@
 """What is measured of tasks: accuracies on shared and on own features, and bytes."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
@@ -26,14 +26,29 @@ def runs(metrics: pd.DataFrame) -> pd.DataFrame:
 
 
 def pairs(rows: pd.DataFrame) -> Iterator[tuple[pd.DataFrame, pd.DataFrame]]:
-    """Yield the finished runs of each task and regime: those on shared features, and on its own."""
+    """Yield the runs of each task and regime: those on shared features, and on its own."""
     names = [name for name in point(rows) if name != FEATURES_SEED.name]
-    finished = rows[(rows["status"] == "finished") & rows["regime"].isin(REGIMES)]
-    for _, here in finished.groupby(names, sort=False, observed=True):
+    for _, here in rows[rows["regime"].isin(REGIMES)].groupby(names, sort=False, observed=True):
         is_own = here["features"] == OWN
         yield here[~is_own], here[is_own]
 
 
-def differences(shared: pd.DataFrame, own: pd.DataFrame) -> pd.Series:
-    """Return by seed the mean accuracy on shared features less that on own features, in points."""
-    return (shared.groupby("seed")["top_1"].mean() - own.set_index("seed")["top_1"]).dropna()
+def finished(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the runs that finished."""
+    return rows[rows["status"] == "finished"]
+
+
+def difference(tasks: Sequence[tuple[pd.DataFrame, pd.DataFrame]]) -> tuple[list[float], list[float]]:
+    """Return accuracy on shared features less that on own ones by seed, and the former by features.
+
+    Both are means over the tasks, in points. A seed orders the images of both, and draws the own features;
+    the shared ones are few draws that every seed has in common.
+    """
+    by_seed, by_features = [], []
+    for shared, own in tasks:
+        shared, own = finished(shared), finished(own)
+        by_seed.append(shared.groupby("seed")["top_1"].mean() - own.set_index("seed")["top_1"])
+        by_features.append(shared.groupby("features")["top_1"].mean())
+    found = pd.concat(by_seed, axis=1).dropna().mean(axis=1)
+    features = pd.concat(by_features, axis=1).dropna().mean(axis=1)
+    return found.tolist(), features.tolist()

@@ -56,6 +56,6 @@ def caption(numbers: pd.DataFrame) -> str:
     """Say what is stored, and what a deviation is over."""
     return (
         "γ, β and running statistics, with BatchNorm and output layer also that layer, on random features"
-        " that all tasks share; or a whole network for the task. Deviations are over seeds of features and of"
-        " order."
+        " that all tasks share if the study has such; or a whole network for the task. Deviations are over"
+        " seeds of features and of order."
     )

@@ -40,7 +40,7 @@ class Accuracy:
 
         def panel(axes: Axes, here: pd.DataFrame) -> None:
             style.regime_lines(axes, here, LOOKS)
-            style.chance_line(axes, here)
+            style.chance_line(axes, here, guesses=5 if here["measure"].eq("top-5").any() else 1)
 
         rows = "measure" if numbers["measure"].nunique() > 1 else None
         return style.panels(numbers, panel, LOOKS, y_label="test accuracy (%)", rows=rows)

@@ -47,7 +47,8 @@ def draw(numbers: pd.DataFrame) -> Figure:
         label = f"growing {panel}"
         if not np.isnan(slope):
             label += f": {slope:+.1f} points per doubling"
-            ends = np.array([family["x"].min(), family["x"].max()])
+            drawn_at = family.dropna(subset="y")["x"]
+            ends = np.array([drawn_at.min(), drawn_at.max()])
             axes.plot(ends, intercept + slope * np.log2(ends), color=look.colour, linestyle="--", linewidth=1)
         drawn.append(style.Series(family, label, look.colour, look.mark, line="none"))
     style.series(axes, drawn)

@@ -34,7 +34,8 @@ def draw(numbers: pd.DataFrame) -> Figure:
         for level in here.loc[here["x"].isna(), "y"].dropna():
             axes.axhline(level, color=colour, linestyle="--", linewidth=1)
     style.series(axes, drawn)
-    axes.plot([], [], color="0.4", linestyle="--", linewidth=1, label="BatchNorm alone")
+    if _has_level(numbers):
+        axes.plot([], [], color="0.4", linestyle="--", linewidth=1, label="BatchNorm alone")
     tried = numbers["x"].dropna()
     if tried.nunique() > 1:
         style.log_axis(axes, tried)
@@ -50,4 +51,10 @@ def draw(numbers: pd.DataFrame) -> Figure:
 
 def caption(numbers: pd.DataFrame) -> str:
     """Say what the dashed line is."""
-    return "Dashed: BatchNorm alone, which trains as many parameters as K = 2."
+    if _has_level(numbers):
+        return "Dashed: BatchNorm alone, which trains as many parameters as K = 2."
+    return "BatchNorm alone has no finished run."
+
+
+def _has_level(numbers: pd.DataFrame) -> bool:
+    return bool(numbers.loc[numbers["x"].isna(), "y"].notna().any())

@@ -57,5 +57,6 @@ NEAR_ZERO = Share(
 OFF = Share(
     dead_percent,
     "ReLU channels that are off (%)",
-    "The paper finds 28 to 39 % if only BatchNorm trains, and at most 10 % if all parameters train.",
+    "The paper finds 28 to 39 % if only BatchNorm trains; if all parameters train, at most 10 % on CIFAR-10"
+    " and 2 % on ImageNet.",
 )

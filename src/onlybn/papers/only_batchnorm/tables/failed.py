@@ -36,6 +36,6 @@ def caption(numbers: pd.DataFrame) -> str:
     """Say how many runs failed, and what failed means."""
     failed = int(numbers["failed"].sum()) or "None"
     return (
-        f"{failed} of {numbers['runs'].sum()} runs failed: their loss stopped being finite, or their final"
-        " top-1 was at most 1.5 times chance."
+        f"{failed} of {numbers['runs'].sum()} runs failed. Failed: the loss stopped being finite, or the"
+        " final top-1 was at most 1.5 times chance."
     )
