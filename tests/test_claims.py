@@ -319,16 +319,16 @@ def test_a_network_that_diverged_is_not_measured_and_runs_left_out_are_counted()
 @pytest.mark.parametrize(
     ("status", "top_1", "measured", "verdict"),
     [
-        ("finished", 30.0, "failed (%) of 8 runs 0.00 [0.00, 36.94]", "inconclusive"),
-        ("finished", 15.0, "failed (%) of 8 runs 12.50 [0.32, 52.65]", "reproduced"),
-        ("diverged", 30.0, "failed (%) of 8 runs 12.50 [0.32, 52.65]", "reproduced"),
+        ("finished", 30.0, "failed (%) of 16 runs 0.00 [0.00, 20.59]", "inconclusive"),
+        ("finished", 15.0, "failed (%) of 16 runs 6.25 [0.16, 30.23]", "reproduced"),
+        ("diverged", 30.0, "failed (%) of 16 runs 6.25 [0.16, 30.23]", "reproduced"),
     ],
 )
 def test_that_some_runs_fail_is_shown_by_one_that_does_and_not_refuted_by_none(
     status, top_1, measured, verdict
 ):
     runs = [
-        run_columns("resnet-14", regime, 0, dataset="cifar10", variant=variant)
+        run_columns("resnet-14", regime, seed, dataset="cifar10", variant=variant)
         | {
             "training": json.dumps(CIFAR10_TRAINING),
             "epoch": 1,
@@ -336,6 +336,7 @@ def test_that_some_runs_fail_is_shown_by_one_that_does_and_not_refuted_by_none(
             "top_5": 90.0,
             "top_1": 30.0,
         }
+        for seed in (0, 1)
         for regime in ("all", "batchnorm")
         for variant in (ONES, *OTHERS)
     ]
