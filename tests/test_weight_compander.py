@@ -18,13 +18,17 @@ from onlybn.analyses.removal import removal
 from onlybn.judging import ANY, POSITIVE, Claim, Estimate, judge, values_needed
 from onlybn.networks import functions as modules
 from onlybn.networks import reparametrise
+from onlybn.observers import weights as weights_observer
 from onlybn.observers.weights import PERCENTILES
 from onlybn.papers import paper
 from onlybn.papers.weight_compander import functions, published
 from onlybn.papers.weight_compander.arms import FUNCTION, arms, gains
 from onlybn.papers.weight_compander.claims import CLAIMS, PUBLISHED
+from onlybn.papers.weight_compander.figures import figure_2, learned, widths
+from onlybn.papers.weight_compander.figures import gains as gains_figure
 from onlybn.papers.weight_compander.figures import weights as weights_figure
 from onlybn.papers.weight_compander.tables import claims, compared, grid, printed
+from onlybn.papers.weight_compander.tables import gains as gains_table
 from onlybn.runs.schemas import SCHEMAS
 
 PAPER = paper("weight-compander")
@@ -91,7 +95,8 @@ class World:
                     width *= (0.5 + 0.1 * number) if self.wrong else (2 - 0.3 * number)
                 if self.wrong and function != "none" and not epoch:
                     width += 0.01
-                row = {"epoch": epoch, "step": 45 * epoch, "layer": f"layer-{number}", "number": number}
+                layer = "output" if number == LAYERS - 1 else f"layer-{number}"
+                row = {"epoch": epoch, "step": 45 * epoch, "layer": layer, "number": number}
                 row |= {f"percentile_{p}": width * (p - 50) / 100 for p in PERCENTILES}
                 row |= {"rms": 0.3, "near_zero": 10 + 0.1 * seed + 5 * whole * (1 if self.wrong else -1)}
                 row |= dict.fromkeys(("limit", "beyond", "slope", "flat", "a", "b"), math.nan)
@@ -147,6 +152,83 @@ def test_an_undecided_claim_of_pairs_says_how_many_pairs_would_decide_it():
     gain = gains(world(noise=8.0).metrics).set_index(["architecture", FUNCTION])
     needed = gain.loc[("resnet-14", "arctan-0.8-0.5"), "needed"]
     assert f"(about {needed:,.0f} pairs needed)" in rows.loc["w6-gain", "reason"]
+
+
+def lost(table, function, seeds, network="resnet-14"):
+    """The same table, in which runs of a function on a network diverged."""
+    where = (table["architecture"] == network) & (table[FUNCTION] == function) & table["seed"].isin(seeds)
+    return table.assign(status=table["status"].where(~where, "diverged"))
+
+
+def test_diverged_runs_leave_no_gain_and_are_counted():
+    metrics = lost(world().metrics, "arctan-0.8-0.5", range(5))
+    row = claims.numbers(metrics).set_index("id").loc["w6-gain"]
+    assert row["verdict"] == "inconclusive"
+    assert "not measured: resnet-14 arctan-0.8-0.5 − none; 5 runs that diverged left out" in row["reason"]
+    table = gains(metrics).set_index(["architecture", FUNCTION])
+    row = table.loc[("resnet-14", "arctan-0.8-0.5")]
+    assert (row["pairs"], row["lost"], row["diverged"]) == (0, 5, 5)
+    shown = gains_table.shown(gains(metrics)).set_index(["network", "function"])
+    label = functions.parsed("arctan-0.8-0.5").label
+    assert shown.loc[("resnet-14", label), "pairs"] == "0 (5 diverged)"
+    figure = gains_figure.draw(gains(metrics))
+    crosses = [[line for line in axes.lines if line.get_marker() == "x"] for axes in figure.axes]
+    assert sorted(map(len, crosses)) == [0, 1]
+    plt.close(figure)
+    assert "× marks pairs of which runs diverged" in gains_figure.caption(gains(metrics))
+
+    metrics = lost(world().metrics, "none", [3])
+    row = gains(metrics).set_index(["architecture", FUNCTION]).loc[("resnet-14", "arctan-0.8-0.5")]
+    assert (row["pairs"], row["lost"]) == (4, 1)
+    weights = lost(world().weights, "none", [3])
+    assert set(widths.numbers(weights).query("architecture == 'resnet-14'")["diverged"]) == {1}
+
+
+def test_an_a_or_b_of_the_other_sign_is_the_same_function():
+    table = world().weights
+    flipped = table.assign(a=-table["a"], b=-table["b"])
+    names = ["w14-a-order", "w15-b-depth"]
+    rows, again = (claims.numbers(*world().tables[:2], some).set_index("id") for some in (table, flipped))
+    assert rows.loc[names, "measured"].tolist() == again.loc[names, "measured"].tolist()
+    pd.testing.assert_frame_equal(learned.numbers(table), learned.numbers(flipped))
+
+
+def test_the_range_of_b_has_two_ends_that_every_seed_keeps():
+    published_ = {"training": json.dumps(published.RESNETS_ON_CIFAR10), "dataset": "cifar10"}
+    table = world().weights.assign(**published_)
+    metrics = world().metrics.assign(**published_)
+
+    def verdict(weights):
+        return claims.numbers(metrics, None, weights).set_index("id").loc["w15-b", "verdict"]
+
+    assert verdict(table) == "reproduced"
+    for wrong in (0.3, 2.6):
+        one = (table["seed"] == 2) & (table["number"] == 1) & (table["epoch"] == 2)
+        assert verdict(table.assign(b=table["b"].mask(one & table["b"].notna(), wrong))) == "contradicted"
+
+
+def test_a_share_of_flat_slopes_that_is_missing_is_not_measured():
+    table = world().weights
+    some = (table[FUNCTION] == "arctan-fine-0.6-1") & (table["number"] == 2) & (table["epoch"] == 2)
+    rows = claims.numbers(*world().tables[:2], table.assign(flat=table["flat"].mask(some))).set_index("id")
+    assert rows.loc["w16-slopes", "verdict"] == "inconclusive"
+    assert "not measured: resnet-8 arctan-fine-0.6-1 (%)" in rows.loc["w16-slopes", "reason"]
+
+
+def test_claims_about_first_and_output_layers_need_these_layers():
+    table = world().weights
+    inner = table[table["number"].between(1, LAYERS - 2)]
+    rows = claims.numbers(*world().tables[:2], inner).set_index("id")
+    assert set(rows.loc[["w4-middle", "w14-a-order"], "verdict"]) == {"not run"}
+
+
+def test_learned_functions_beat_fixed_ones_on_the_deepest_published_network_alone():
+    training = {"training": json.dumps(published.RESNETS_ON_CIFAR10), "dataset": "cifar10"}
+    metrics = world().metrics.assign(**training)
+    metrics = metrics[metrics["architecture"] == "resnet-14"]
+    for name, verdict in ((published.R18, "not run"), (published.R50, "reproduced")):
+        rows = claims.numbers(metrics.assign(architecture=name)).set_index("id")
+        assert rows.loc["w11-over-fixed", "verdict"] == verdict
 
 
 def test_the_bound_of_the_compander_is_told_with_what_the_baseline_reaches():
@@ -392,3 +474,43 @@ def test_removal_tests_the_network_and_finds_what_is_left_on_its_layers(few_digi
     assert table["left_over"].to_pylist() == [0]
     network.output.psi = modules.Arctan(1.0, 0.6)
     assert removal(network, few_digits)["left_over"].to_pylist() == [1]
+
+
+def test_a_cell_of_the_grid_whose_runs_diverged_says_so_and_equal_best_ones_are_both_named():
+    cells = {"arctan-0.5-0.5": 80.0, "arctan-0.5-1": 80.0, "arctan-1-0.5": math.nan}
+    rows = [
+        run_columns("resnet-8", "all", 0, status="diverged" if math.isnan(top_1) else "finished")
+        | {FUNCTION: name, "epoch": 2, "split": "test", "top_1": top_1, "top_5": 99.0}
+        for name, top_1 in cells.items()
+    ]
+    numbers = grid.numbers(pd.DataFrame(rows))
+    assert grid.shown(numbers).to_dict("records") == [
+        {"network": "resnet-8", "a": "0.5", "b = 0.5": "80.00", "b = 1": "80.00"},
+        {"network": "resnet-8", "a": "1", "b = 0.5": "diverged", "b = 1": ""},
+    ]
+    assert "Best: resnet-8 at a = 0.5, b = 0.5 and a = 0.5, b = 1 (80.00 %)." in grid.caption(numbers)
+    assert "Best: none." in grid.caption(grid.numbers(pd.DataFrame(rows[2:])))
+
+
+def test_functions_of_one_method_are_drawn_in_lines_of_their_own():
+    names = ["none", "powerpropagation-1.5", "powerpropagation-2"]
+    metrics = pd.DataFrame([run_columns("resnet-8", "all", 0) | {FUNCTION: name} for name in names])
+    figure = figure_2.draw(figure_2.numbers(metrics))
+    curves = [line for line in figure.axes[0].lines if len(line.get_xdata()) > 2]
+    looks = {(line.get_color(), line.get_linestyle()) for line in curves}
+    assert len(looks) == 3
+    plt.close(figure)
+    figure = figure_2.draw(figure_2.numbers(metrics[1:]))
+    assert figure.axes[1].get_ylim()[1] > 0
+    plt.close(figure)
+
+
+def test_slopes_are_recorded_where_a_learned_a_is_below_0():
+    layer = torch.nn.Linear(4, 4)
+    shares = []
+    for a in (0.6, -0.6):
+        layer.psi = reparametrise.function("arctan-fine-0.6-1")
+        with torch.no_grad():
+            layer.psi.a.fill_(a)
+        shares.append(weights_observer._through(layer, np.full((4, 4), 0.1)))
+    assert shares[0]["flat"] == shares[1]["flat"] == 0.0

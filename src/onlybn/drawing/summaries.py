@@ -290,14 +290,18 @@ def ranges(points: pd.DataFrame) -> str:
     return " and ".join(phrases) or "no run finished"
 
 
-def seeds_phrase(points: pd.DataFrame) -> str:
-    """Return in words the number of seeds of the points, and of diverged runs and runs at chance."""
+def seeds_phrase(points: pd.DataFrame, *, crosses: bool = False) -> str:
+    """Return in words the number of seeds of the points, and of diverged runs and runs at chance.
+
+    With `crosses` it says that × marks diverged ones.
+    """
     counted = points.drop_duplicates(point(points))
     low, high = points["n"].min(), points["n"].max()
     phrase = f"n = {high}" if low == high else f"n = {low} to {high}"
     phrase += " seed" if (low, high) == (1, 1) else " seeds"
     if diverged := int(counted["diverged"].sum()):
-        phrase += f"; {diverged} diverged run{'s' * (diverged > 1)} (×) left out of the means"
+        mark = " (×)" if crosses else ""
+        phrase += f"; {diverged} diverged run{'s' * (diverged > 1)}{mark} left out of the means"
     if at_chance := int(counted["at_chance"].sum()):
         phrase += f"; {at_chance} run{'s' * (at_chance > 1)} with at most 1.5 times chance"
     return phrase

@@ -24,6 +24,8 @@ QUANTILES = [(f"percentile_{percent}", percent / 100) for percent in PERCENTILES
 # A weight is near 0 if it is below this share of the root mean square of the layer's drawn weights, and its
 # slope is flat if it is below this share of the slope at 0.
 NEAR, FLAT = 0.1, 0.01
+# Of the bound, which float32 may round up.
+ROUNDED = 1 + 1e-6
 SCHEMA = pa.schema(
     [
         ("epoch", pa.int32()),
@@ -134,7 +136,7 @@ def _through(layer: "nn.Module", weight: np.ndarray) -> dict[str, float | None]:
         return found
     limit = float(getattr(psi, "limit", np.inf))
     if np.isfinite(limit):
-        found |= {"limit": limit, "beyond": 100 * float((np.abs(weight) > limit).mean())}
+        found |= {"limit": limit, "beyond": 100 * float((np.abs(weight) > limit * ROUNDED).mean())}
     for name in ("a", "b"):
         value = getattr(psi, name, np.nan)
         value = value.item() if isinstance(value, torch.Tensor) else float(value)
@@ -145,6 +147,6 @@ def _through(layer: "nn.Module", weight: np.ndarray) -> dict[str, float | None]:
             slopes = psi.slope(psi.right_inverse(inside)).cpu().numpy()
             steepest = float(psi.slope(inside.new_zeros(1)))
         found["slope"] = float(slopes.mean())
-        if steepest > 0:
-            found["flat"] = 100 * float((slopes < FLAT * steepest).mean())
+        if steepest:  # below 0 where a or b is, which training is free to choose
+            found["flat"] = 100 * float((np.abs(slopes) < FLAT * abs(steepest)).mean())
     return found

@@ -22,9 +22,10 @@ _LABELLED = ("dataset", "regime", "variant", "normalisation", "recipe")
 
 @dataclass(frozen=True)
 class Arms:
-    """The finished runs of one network, alike in all but their function and seed.
+    """The runs of one network, alike in all but their function and seed.
 
-    `rows` has the rows of a collected table by function, in the order of the figures.
+    `every` has the rows of a collected table by function, in the order of the figures, and `rows` those of
+    finished runs, without functions of which every run diverged.
     """
 
     label: str
@@ -32,11 +33,12 @@ class Arms:
     family: str
     depth: int
     dataset: str
+    every: Mapping[str, pd.DataFrame]
     rows: Mapping[str, pd.DataFrame]
 
     def named(self, method: str, part: str = "") -> list[str]:
         """Return the names of the functions of a method, on a part of the network or (empty) the whole."""
-        found = {name: parsed(name) for name in self.rows}
+        found = {name: parsed(name) for name in self.every}
         return [name for name, of in found.items() if (of.method, of.part) == (method, part)]
 
     def by_seed(self, function: str, column: str) -> pd.Series:
@@ -44,6 +46,16 @@ class Arms:
         if function not in self.rows:
             return pd.Series(dtype=float)
         return self.rows[function].set_index("seed")[column].sort_index()
+
+    def diverged(self, *functions: str) -> frozenset[tuple]:
+        """Return the diverged runs of functions: label, function and seed of each."""
+        found = set()
+        for name in functions:
+            rows = self.every.get(name)
+            if rows is not None:
+                lost = rows.loc[rows["status"] != "finished", "seed"].unique()
+                found |= {(self.label, name, int(seed)) for seed in lost}
+        return frozenset(found)
 
     def difference(self, one: str, other: str, column: str = "top_1") -> pd.Series:
         """Return by how much one function's runs are above another's, by seed."""
@@ -69,18 +81,21 @@ def arms(table: pd.DataFrame | None) -> list[Arms]:
     """Return the arms of every network in a collected table, by family and depth."""
     if table is None or table.empty:
         return []
-    finished = with_function(table)
-    finished = finished.assign(label=labels(finished))[finished["status"] == "finished"]
+    runs = with_function(table)
+    runs = runs.assign(label=labels(runs))
     counts = ("parameters", "batchnorm_parameters")  # a learned function may add some
-    names = [name for name in point(finished) if name not in (FUNCTION, *counts)]
+    names = [name for name in point(runs) if name not in (FUNCTION, *counts)]
     found = []
-    for _, rows in finished.groupby(names, sort=False, dropna=False):
+    for _, rows in runs.groupby(names, sort=False, dropna=False):
         by_function = dict(iter(rows.groupby(FUNCTION, sort=False)))
+        every = {name: by_function[name] for name in ordered(by_function)}
+        finished = {name: its[its["status"] == "finished"] for name, its in every.items()}
         first = rows.iloc[0]
         found.append(
             Arms(
                 **{name: first[name] for name in ("label", "architecture", "family", "depth", "dataset")},
-                rows={name: by_function[name] for name in ordered(by_function)},
+                every=every,
+                rows={name: its for name, its in finished.items() if len(its)},
             )
         )
     return sorted(found, key=lambda one: (one.family, one.depth, one.label))
@@ -115,17 +130,18 @@ def compared(differences: pd.Series) -> dict[str, float]:
 def gains(metrics: pd.DataFrame) -> pd.DataFrame:
     """Return a row per network and function: its paired difference to the network's baseline, in points.
 
-    The columns are those of `over_seeds` and `compared`, and `p_holm`: the p of a method, adjusted by Holm
-    over the networks of a family. Networks without a baseline have no row.
+    The columns are those of `over_seeds` and `compared`; `lost`, how many runs of both diverged; and
+    `p_holm`: the p of a method, adjusted by Holm over the networks of a family. Networks without a baseline
+    have no row.
     """
     runs = with_function(finals(metrics))
     rows = [
         rows.iloc[0][point(runs)].to_dict()
-        | {"network": one.label}
+        | {"network": one.label, "lost": len(one.diverged(name, BASELINE))}
         | compared(one.difference(name, BASELINE))
         for one in arms(runs)
-        for name, rows in one.rows.items()
-        if name != BASELINE and BASELINE in one.rows
+        for name, rows in one.every.items()
+        if name != BASELINE and BASELINE in one.every
     ]
     if not rows:
         return pd.DataFrame()

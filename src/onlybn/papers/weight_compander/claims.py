@@ -35,6 +35,8 @@ FINE, COARSE = LEARNED
 # another path of the engine, whose float32 or bfloat16 sums are of another order (points, and nats).
 ROUNDED = 1e-6
 RETESTED = {"top_1": 0.05, "loss": 1e-3}
+# The name of the output layer, in this project's networks and in torchvision's.
+OUTPUTS = ("output", "fc")
 WIDTHS = {"16–84 %": ("percentile_16", "percentile_84"), "31–69 %": ("percentile_31", "percentile_69")}
 
 
@@ -83,14 +85,21 @@ def paired(
     def estimate(measured: Measured) -> Estimates:
         found = [one for one in accuracies(measured) if any(pairs_of_functions(one, method, other))]
         if deepest:
-            found = [_ends(family)[1] for family in _families(found)]
+            ends = [_ends(family)[1] for family in _families(found)]
+            found = [one for one in ends if one.architecture == R50 or one.architecture not in RESNETS]
         for one in found:
             for first, second in pairs_of_functions(one, method, other):
                 if one.architecture not in without:
-                    values = one.difference(first, second).tolist()
-                    yield Estimate(f"{one.label} {first} − {second}", values, allowed, one.label)
+                    yield _difference(one, first, second, f"{first} − {second}", allowed)
 
     return estimate
+
+
+def _difference(one: Arms, first: str, second: str, words: str, allowed: tuple[float, float]) -> Estimate:
+    """Return the estimate of a paired difference of two functions of a network."""
+    values = one.difference(first, second).tolist()
+    of = f"{one.label} {words}"
+    return Estimate(of, values, allowed, one.label, diverged=one.diverged(first, second))
 
 
 def printed_size(dataset: str) -> Estimator:
@@ -100,8 +109,7 @@ def printed_size(dataset: str) -> Estimator:
         intervals = {n: (w.low, w.high) for of, n, w in comparisons(COMPANDER, BASELINE) if of == dataset}
         for one in accuracies(measured):
             for name in one.named(COMPANDER) if one.architecture in intervals else ():
-                values = one.difference(name, BASELINE).tolist()
-                yield Estimate(f"{one.label} {name}", values, intervals[one.architecture], one.label)
+                yield _difference(one, name, BASELINE, name, intervals[one.architecture])
 
     return estimate
 
@@ -121,18 +129,22 @@ def gain_by_depth(measured: Measured) -> Estimates:
     for family in _families([one for one in accuracies(measured) if one.named(COMPANDER)]):
         small, large = _ends(family)
         if small.depth < large.depth and "resnet" in small.family:
-            gains = [one.difference(one.named(COMPANDER)[0], BASELINE) for one in (small, large)]
+            pairs = [(one, one.named(COMPANDER)[0]) for one in (small, large)]
+            gains = [one.difference(name, BASELINE) for one, name in pairs]
             values = (gains[1] - gains[0]).dropna().tolist()
-            yield Estimate(f"gain of {large.label} − gain of {small.label}", values, POSITIVE)
+            lost = frozenset().union(*(one.diverged(name, BASELINE) for one, name in pairs))
+            of = f"gain of {large.label} − gain of {small.label}"
+            yield Estimate(of, values, POSITIVE, diverged=lost)
 
 
 def smaller_is_better(measured: Measured) -> Estimates:
     """Claim that the baseline of the shallowest ResNet beats that of the deepest."""
-    for family in _families([one for one in accuracies(measured) if BASELINE in one.rows]):
+    for family in _families([one for one in accuracies(measured) if BASELINE in one.every]):
         small, large = _ends(family)
         if small.depth < large.depth and "resnet" in small.family:
             values = (small.by_seed(BASELINE, "top_1") - large.by_seed(BASELINE, "top_1")).dropna().tolist()
-            yield Estimate(f"{small.label} − {large.label}", values, POSITIVE)
+            lost = small.diverged(BASELINE) | large.diverged(BASELINE)
+            yield Estimate(f"{small.label} − {large.label}", values, POSITIVE, diverged=lost)
 
 
 def whole_over_part(measured: Measured) -> Estimates:
@@ -140,9 +152,8 @@ def whole_over_part(measured: Measured) -> Estimates:
     for one in accuracies(measured):
         for name in one.named(COMPANDER):
             for part in ("first", "but-last"):
-                if (other := f"{name}-{part}") in one.rows:
-                    values = one.difference(name, other).tolist()
-                    yield Estimate(f"{one.label} {name} − {part}", values, POSITIVE, one.label)
+                if (other := f"{name}-{part}") in one.every:
+                    yield _difference(one, name, other, f"{name} − {part}", POSITIVE)
 
 
 def over_learning_rate(measured: Measured) -> Estimates:
@@ -151,8 +162,7 @@ def over_learning_rate(measured: Measured) -> Estimates:
         for name, linear in pairs_of_functions(one, COMPANDER, LINEAR):
             (a, b), (scale,) = parsed(name).numbers, parsed(linear).numbers
             if math.isclose(a / b, scale, rel_tol=1e-3):
-                values = one.difference(name, linear).tolist()
-                yield Estimate(f"{one.label} {name} − {linear}", values, POSITIVE, one.label)
+                yield _difference(one, name, linear, f"{name} − {linear}", POSITIVE)
 
 
 def same_start(measured: Measured) -> Estimates:
@@ -219,26 +229,29 @@ def _compander_and_baseline(measured: Measured) -> Iterator[tuple[Arms, str, pd.
     """Yield each network's compander with its rows after training, and the baseline's."""
     for one in recorded(measured):
         for name in one.named(COMPANDER) if BASELINE in one.rows else ():
-            yield one, name, ends(one, name), ends(one, BASELINE)
+            if name in one.rows:
+                yield one, name, ends(one, name), ends(one, BASELINE)
 
 
 def wider_middle(measured: Measured) -> Estimates:
     """Claim that the first convolution ends with a wider middle, and fewer weights near 0."""
-    for one, _, with_it, without in _compander_and_baseline(measured):
-        first = with_it.index.get_level_values("number").min()
-        own, other = (rows.xs(first, level="number") for rows in (with_it, without))
+    for one, name, with_it, without in _compander_and_baseline(measured):
+        lost = one.diverged(name, BASELINE)
+        own, other = (rows[rows.index.get_level_values("number") == 0] for rows in (with_it, without))
         for words, percentiles in WIDTHS.items():
             values = (width(own, *percentiles) - width(other, *percentiles)).dropna().tolist()
-            yield Estimate(f"{one.label} width {words}", values, POSITIVE, one.label)
+            yield Estimate(f"{one.label} width {words}", values, POSITIVE, one.label, diverged=lost)
         fewer = (other["near_zero"] - own["near_zero"]).dropna().tolist()
-        yield Estimate(f"{one.label} fewer near 0 (points)", fewer, POSITIVE, one.label)
+        yield Estimate(f"{one.label} fewer near 0 (points)", fewer, POSITIVE, one.label, diverged=lost)
 
 
 def fades_with_depth(measured: Measured) -> Estimates:
     """Claim that the middle's widening falls with depth: Spearman's correlation over layers, by seed."""
-    for one, _, with_it, without in _compander_and_baseline(measured):
+    for one, name, with_it, without in _compander_and_baseline(measured):
+        lost = one.diverged(name, BASELINE)
         ratio = width(with_it, *WIDTHS["16–84 %"]) / width(without, *WIDTHS["16–84 %"])
-        yield Estimate(f"{one.label} correlation", _by_depth(np.log(ratio)), NEGATIVE, one.label)
+        values = _by_depth(np.log(ratio))
+        yield Estimate(f"{one.label} correlation", values, NEGATIVE, one.label, diverged=lost)
 
 
 def _by_depth(values: pd.Series) -> list[float]:
@@ -247,41 +260,73 @@ def _by_depth(values: pd.Series) -> list[float]:
     return [rows["number"].corr(rows["value"], method="spearman") for _, rows in layers.groupby("seed")]
 
 
-def learned(column: str, measure: Callable[[pd.DataFrame], float], allowed: tuple[float, float]) -> Estimator:
-    """Claim what `measure` finds of a layer's learned a or b after training, in every seed.
+def learned(
+    column: str,
+    measure: Callable[[pd.DataFrame], float],
+    allowed: tuple[float, float],
+    words: str = "",
+    *,
+    every: bool = False,
+) -> Estimator:
+    """Claim what `measure` finds of a learned a or b after training, on average or in `every` seed.
 
-    `measure` gets a row for each layer: `value`, `start`, and `number`; the output layer is the last. Where
-    it is of several layers or of the last, it takes the size of a value: −a with −v is the same function.
+    `measure` gets a row for each layer: the size of its `value`, since −a with −v is the same function;
+    `start`, `number`, and whether it is the `output` layer. What it cannot find is NaN: it is not measured.
     """
 
     def estimate(measured: Measured) -> Estimates:
         for one in recorded(measured):
             for name in one.named(FINE):
                 start = dict(zip("ab", parsed(name).numbers, strict=True))[column]
-                layers = ends(one, name)[column].dropna().rename("value").reset_index().assign(start=start)
-                values = [measure(rows.sort_values("number")) for _, rows in layers.groupby("seed")]
-                yield Estimate(f"{one.label} {name}", values, allowed, one.label)
+                layers = ends(one, name) if name in one.rows else pd.DataFrame({column: [], "layer": []})
+                layers = layers.dropna(subset=column).assign(
+                    value=layers[column].abs(), start=start, output=layers["layer"].isin(OUTPUTS)
+                )
+                by_seed = layers.reset_index().groupby("seed") if len(layers) else ()
+                found = pd.Series([measure(rows.sort_values("number")) for _, rows in by_seed], dtype=float)
+                of = f"{one.label} {name}{words}"
+                lost = one.diverged(name)
+                values = found.dropna().tolist()
+                yield Estimate(of, values, allowed, one.label, every=every, diverged=lost)
 
     return estimate
 
 
+def _hidden(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows[~rows["output"]]
+
+
 def _moved(rows: pd.DataFrame) -> float:
-    """Return how far the value of any layer but the last is from its start."""
-    return (rows["value"] - rows["start"]).iloc[:-1].abs().max()
+    """Return how far the value of any layer but the output layer is from its start."""
+    return (_hidden(rows)["value"] - rows["start"].iloc[0]).abs().max()
+
+
+def _largest(rows: pd.DataFrame) -> float:
+    return _hidden(rows)["value"].max()
+
+
+def _smallest(rows: pd.DataFrame) -> float:
+    return _hidden(rows)["value"].min()
 
 
 def _last(rows: pd.DataFrame) -> float:
-    return abs(rows["value"].iloc[-1])
+    """Return the value of the output layer."""
+    return rows.loc[rows["output"], "value"].max()
 
 
 def _last_above(rows: pd.DataFrame) -> float:
-    """Return by how much the last layer is above all others."""
-    sizes = rows["value"].abs()
-    return sizes.iloc[-1] - sizes.iloc[:-1].max()
+    """Return by how much the output layer is above all others."""
+    return _last(rows) - _largest(rows)
 
 
 def _correlation(rows: pd.DataFrame) -> float:
-    return rows["number"].iloc[:-1].corr(rows["value"].iloc[:-1], method="spearman")
+    hidden = _hidden(rows)
+    return hidden["number"].corr(hidden["value"], method="spearman")
+
+
+def both(*estimators: Estimator) -> Estimator:
+    """Claim several things of each network."""
+    return lambda measured: (estimate for one in estimators for estimate in one(measured))
 
 
 def not_flat(measured: Measured) -> Estimates:
@@ -289,8 +334,11 @@ def not_flat(measured: Measured) -> Estimates:
     for one in recorded(measured):
         for method in (COMPANDER, FINE, COARSE):
             for name in one.named(method):
-                values = one.rows[name].groupby("seed")["flat"].max().tolist()
-                yield Estimate(f"{one.label} {name} (%)", values, (-math.inf, 1.0), one.label, every=True)
+                of, lost = f"{one.label} {name} (%)", one.diverged(name)
+                flat = one.rows[name].groupby("seed")["flat"] if name in one.rows else None
+                # A test of which a layer has no share leaves its run out.
+                found = [] if flat is None else flat.max()[flat.count() == flat.size()].tolist()
+                yield Estimate(of, found, (-math.inf, 1.0), one.label, every=True, diverged=lost)
 
 
 def unmeasured(measured: Measured) -> Estimates:
@@ -346,7 +394,8 @@ _on = partial(_points, networks=EVERY)
 # fmt: off
 CLAIMS = [
     *_claims("Figure 3", ANY,
-        ("w1-start", "training starts at the baseline's weights", "exact (1e-6)", same_start),
+        ("w1-start", "before training, the percentiles of every layer's weights are the baseline's",
+         "exact (1e-6)", same_start),
         ("w2-removal", "once trained, the ordinary network gives the same results, and nothing is left over",
          "exact (but for rounding)", same_network),
         ("w3-bound", "no weight leaves the range of Ψ, such as |w| < aπ/2", "never, from the first epoch on",
@@ -355,8 +404,8 @@ CLAIMS = [
     *_paired("Figure 4", "CIFAR-10",
         ("w4-middle", "the first convolution ends with a wider middle, fewer weights near 0", "in a figure",
          wider_middle),
-        ("w5-fades", "that difference fades towards the end of the network (rank correlation with depth)",
-         "in words", fades_with_depth, NEGATIVE),
+        ("w5-fades", "the middle's widening falls towards the end of the network (rank correlation with"
+         " depth)", "in words", fades_with_depth, NEGATIVE),
     ),
     *(claim for number, dataset, ending in (
         (2, "CIFAR-10", ""), (3, "CIFAR-100", "-cifar100"),
@@ -366,8 +415,8 @@ CLAIMS = [
             (f"w6-gain{ending}", f"the compander beats the baseline on {dataset}, on every network",
              _on(COMPANDER, BASELINE, dataset), paired(COMPANDER))),
         *_claims(f"Table {number}", dataset,
-            (f"w6-size{ending}", f"the size of the gain on {dataset}", "95 % interval of the printed gain",
-             printed_size(dataset)), least=SEEDS[dataset]),
+            (f"w6-size{ending}", f"the size of the gain on {dataset}: our interval lies in the printed one's",
+             "95 % interval of the printed gain", printed_size(dataset)), least=SEEDS[dataset]),
     )),
     *_paired("Table 2", "CIFAR-10",
         ("w7-depth", "the gain grows with depth",
@@ -408,14 +457,16 @@ CLAIMS = [
     )),
     *_claims("Table 6", "CIFAR-10",
         ("w14-a", "the learned a of a convolution stays near its start", "within ± 0.35",
-         learned("a", _moved, (-math.inf, 0.35))),
+         learned("a", _moved, (-math.inf, 0.35), every=True)),
         ("w14-a-last", "the learned a of the last layer", "8.5 and more",
-         learned("a", _last, (8.5, math.inf))),
+         learned("a", _last, (8.5, math.inf), every=True)),
         ("w14-a-order", "the last layer learns the largest |a|", "in words",
          learned("a", _last_above, POSITIVE), POSITIVE),
         ("w15-b", "the learned b of a convolution", "0.5 to 2.5",
-         learned("b", lambda rows: rows["value"].iloc[:-1].max(), (0.5, 2.5))),
-        ("w15-b-last", "the learned b of the last layer", "0.5 to 11.15", learned("b", _last, (0.5, 11.15))),
+         both(learned("b", _smallest, (0.5, 2.5), ", smallest |b|", every=True),
+              learned("b", _largest, (0.5, 2.5), ", largest |b|", every=True))),
+        ("w15-b-last", "the learned b of the last layer", "0.5 to 11.15",
+         learned("b", _last, (0.5, 11.15), every=True)),
         ("w15-b-depth", "the learned b is larger in early convolutions (rank correlation with depth)",
          "in words", learned("b", _correlation, NEGATIVE), NEGATIVE),
         least=SEEDS["CIFAR-10"],

@@ -1,6 +1,7 @@
 """Histograms over channels, a panel per network: Figure 4, Appendices G, H and I."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -44,6 +45,7 @@ class Distribution:
     finds: str = ""
     edges: tuple[float, ...] | None = None
     log: bool = False
+    CROSSES: ClassVar = False
 
     def numbers(self, table: pd.DataFrame) -> pd.DataFrame:
         """Return a row per architecture, regime and bin: the mean over seeds of its share of channels.

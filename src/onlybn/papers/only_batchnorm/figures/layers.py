@@ -1,6 +1,7 @@
 """Quantiles over the channels of each layer, a panel per network: Appendices G, H and I layer by layer."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -20,6 +21,7 @@ class Layers:
     column: str
     layer: str
     label: str
+    CROSSES: ClassVar = False
 
     def numbers(self, table: pd.DataFrame) -> pd.DataFrame:
         """Return a row per architecture, regime and layer; `x` counts layers from 1, in forward order.

@@ -12,6 +12,8 @@ from onlybn.papers.weight_compander.functions import curve, parsed
 from onlybn.papers.weight_compander.looks import looks, ordered
 
 V = np.linspace(-2, 2, 241)
+# Of the functions of one method, which have one colour.
+LINES = ("-", ":", "-.", (0, (5, 1)), (0, (1, 4)))
 
 
 def numbers(metrics: pd.DataFrame) -> pd.DataFrame:
@@ -39,14 +41,16 @@ def draw(numbers: pd.DataFrame) -> Figure:
     """Draw Ψ on the left, and Ψ′ on the right."""
     figure, grid = plt.subplots(1, 2, figsize=(5.6, 2.4), layout="constrained")
     for axes, column, label in zip(grid, ("weight", "slope"), ("Ψ(v)", "Ψ′(v)"), strict=True):
+        alike: dict[str, int] = {}
         for name, look in looks(numbers[FUNCTION]).items():
             here = numbers[numbers[FUNCTION] == name]
-            line = "--" if name == "none" else "-"
-            axes.plot(here["v"], here[column], line, color=look.colour, label=look.label)
+            place = alike[look.colour] = alike.get(look.colour, -1) + 1
+            line = "--" if name == "none" else LINES[place % len(LINES)]
+            axes.plot(here["v"], here[column], linestyle=line, color=look.colour, label=look.label)
         axes.set_xlabel("v")
         axes.set_ylabel(label)
         axes.axvline(0, color="0.85", linewidth=0.6, zorder=0)
-    at_0 = numbers.loc[numbers["v"] == 0, "slope"].max()
+    at_0 = numbers.loc[numbers["v"] == 0, "slope"].max() or numbers["slope"].max()
     grid[0].set_ylim(V[0], V[-1])
     grid[1].set_ylim(0, 1.25 * at_0)
     style.legend_below(figure, list(grid))

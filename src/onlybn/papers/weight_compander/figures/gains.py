@@ -33,6 +33,9 @@ def draw(numbers: pd.DataFrame) -> Figure:
             half = (point.high - point.low) / 2 if point.pairs > 1 else 0
             look = {"color": of[name].colour, "marker": of[name].mark}
             axes.errorbar(point.difference, rows[name], xerr=half, **look)
+            if point.lost:
+                side = axes.get_yaxis_transform()
+                axes.plot(0.97, rows[name], "x", color=of[name].colour, transform=side, clip_on=False)
         axes.set_title(f"{title}, {network}")
         axes.set_xlabel("gain (points)")
         axes.grid(axis="x")
@@ -46,8 +49,9 @@ def caption(numbers: pd.DataFrame) -> str:
     """Say what is drawn, and how many intervals exclude 0."""
     told = numbers.dropna(subset="p")
     off = int(((told["low"] > 0) | (told["high"] < 0)).sum())
+    lost = " At the right, × marks pairs of which runs diverged." if numbers["lost"].any() else ""
     return (
         "Mean difference of test accuracy between runs of the same seed, with Student's 95 % interval:"
         f" {off} of {len(told)} intervals exclude 0, and {int((told['p_holm'] < 0.05).sum())} have a p below"
-        " 0.05 after Holm over the networks of a family. Not in the paper."
+        f" 0.05 after Holm over the networks of a family.{lost} Not in the paper."
     )

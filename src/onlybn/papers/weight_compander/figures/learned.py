@@ -11,17 +11,21 @@ from onlybn.papers.weight_compander.arms import FUNCTION, labels, with_function
 from onlybn.papers.weight_compander.functions import LEARNED, parsed
 from onlybn.papers.weight_compander.looks import looks
 
+CROSSES = False
+
 
 def numbers(weights: pd.DataFrame) -> pd.DataFrame:
-    """Return a row per network, learned function, parameter and layer: mean `y` after training, `std`, n.
+    """Return a row per network, learned function, parameter and layer: mean size `y`, `std`, n.
 
-    `x` counts the layers from 1, the output layer last; `start` is where the parameter starts.
+    They are those after training. `x` counts the layers from 1, the output layer last; `start` is where the
+    parameter starts.
     """
     table = with_function(weights)
     table = table[[parsed(name).method in LEARNED for name in table[FUNCTION]]]
     if table.empty:
         return table
     table = table[table["step"] == table.groupby(run(table), dropna=False)["step"].transform("max")]
+    table = table.assign(a=table["a"].abs(), b=table["b"].abs())
     points = over_seeds(table, values=["a", "b"], by=["number"])
     starts = pd.DataFrame([parsed(name).numbers for name in points[FUNCTION]], columns=["a", "b"])
     kept = points.drop(columns=["a", "a_std", "b", "b_std", "number"])
@@ -63,7 +67,7 @@ def draw(numbers: pd.DataFrame) -> Figure:
                     rows["x"], rows["y"], rows["std"], color=look.colour, marker=look.mark, label=look.label
                 )
                 axes.axhline(rows["start"].iloc[0], color=look.colour, linestyle=":", linewidth=0.9)
-        line[0].set_ylabel(parameter)
+        line[0].set_ylabel(f"|{parameter}|")
     for axes, network in zip(grid[0], shown, strict=True):
         axes.set_title(f"{title}, {network}")
     for axes in grid[1]:
@@ -75,8 +79,8 @@ def draw(numbers: pd.DataFrame) -> Figure:
 def caption(numbers: pd.DataFrame) -> str:
     """Say what the lines are, and what the paper tells."""
     return (
-        "Learned a and b of each layer after training, the output layer last. Dotted: where they start."
-        " A sign is free, since −a with −v is the same function. The paper tells that a of a convolution"
-        " stays within 0.35 of its start and that of the last layer reaches 8.5 and more, and that b is"
-        " larger in early layers, up to 11.15 in the last."
+        "Sizes of the learned a and b of each layer after training, the output layer last. Dotted: where they"
+        " start. A sign is free, since −a with −v is the same function. The paper tells that a of a"
+        " convolution stays within 0.35 of its start and that of the last layer reaches 8.5 and more, and"
+        " that b is larger in early layers, up to 11.15 in the last."
     )

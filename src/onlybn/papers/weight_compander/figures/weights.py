@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -27,6 +28,7 @@ class Weights:
     """A figure with a panel per function and network; enlarged, all panels show the middle of the weights."""
 
     enlarged: bool
+    CROSSES: ClassVar = False
 
     def numbers(self, weights: pd.DataFrame) -> pd.DataFrame:
         """Return a row per network, function, epoch and percentile: mean `weight` of the first convolution.

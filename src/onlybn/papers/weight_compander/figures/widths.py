@@ -16,6 +16,8 @@ from onlybn.papers.weight_compander.arms import FUNCTION, arms, with_function
 from onlybn.papers.weight_compander.claims import WIDTHS, ends, width
 from onlybn.papers.weight_compander.functions import BASELINE, parsed
 
+CROSSES = False
+
 
 def numbers(weights: pd.DataFrame) -> pd.DataFrame:
     """Return a row per network, compander, layer and width: the mean `ratio` to the baseline's, and n.
@@ -25,14 +27,18 @@ def numbers(weights: pd.DataFrame) -> pd.DataFrame:
     """
     table, found = with_function(weights), []
     for one in arms(table):
-        for name in one.named("arctan") if BASELINE in one.rows else ():
+        lost = {name: len(one.diverged(name, BASELINE)) for name in one.named("arctan")}
+        for name in lost if BASELINE in one.rows else ():
+            if name not in one.rows:
+                continue
             own, other = ends(one, name), ends(one, BASELINE)
             for words, percentiles in WIDTHS.items():
                 logs = np.log(width(own, *percentiles) / width(other, *percentiles)).dropna().rename("log")
                 rows = own.loc[logs.index, [c for c in run(table) if c != "seed"]]
                 rows = rows.assign(log=logs).reset_index().rename(columns={"number": "x"})
                 summed = over_seeds(rows, values=["log"], by=["x"])
-                found.append(summed.assign(network=one.label, width=words, x=summed["x"] + 1))
+                summed = summed.assign(network=one.label, width=words, x=summed["x"] + 1)
+                found.append(summed.assign(diverged=lost[name]))
     if not found:
         return pd.DataFrame()
     whole = pd.concat(found, ignore_index=True)

@@ -20,7 +20,9 @@ def shown(numbers: pd.DataFrame) -> pd.DataFrame:
         {
             "network": numbers["network"],
             "function": [parsed(name).label for name in numbers[FUNCTION]],
-            "pairs": numbers["pairs"],
+            "pairs": [
+                f"{row.pairs}{f' ({row.lost} diverged)' if row.lost else ''}" for row in numbers.itertuples()
+            ],
             "gain (points)": numbers["difference"].map("{:+.2f}".format, na_action="ignore"),
             "95 %": interval,
             "p": numbers["p"].map("{:.3f}".format, na_action="ignore"),

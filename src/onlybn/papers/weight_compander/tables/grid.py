@@ -24,21 +24,22 @@ def numbers(metrics: pd.DataFrame) -> pd.DataFrame:
 
 def shown(numbers: pd.DataFrame) -> pd.DataFrame:
     """Return a row per network and a, and a column per b."""
-    wide = numbers.pivot(index=["network", "a"], columns="b", values="top_1").reset_index()
-    cells = {
-        f"b = {b:g}": wide[b].map("{:.2f}".format, na_action="ignore").fillna("") for b in wide.columns[2:]
-    }
+    told = numbers["top_1"].map("{:.2f}".format, na_action="ignore").fillna("diverged")
+    wide = numbers.assign(told=told).pivot(index=["network", "a"], columns="b", values="told").reset_index()
+    cells = {f"b = {b:g}": wide[b].fillna("") for b in wide.columns[2:]}
     return pd.DataFrame({"network": wide["network"], "a": wide["a"].map("{:g}".format), **cells})
 
 
 def caption(numbers: pd.DataFrame) -> str:
     """Say what was measured, and the best cell of each network."""
     split = numbers["split"].iloc[0] if len(numbers) else "test"
-    best = numbers.loc[numbers.groupby("network", sort=False)["top_1"].idxmax().dropna()]
-    told = "; ".join(
-        f"{row.network} at a = {row.a:g}, b = {row.b:g} ({row.top_1:.2f} %)" for row in best.itertuples()
-    )
+    best = numbers[numbers["top_1"] == numbers.groupby("network")["top_1"].transform("max")]
+    told = []
+    for network, rows in best.groupby("network", sort=False):
+        places = " and ".join(f"a = {row.a:g}, b = {row.b:g}" for row in rows.itertuples())
+        told.append(f"{network} at {places} ({rows['top_1'].max():.2f} %)")
     return (
-        f"Accuracy in percent on the {split} images, which the choice is made by. Best: {told or 'none'}. The"
-        " best of many cells is above its own mean by chance, so these seeds are in no other table."
+        f"Accuracy in percent on the {split} images, which the choice is made by. Best:"
+        f" {'; '.join(told) or 'none'}. The best of many cells is above its own mean by chance, so these"
+        " seeds are in no other table."
     )

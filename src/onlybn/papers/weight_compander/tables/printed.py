@@ -28,19 +28,21 @@ def numbers(metrics: pd.DataFrame) -> pd.DataFrame:
     """Return a row per comparison, dataset and network: Welch's interval and p, and our paired difference.
 
     `p_holm` is adjusted over the networks and datasets of a comparison. Our columns, from `ours` on, are
-    missing where the study has no such runs.
+    missing where the study has no such runs, or runs of several such functions.
     """
-    ours = {}
+    found: dict[tuple, list[dict[str, float]]] = {}
     for one in arms(finals(metrics)):
         setting = PUBLISHED.settings.get(one.dataset)
         for pair in COMPARED if setting else ():
             for names in pairs_of_functions(one, *pair):
-                ours[pair, setting.dataset, one.architecture] = compared(one.difference(*names))
+                place = (pair, setting.dataset, one.architecture)
+                found.setdefault(place, []).append(compared(one.difference(*names)))
+    ours = {place: several[0] for place, several in found.items() if len(several) == 1}
     rows = []
     for pair in COMPARED:
         for dataset, network, welch in comparisons(*pair):
-            found = ours.get((pair, dataset, network), {})
-            own = {name: found.get(key, np.nan) for name, key in _OURS.items()}
+            measured = ours.get((pair, dataset, network), {})
+            own = {name: measured.get(key, np.nan) for name, key in _OURS.items()}
             rows.append(
                 {"method": pair[0], "other": pair[1], "dataset": dataset, "network": network}
                 | {"seeds": SEEDS[dataset], **vars(welch), **own}
@@ -69,13 +71,15 @@ def shown(numbers: pd.DataFrame) -> pd.DataFrame:
         }
     )
     if numbers["ours"].notna().any():
-        table["ours"] = [
-            f"{row.ours:+.2f} [{row.ours_low:+.2f}, {row.ours_high:+.2f}] (n = {row.ours_pairs:.0f})"
-            if row.ours_pairs > 0
-            else ""
-            for row in numbers.itertuples()
-        ]
+        table["ours"] = [_ours(row) for row in numbers.itertuples()]
     return table
+
+
+def _ours(row) -> str:
+    if not row.ours_pairs > 0:
+        return ""
+    interval = f" [{row.ours_low:+.2f}, {row.ours_high:+.2f}]" if row.ours_pairs > 1 else ""
+    return f"{row.ours:+.2f}{interval} (n = {row.ours_pairs:.0f})"
 
 
 def caption(numbers: pd.DataFrame) -> str:
