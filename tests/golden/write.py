@@ -40,7 +40,7 @@ COMMITTED = (
     ["study=other-norms"],
     ["study=evaluation-statistics", "architectures=[vgg-8-half,mlp-100-100-100-sigmoid]"],
     ["study=sigmoid-mnist", "seeds=3"],
-    ["study=vgg-cifar10-short", "normalisations=[none,batchnorm]", "recipes=none"],
+    ["study=vgg-cifar10-short", "normalisations=[none,batchnorm,batchnorm-noisy,none-noisy]", "recipes=none"],
     ["study=one-seed"],
     ["study=one-seed-images"],
     ["study=imagenette"],
