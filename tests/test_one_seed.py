@@ -10,6 +10,7 @@ from conftest import counts, run_columns
 from matplotlib import pyplot as plt
 from scipy import stats
 
+from onlybn.drawing import draw
 from onlybn.judging import judge
 from onlybn.papers import paper
 from onlybn.papers.one_seed.claims import CLAIMS, PUBLISHED
@@ -124,6 +125,17 @@ def test_the_figure_has_a_panel_for_each_task_and_a_point_for_each_regime():
     drawn = figure.draw(numbers)
     assert [axes.get_title() for axes in drawn.axes[:2]] == ["digits", "even digits"]
     plt.close(drawn)
+
+
+def test_points_of_several_networks_are_named_and_not_joined(tmp_path):
+    both = pd.concat([world(), world().assign(architecture="resnet-20", depth=20)])
+    drawn = figure.draw(figure.numbers(both))
+    labels = {text.get_text() for text in drawn.legends[0].get_texts()}
+    assert len(labels) == 6 and all(label.startswith("resnet-") for label in labels)
+    plt.close(drawn)
+    world().to_parquet(tmp_path / "metrics.parquet")
+    _, caption, _ = draw.told(paper("one-seed"), "bytes", "s", [tmp_path / "metrics.parquet"])
+    assert "n = 3 to 6 runs" in caption
 
 
 def test_a_regime_whose_runs_all_diverged_is_a_cross_at_the_bottom():

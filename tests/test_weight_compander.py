@@ -337,7 +337,11 @@ def test_our_gain_stands_beside_the_printed_one_of_the_same_network_and_dataset(
     metrics = metrics[metrics["family"].eq("resnet") & metrics["depth"].eq(8)]
     rows = printed.numbers(metrics).set_index(["method", "other", "dataset", "network"])
     assert rows.loc[("arctan", "none", "CIFAR-10", published.R18), "ours"] == pytest.approx(2, abs=0.1)
+    assert printed.caption(printed.numbers(metrics)).endswith("are after 200 epochs, and ours after 2.")
     table = compared.METHODS_OF_OTHERS
+    assert table.caption(table.numbers(metrics)).endswith("is one, after 200 epochs, and ours after 2.")
+    same = metrics.assign(epochs=200)
+    assert table.caption(table.numbers(same)).endswith("where there is one.")
     (shown,) = table.shown(table.numbers(metrics)).to_dict("records")
     assert shown["Weight Compander"].endswith("(n = 5) with 0.8, 0.5, printed 94.44 ± 0.12")
 

@@ -452,13 +452,16 @@ def shown(numbers: pd.DataFrame) -> pd.DataFrame:
     )
 
 
+def counts(numbers: pd.DataFrame) -> str:
+    """Say how many claims have which verdict."""
+    return ", ".join(f"{count} {verdict}" for verdict, count in numbers["verdict"].value_counts().items())
+
+
 def caption(numbers: pd.DataFrame) -> str:
     """Say how many claims have which verdict, and what the verdicts mean."""
-    verdicts = numbers["verdict"].value_counts().items()
-    words = ", ".join(f"{count} {verdict}" for verdict, count in verdicts)
     return (
-        f"{words}. Measured values have their 95 % interval over seeds. Under the paper's dataset and"
-        " schedule, a claim is reproduced if every interval lies in the range in brackets (this project's"
+        f"{counts(numbers)}. Measured values have their 95 % interval over seeds. Under the paper's dataset"
+        " and schedule, a claim is reproduced if every interval lies in the range in brackets (this project's"
         " tolerance, where the paper gives one number). It is contradicted if an interval lies outside; if"
         " there are several, only with a Holm-adjusted p below 0.05. Elsewhere only directions are judged:"
         " consistent or inconsistent."

@@ -69,7 +69,8 @@ def told(
     if "n" in numbers:  # else it was computed, not measured
         caption += f", {length(numbers)}; "
         caption += "mean ± one standard deviation, " if "std" in numbers and numbers["n"].max() > 1 else ""
-        caption += seeds_phrase(numbers, crosses=getattr(module, "CROSSES", True))
+        crosses, counts = getattr(module, "CROSSES", True), getattr(module, "COUNTS", "seed")
+        caption += seeds_phrase(numbers, crosses=crosses, counts=counts)
     caption += "."
     size = known(numbers["dataset"].iloc[0]).size
     if size and size < 16 and numbers["family"].str.startswith("vgg").any():

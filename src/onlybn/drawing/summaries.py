@@ -290,15 +290,15 @@ def ranges(points: pd.DataFrame) -> str:
     return " and ".join(phrases) or "no run finished"
 
 
-def seeds_phrase(points: pd.DataFrame, *, crosses: bool = False) -> str:
+def seeds_phrase(points: pd.DataFrame, *, crosses: bool = False, counts: str = "seed") -> str:
     """Return in words the number of seeds of the points, and of diverged runs and runs at chance.
 
-    With `crosses` it says that × marks diverged ones.
+    With `crosses` it says that × marks diverged ones. `counts` is what n counts.
     """
     counted = points.drop_duplicates(point(points))
     low, high = points["n"].min(), points["n"].max()
     phrase = f"n = {high}" if low == high else f"n = {low} to {high}"
-    phrase += " seed" if (low, high) == (1, 1) else " seeds"
+    phrase += f" {counts}" if (low, high) == (1, 1) else f" {counts}s"
     if diverged := int(counted["diverged"].sum()):
         mark = " (×)" if crosses else ""
         phrase += f"; {diverged} diverged run{'s' * (diverged > 1)}{mark} left out of the means"

@@ -61,7 +61,7 @@ class Figure(Record):
     """A figure: its module has `numbers`, which takes the tables that it reads, `draw` and `caption`.
 
     `regimes` are patterns of the regimes that it draws, such as `random-*`; without patterns it draws all.
-    A module that marks no diverged run by × has CROSSES = False.
+    A module that marks no diverged run by × has CROSSES = False; COUNTS is what its n counts, if not seeds.
     """
 
     regimes: tuple[str, ...] = ()

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from scipy import stats
 
 from onlybn import custom
@@ -156,6 +157,21 @@ def printed(dataset: str, network: str) -> dict[str, tuple[float, float]]:
     """Return what the paper prints of a network on one of our datasets, by method; empty if nothing."""
     setting = PUBLISHED.settings.get(dataset)
     return PRINTED[setting.dataset].get(network, {}) if setting else {}
+
+
+_EPOCHS = {
+    name: setting.training["epochs"]
+    for key, setting in PUBLISHED.settings.items()
+    for name in (key, setting.dataset)
+}
+
+
+def schedules(rows: pd.DataFrame) -> str:
+    """Say after how many epochs printed values and those of the rows are, where these are not the same."""
+    found = zip(rows["dataset"].map(_EPOCHS), rows["epochs"], strict=True)
+    differ = sorted({(int(printed), int(ours)) for printed, ours in found if printed != ours})
+    words = [f"after {printed} epochs, and ours after {ours}" for printed, ours in differ]
+    return f", {' or '.join(words)}" if words else ""
 
 
 def is_of_a_vgg_on_cifar10(training: str) -> bool:

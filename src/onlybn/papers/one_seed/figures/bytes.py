@@ -7,9 +7,11 @@ from matplotlib.figure import Figure
 from onlybn.axes import FEATURES_SEED
 from onlybn.datasets import known
 from onlybn.drawing import style
-from onlybn.drawing.summaries import over_seeds
+from onlybn.drawing.summaries import networks, over_seeds
 from onlybn.papers.one_seed.measures import ALL, OWN, runs
 from onlybn.papers.only_batchnorm.looks import LOOKS
+
+COUNTS = "run"  # of seeds of the order, each with seeds of the shared features
 
 
 def numbers(metrics: pd.DataFrame) -> pd.DataFrame:
@@ -30,6 +32,7 @@ def draw(numbers: pd.DataFrame) -> Figure:
     """Draw a panel per task: a point per regime, and a mark at the bottom where every run diverged."""
     tasks = list(dict.fromkeys(numbers["dataset"]))
     looks = LOOKS.of_regimes(numbers)
+    several = networks(numbers).nunique() > 1
     figure, grid = plt.subplots(
         1,
         len(tasks),
@@ -40,9 +43,11 @@ def draw(numbers: pd.DataFrame) -> Figure:
         layout="constrained",
     )
     for axes, task in zip(grid[0], tasks, strict=True):
-        for regime, rows in numbers[numbers["dataset"] == task].groupby("regime", sort=False):
+        here = numbers[numbers["dataset"] == task].assign(network=networks)
+        for (network, regime), rows in here.groupby(["network", "regime"], sort=False):
             look = looks[regime]
-            style.points(axes, style.Series(rows, look.label, look.colour, look.mark))
+            label = f"{network}, {look.label}" if several else look.label
+            style.points(axes, style.Series(rows, label, look.colour, look.mark))
         axes.set_xscale("log")
         axes.set_title(known(task).title)
         axes.set_xlabel("bytes for the task")

@@ -10,7 +10,7 @@ from onlybn.drawing.summaries import finals, over_seeds
 from onlybn.papers.weight_compander.arms import FUNCTION, labels, with_function
 from onlybn.papers.weight_compander.functions import METHODS, parsed
 from onlybn.papers.weight_compander.looks import ordered
-from onlybn.papers.weight_compander.published import printed
+from onlybn.papers.weight_compander.published import printed, schedules
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,9 @@ class Compared:
 
     def caption(self, numbers: pd.DataFrame) -> str:
         """Say what the cells hold."""
-        beside = " The printed value follows, where there is one." if numbers["printed"].notna().any() else ""
-        return f"Test accuracy in percent, with the function's numbers.{beside}"
+        beside = numbers.dropna(subset="printed")
+        told = f" The printed value follows, where there is one{schedules(beside)}." if len(beside) else ""
+        return f"Test accuracy in percent, with the function's numbers.{told}"
 
 
 def _cell(point: pd.Series) -> str:

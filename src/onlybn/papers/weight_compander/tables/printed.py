@@ -8,7 +8,7 @@ from statsmodels.stats.multitest import multipletests
 from onlybn.drawing.summaries import finals
 from onlybn.papers.weight_compander.arms import arms, compared, pairs_of_functions
 from onlybn.papers.weight_compander.functions import BASELINE, METHODS
-from onlybn.papers.weight_compander.published import PUBLISHED, SEEDS, comparisons
+from onlybn.papers.weight_compander.published import PUBLISHED, SEEDS, comparisons, schedules
 
 WORDS = ("dataset", "network", "compared")
 # The comparisons that the paper makes.
@@ -36,7 +36,8 @@ def numbers(metrics: pd.DataFrame) -> pd.DataFrame:
         for pair in COMPARED if setting else ():
             for names in pairs_of_functions(one, *pair):
                 place = (pair, setting.dataset, one.architecture)
-                found.setdefault(place, []).append(compared(one.difference(*names)))
+                epochs = int(one.every[names[0]]["epochs"].max())
+                found.setdefault(place, []).append(compared(one.difference(*names)) | {"epochs": epochs})
     ours = {place: several[0] for place, several in found.items() if len(several) == 1}
     rows = []
     for pair in COMPARED:
@@ -53,7 +54,13 @@ def numbers(metrics: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-_OURS = {"ours": "difference", "ours_low": "low", "ours_high": "high", "ours_pairs": "pairs"}
+_OURS = {
+    "ours": "difference",
+    "epochs": "epochs",
+    "ours_low": "low",
+    "ours_high": "high",
+    "ours_pairs": "pairs",
+}
 
 
 def shown(numbers: pd.DataFrame) -> pd.DataFrame:
@@ -84,6 +91,7 @@ def _ours(row) -> str:
 
 def caption(numbers: pd.DataFrame) -> str:
     """Say how the printed values were judged, and what remains of the compander's gains."""
+    beside = numbers.dropna(subset="ours")
     gains = numbers[(numbers["method"] == "arctan") & (numbers["other"] == BASELINE)]
     positive = int((gains["difference"] > 0).sum())
     sign = stats.binomtest(positive, len(gains)).pvalue
@@ -94,4 +102,9 @@ def caption(numbers: pd.DataFrame) -> str:
         " standard deviations and numbers of seeds; Holm's p is adjusted over the rows of a comparison."
         f" {positive} of the {len(gains)} gains over the baseline are positive (sign test p = {sign:.0e});"
         f" below 0.05 after Holm: {named or 'none'}."
+        + (
+            f" Ours stand beside them; printed ones are{schedules(beside).removeprefix(',')}."
+            if len(beside) and schedules(beside)
+            else ""
+        )
     )
