@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from onlybn.axes import FEATURES_SEED
 from onlybn.datasets import known
 from onlybn.drawing import style
-from onlybn.drawing.summaries import networks, over_seeds
+from onlybn.drawing.summaries import over_seeds
 from onlybn.papers.one_seed.measures import ALL, OWN, runs
 from onlybn.papers.only_batchnorm.looks import LOOKS
 
@@ -32,7 +32,7 @@ def draw(numbers: pd.DataFrame) -> Figure:
     """Draw a panel per task: a point per regime, and a mark at the bottom where every run diverged."""
     tasks = list(dict.fromkeys(numbers["dataset"]))
     looks = LOOKS.of_regimes(numbers)
-    several = networks(numbers).nunique() > 1
+    several = numbers["architecture"].nunique() > 1
     figure, grid = plt.subplots(
         1,
         len(tasks),
@@ -43,8 +43,8 @@ def draw(numbers: pd.DataFrame) -> Figure:
         layout="constrained",
     )
     for axes, task in zip(grid[0], tasks, strict=True):
-        here = numbers[numbers["dataset"] == task].assign(network=networks)
-        for (network, regime), rows in here.groupby(["network", "regime"], sort=False):
+        here = numbers[numbers["dataset"] == task]
+        for (network, regime), rows in here.groupby(["architecture", "regime"], sort=False):
             look = looks[regime]
             label = f"{network}, {look.label}" if several else look.label
             style.points(axes, style.Series(rows, label, look.colour, look.mark))
