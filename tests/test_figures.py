@@ -604,7 +604,7 @@ def test_chance_of_five_guesses_is_five_times_as_high():
 
 def test_counts_are_called_the_papers_for_its_datasets_alone():
     counts = pd.DataFrame({"dataset": ["cifar10", "cifar10-jpeg"]})
-    assert table_1.caption(counts).endswith("They equal the paper's.")
+    assert table_1.caption(counts).endswith("Those of the paper's networks equal its counts.")
     assert "paper" not in table_1.caption(counts.assign(dataset="digits"))
 
 

@@ -414,6 +414,10 @@ def test_an_infinite_landscape_counts_as_the_largest_number():
     rows = rejudged("l2-predictive", "l3-beta", "p1-norms", curve=right("curve"), landscape=landscape)
     assert set(rows["verdict"]) == {"reproduced"}
     assert not rows["measured"].str.contains(r"nan|\binf").any()
+    landscape = right("landscape")
+    lost = (landscape["normalisation"] == "none") & (landscape["architecture"] == VGG)
+    landscape["beta"] = landscape["beta"].mask(lost, math.inf)
+    assert rejudged("l4-edge", landscape=landscape).loc["l4-edge", "verdict"] == "contradicted"
 
 
 def test_other_norms_are_judged_by_the_absolute_change_of_the_gradient_too():
@@ -433,6 +437,13 @@ def test_networks_at_chance_say_nothing_of_how_well_others_test():
     assert metrics.loc[plain_x5, "top_1"].max() < 15
     row = rejudged("s2-tests", metrics=metrics).loc["s2-tests"]
     assert "rate 0.1 " in row["measured"] and "rate 0.5 " not in row["measured"]
+    own = (metrics["architecture"] == VGG) & (metrics["recipe"] == "none") & (metrics["seed"] == 0)
+    own &= metrics["normalisation"] == "batchnorm"
+    row = rejudged("s2-tests", metrics=metrics.assign(top_1=metrics["top_1"].mask(own, LOST))).loc["s2-tests"]
+    assert (row["n"], row["verdict"]) == (3, "inconclusive")  # against it, and counted
+    gone = metrics.assign(status=metrics["status"].mask(own, "diverged"))
+    row = rejudged("s2-tests", metrics=gone).loc["s2-tests"]
+    assert row["n"] == 2 and "; 1 run that diverged left out" in row["reason"]
 
 
 def test_rates_count_only_where_both_networks_were_run():

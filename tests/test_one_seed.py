@@ -79,8 +79,10 @@ def test_a_diverged_run_is_in_no_mean():
     assert tasks.shown(rows).iloc[0]["own features (%)"].endswith("(n = 2, 1 diverged)")
     none = tasks.numbers(world(lost={("digits", "own", seed) for seed in range(3)}))
     assert tasks.shown(none).iloc[0][["own features (%)", "shared − own"]].tolist() == ["3 diverged", ""]
-    found = verdicts(world(lost={("digits", "own", 1), ("digits", "features-100", 0)}))
-    assert "2 runs that diverged left out" in found.loc["shared-batchnorm", "reason"]
+    both = world(lost={("digits", "own", 1), ("digits", "features-100", 0)})
+    assert "2 runs that diverged left out" in verdicts(both).loc["shared-batchnorm", "reason"]
+    both = pd.concat([both, both.assign(architecture="resnet-20", depth=20)])
+    assert "4 runs that diverged left out" in verdicts(both).loc["shared-batchnorm", "reason"]
 
 
 def test_what_all_seeds_share_is_in_the_interval():
@@ -103,6 +105,9 @@ def test_one_draw_of_shared_features_or_none_of_either_kind_decides_nothing(kept
     found = verdicts(metrics[metrics["features_seed"].isin(kept)])
     expected = "inconclusive" if len(set(kept) & {"own", "features-100"}) == 2 else "not run"
     assert found.loc["shared-batchnorm", "verdict"] == expected
+    if expected == "inconclusive":
+        reason = found.loc["shared-batchnorm", "reason"]
+        assert reason.startswith("one draw of what all seeds share: resnet-14 batchnorm shared − own")
     assert found.loc["few-bytes", "verdict"] == "reproduced"
 
 
@@ -132,6 +137,9 @@ def test_points_of_several_networks_are_named_and_not_joined(tmp_path):
     drawn = figure.draw(figure.numbers(both))
     labels = {text.get_text() for text in drawn.legends[0].get_texts()}
     assert len(labels) == 6 and all(label.startswith("resnet-") for label in labels)
+    points = [container.lines[0] for container in drawn.axes[0].containers]
+    assert len({(line.get_color(), line.get_marker()) for line in points}) == 6
+    assert {line.get_linestyle() for line in points} == {"None"}
     plt.close(drawn)
     world().to_parquet(tmp_path / "metrics.parquet")
     _, caption, _ = draw.told(paper("one-seed"), "bytes", "s", [tmp_path / "metrics.parquet"])

@@ -180,6 +180,18 @@ def test_diverged_runs_leave_no_gain_and_are_counted():
     metrics = lost(world().metrics, "none", [3])
     row = gains(metrics).set_index(["architecture", FUNCTION]).loc[("resnet-14", "arctan-0.8-0.5")]
     assert (row["pairs"], row["lost"]) == (4, 1)
+    weights = lost(world().weights, "arctan-0.8-0.5", range(5))
+    rows = claims.numbers(*world().tables[:2], weights).set_index("id")
+    for claim in ("w4-middle", "w5-fades", "w16-slopes"):
+        assert rows.loc[claim, "verdict"] == "inconclusive"
+        assert "not measured: resnet-14" in rows.loc[claim, "reason"]
+    assert "5 runs that diverged left out" in rows.loc["w3-bound", "reason"]
+    assert "5 runs that diverged left out" in rows.loc["w1-start", "reason"]
+    weights = lost(weights, "arctan-0.8-0.5", range(5), "resnet-8")
+    row = claims.numbers(*world().tables[:2], weights).set_index("id").loc["w5-fades"]
+    assert (row["verdict"], row["reason"]) == ("inconclusive", "10 runs that diverged left out")
+    assert widths.numbers(weights).empty
+
     weights = lost(world().weights, "none", [3])
     assert set(widths.numbers(weights).query("architecture == 'resnet-14'")["diverged"]) == {1}
 
@@ -209,7 +221,7 @@ def test_the_range_of_b_has_two_ends_that_every_seed_keeps():
 
 def test_a_share_of_flat_slopes_that_is_missing_is_not_measured():
     table = world().weights
-    some = (table[FUNCTION] == "arctan-fine-0.6-1") & (table["number"] == 2) & (table["epoch"] == 2)
+    some = (table[FUNCTION] == "arctan-fine-0.6-1") & (table["number"] == 2) & (table["seed"] == 4)
     rows = claims.numbers(*world().tables[:2], table.assign(flat=table["flat"].mask(some))).set_index("id")
     assert rows.loc["w16-slopes", "verdict"] == "inconclusive"
     assert "not measured: resnet-8 arctan-fine-0.6-1 (%)" in rows.loc["w16-slopes", "reason"]

@@ -89,6 +89,11 @@ class Estimate:
         return self.bounds or student_interval(self.values, self.common)
 
     @property
+    def spreads(self) -> bool:
+        """Whether what its values have in common, if anything, was drawn more than once."""
+        return self.common is None or len(self.common) > 1
+
+    @property
     def decides(self) -> bool:
         """Whether there are seeds enough for the interval to mean something."""
         if self.is_of_each:
@@ -349,6 +354,11 @@ def _row(claim: Claim, measured: Measured, setting: Setting | None) -> dict[str,
         for estimate in claim.estimate(measured)
     ]
     there = [estimate for estimate in estimates if estimate.values]
+    diverged = frozenset().union(*(estimate.diverged for estimate in estimates))
+    left_out = f"{counted(len(diverged), 'run')} that diverged left out"
+    if diverged and not there:
+        coverage = f"0 of {len(estimates)} estimates hold, {len(estimates)} not measured"
+        return _not_run(claim, left_out) | {"verdict": "inconclusive", "coverage": coverage}
     if not there:
         return _not_run(claim, f"{claim.measured_by} measures it" if claim.measured_by else UNMEASURED)
     # Another dataset, or another schedule, stands in: of it only directions are judged.
@@ -368,8 +378,7 @@ def _row(claim: Claim, measured: Measured, setting: Setting | None) -> dict[str,
         if published
         else "direction only, on another dataset or schedule"
     )
-    if diverged := len(frozenset().union(*(estimate.diverged for estimate in estimates))):
-        reason += f"; {counted(diverged, 'run')} that diverged left out"
+    reason += f"; {left_out}" if diverged else ""
     reason += f"; {remark}" if remark else ""
     held = sum(holds is True for _, _, holds in judged)
     coverage = f"{held} of {len(there) + len(lacking)} estimates hold"
@@ -414,8 +423,11 @@ def _verdict(judged: Sequence[Judged], lacking: Sequence[str], least: int) -> tu
         f"fewer than {least} pairs of runs": few,
         "one seed": [e for e, _, _ in judged if len(e.values) == 1 and not e.decides],
         "two seeds that agree": [e for e, _, _ in judged if len(e.values) == 2 and not e.decides],
+        "one draw of what all seeds share": [e.of for e, _ in straddling if not e.spreads],
         "the interval straddles the bound": [
-            f"{e} (about {_pairs(e.needed(allowed))} needed)" if least else e for e, allowed in straddling
+            f"{e} (about {_pairs(e.needed(allowed))} needed)" if least else e
+            for e, allowed in straddling
+            if e.spreads
         ],
         "outside, but not with a Holm-adjusted p below 0.05": [e for e, _, holds in judged if holds is False],
         "not measured": lacking,

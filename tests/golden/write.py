@@ -151,7 +151,10 @@ def changed(workflow: Workflow, name: str, path: Path) -> bool:
 
 def redraw(workflow: Workflow, asked: Collection[str] = ()) -> None:
     """Draw a study's committed figures and tables again: those asked for, or those that changed."""
-    for name, path in committed(workflow).items():
+    there = committed(workflow)
+    if wrong := set(asked) - set(there):
+        sys.exit(f"{workflow.study.name} has no committed {', '.join(wrong)}; it has {', '.join(there)}")
+    for name, path in there.items():
         if name in asked if asked else changed(workflow, name, path):
             print(workflow.study.name, name)
             draws = draw.draw if name in workflow.paper.figures else make.make

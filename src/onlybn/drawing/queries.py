@@ -52,6 +52,12 @@ class Measured:
         self._leave_out(point, found.index[~finished])
         return found.loc[finished, value]
 
+    def leave_out(self, runs: pd.DataFrame) -> None:
+        """Count the diverged ones among runs, a row each, which a claim leaves out without a query."""
+        lost = runs[runs["status"] != "finished"]
+        names = [name for name in ("architecture", "training", *DEFAULTS, "seed") if name in lost]
+        self._diverged |= set(lost[names].astype(str).itertuples(index=False, name=None))
+
     def _leave_out(self, point: Mapping[str, str], seeds: Iterable[int]) -> None:
         self._diverged |= {(*point.values(), seed) for seed in seeds}
 

@@ -147,6 +147,6 @@ def _through(layer: "nn.Module", weight: np.ndarray) -> dict[str, float | None]:
             slopes = psi.slope(psi.right_inverse(inside)).cpu().numpy()
             steepest = float(psi.slope(inside.new_zeros(1)))
         found["slope"] = float(slopes.mean())
-        if steepest:  # below 0 where a or b is, which training is free to choose
+        if np.isfinite(steepest) and steepest:  # below 0 where a or b is, which training is free to choose
             found["flat"] = 100 * float((np.abs(slopes) < FLAT * abs(steepest)).mean())
     return found

@@ -129,10 +129,13 @@ def _curves(measured: Measured) -> pd.DataFrame:
     return measured.once("curves", lambda: table.assign(top_1=smoothed(table)))
 
 
-def _finals(measured: Measured) -> pd.DataFrame:
-    """Return the final test accuracy of finished runs, as `value`."""
+def _finals(measured: Measured, named: Sequence[str] | None = None) -> pd.DataFrame:
+    """Return the final test accuracy of finished runs, as `value`: of all normalisations, or of these."""
     table = _table(measured, "metrics")
     last = finals(table) if len(table) else table.assign(status="", top_1=np.nan)
+    if named is not None:
+        last = last[last["normalisation"].isin(named)]
+        measured.leave_out(last)
     return last[last["status"] == "finished"].assign(value=last["top_1"])
 
 
@@ -174,7 +177,7 @@ def sooner(table: Callable[[Measured], pd.DataFrame], level: float, name: str = 
 
 def ends_higher(measured: Measured) -> Estimates:
     """Claim that BatchNorm's final accuracy is higher, at equal rates and at each arm's best rate."""
-    runs = _finals(measured)
+    runs = _finals(measured, (BATCHNORM, NONE))
     yield from _differences(runs, BATCHNORM, NONE, POSITIVE)
     yield from at_best(runs, BATCHNORM, NONE, POSITIVE)
 
@@ -197,13 +200,14 @@ def at_best(runs: pd.DataFrame, one: str, other: str, allowed: tuple[float, floa
 def paired(one: str, other: str, allowed: tuple[float, float] = POSITIVE) -> Estimator:
     """Claim that final test accuracies of two normalisations differ by points in a range.
 
-    Of networks that train: one at chance is left out, like one that diverged.
+    A pair of which the other ends at chance says nothing of how well networks test, as if it had diverged.
     """
 
     def estimate(measured: Measured) -> Estimates:
-        runs = _finals(measured)
-        trained = runs[~stuck(runs)] if len(runs) else runs
-        return _differences(trained, one, other, allowed)
+        runs = _finals(measured, (one, other))
+        if len(runs):
+            runs = runs[~((runs["normalisation"] == other) & stuck(runs))]
+        return _differences(runs, one, other, allowed)
 
     return estimate
 
@@ -550,7 +554,7 @@ def edge_of_stability(measured: Measured) -> Estimates:
     runs = _probed(measured, "late_rate_beta")
     for (network, name, rate), rows in runs.groupby(["architecture", "normalisation", "rate"]):
         if name in (BATCHNORM, NONE):
-            values = rows["value"].replace(math.inf, np.nan).dropna().tolist()
+            values = rows["value"].clip(upper=LARGEST).dropna().tolist()
             yield Estimate(f"{network} {name} rate {rate:g}", values, (1.8, 2.5), network)
 
 

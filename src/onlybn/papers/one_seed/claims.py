@@ -27,7 +27,7 @@ def sharing_costs_nothing(regime: str):
             of = f"{network} {regime} shared − own, mean of {len(tasks)} tasks"
             runs = pd.concat(some for pair in tasks for some in pair)
             lost = runs.loc[runs["status"] != "finished", ["dataset", "features", "seed"]]
-            diverged = frozenset(lost.itertuples(index=False, name=None))
+            diverged = frozenset((network, *run) for run in lost.itertuples(index=False, name=None))
             yield Estimate(of, values, (NO_LOSS, math.inf), network, common=features, diverged=diverged)
 
     return estimate

@@ -232,9 +232,9 @@ def bn_init(regime: str, others: Sequence[str], allowed: tuple[float, float]) ->
 
     def estimate(measured: Measured) -> Estimates:
         for network in measured.networks(*CIFAR):
-            ones = measured.values(network, regime, variant=ONES)
             for other in others:
-                values = difference(ones, measured.values(network, regime, variant=other))
+                pair = (measured.values(network, regime, variant=variant) for variant in (ONES, other))
+                values = difference(*pair)
                 named = other.removeprefix("kaiming-normal_")
                 yield Estimate(f"{network} over {named}", values, allowed, network)
 

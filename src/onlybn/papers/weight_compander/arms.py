@@ -25,7 +25,7 @@ class Arms:
     """The runs of one network, alike in all but their function and seed.
 
     `every` has the rows of a collected table by function, in the order of the figures, and `rows` those of
-    finished runs, without functions of which every run diverged.
+    finished runs: none of a function of which every run diverged.
     """
 
     label: str
@@ -38,7 +38,7 @@ class Arms:
 
     def named(self, method: str, part: str = "") -> list[str]:
         """Return the names of the functions of a method, on a part of the network or (empty) the whole."""
-        found = {name: parsed(name) for name in self.every}
+        found = {name: parsed(name) for name in self.rows}
         return [name for name, of in found.items() if (of.method, of.part) == (method, part)]
 
     def by_seed(self, function: str, column: str) -> pd.Series:
@@ -50,11 +50,10 @@ class Arms:
     def diverged(self, *functions: str) -> frozenset[tuple]:
         """Return the diverged runs of functions: label, function and seed of each."""
         found = set()
-        for name in functions:
-            rows = self.every.get(name)
-            if rows is not None:
-                lost = rows.loc[rows["status"] != "finished", "seed"].unique()
-                found |= {(self.label, name, int(seed)) for seed in lost}
+        for name in set(functions) & set(self.every):
+            rows = self.every[name]
+            lost = rows.loc[rows["status"] != "finished", "seed"].unique()
+            found |= {(self.label, name, int(seed)) for seed in lost}
         return frozenset(found)
 
     def difference(self, one: str, other: str, column: str = "top_1") -> pd.Series:
@@ -95,7 +94,7 @@ def arms(table: pd.DataFrame | None) -> list[Arms]:
             Arms(
                 **{name: first[name] for name in ("label", "architecture", "family", "depth", "dataset")},
                 every=every,
-                rows={name: its for name, its in finished.items() if len(its)},
+                rows=finished,
             )
         )
     return sorted(found, key=lambda one: (one.family, one.depth, one.label))
@@ -141,7 +140,7 @@ def gains(metrics: pd.DataFrame) -> pd.DataFrame:
         | compared(one.difference(name, BASELINE))
         for one in arms(runs)
         for name, rows in one.every.items()
-        if name != BASELINE and BASELINE in one.every
+        if name != BASELINE and BASELINE in one.rows
     ]
     if not rows:
         return pd.DataFrame()

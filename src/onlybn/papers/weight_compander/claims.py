@@ -139,7 +139,7 @@ def gain_by_depth(measured: Measured) -> Estimates:
 
 def smaller_is_better(measured: Measured) -> Estimates:
     """Claim that the baseline of the shallowest ResNet beats that of the deepest."""
-    for family in _families([one for one in accuracies(measured) if BASELINE in one.every]):
+    for family in _families([one for one in accuracies(measured) if BASELINE in one.rows]):
         small, large = _ends(family)
         if small.depth < large.depth and "resnet" in small.family:
             values = (small.by_seed(BASELINE, "top_1") - large.by_seed(BASELINE, "top_1")).dropna().tolist()
@@ -152,7 +152,7 @@ def whole_over_part(measured: Measured) -> Estimates:
     for one in accuracies(measured):
         for name in one.named(COMPANDER):
             for part in ("first", "but-last"):
-                if (other := f"{name}-{part}") in one.every:
+                if (other := f"{name}-{part}") in one.rows:
                     yield _difference(one, name, other, f"{name} − {part}", POSITIVE)
 
 
@@ -176,7 +176,8 @@ def same_start(measured: Measured) -> Estimates:
             columns = [name for name in rows if name.startswith("percentile_")]
             apart = (rows[columns] - baseline[columns]).dropna().abs().max(axis=1)
             values += apart.groupby("seed").max().tolist()
-        yield Estimate(f"{one.label} largest difference", values, (-math.inf, ROUNDED), one.label, exact=True)
+        of, lost = f"{one.label} largest difference", one.diverged(*one.rows)
+        yield Estimate(of, values, (-math.inf, ROUNDED), one.label, exact=True, diverged=lost)
 
 
 def same_network(measured: Measured) -> Estimates:
@@ -199,15 +200,16 @@ def within_bound(measured: Measured) -> Estimates:
     """Claim that no weight leaves the range of Ψ, in any layer and at any test."""
     for one in recorded(measured):
         for name, rows in one.rows.items():
-            if rows["limit"].notna().any():
+            if one.every[name]["limit"].notna().any():
                 values = rows.groupby("seed")["beyond"].max().tolist()
                 of = f"{one.label} {name} (%{_baseline_reaches(one, rows)})"
-                yield Estimate(of, values, (-math.inf, 1e-9), one.label, exact=True)
+                lost = one.diverged(name)
+                yield Estimate(of, values, (-math.inf, 1e-9), one.label, exact=True, diverged=lost)
 
 
 def _baseline_reaches(one: Arms, rows: pd.DataFrame) -> str:
     """Say how far the largest weight of the baseline goes, as a share of a function's fixed bound."""
-    if BASELINE not in one.rows or rows["limit"].nunique() != 1:
+    if BASELINE not in one.rows or one.rows[BASELINE].empty or rows["limit"].nunique() != 1:
         return ""
     largest = one.rows[BASELINE][["percentile_0", "percentile_100"]].abs().max(axis=None)
     return f"; the baseline reaches {largest / rows['limit'].max():.2f} of the bound"
@@ -229,8 +231,7 @@ def _compander_and_baseline(measured: Measured) -> Iterator[tuple[Arms, str, pd.
     """Yield each network's compander with its rows after training, and the baseline's."""
     for one in recorded(measured):
         for name in one.named(COMPANDER) if BASELINE in one.rows else ():
-            if name in one.rows:
-                yield one, name, ends(one, name), ends(one, BASELINE)
+            yield one, name, ends(one, name), ends(one, BASELINE)
 
 
 def wider_middle(measured: Measured) -> Estimates:
@@ -278,12 +279,12 @@ def learned(
         for one in recorded(measured):
             for name in one.named(FINE):
                 start = dict(zip("ab", parsed(name).numbers, strict=True))[column]
-                layers = ends(one, name) if name in one.rows else pd.DataFrame({column: [], "layer": []})
-                layers = layers.dropna(subset=column).assign(
+                layers = ends(one, name).dropna(subset=column).reset_index()
+                layers = layers.assign(
                     value=layers[column].abs(), start=start, output=layers["layer"].isin(OUTPUTS)
                 )
-                by_seed = layers.reset_index().groupby("seed") if len(layers) else ()
-                found = pd.Series([measure(rows.sort_values("number")) for _, rows in by_seed], dtype=float)
+                by_seed = layers.sort_values("number").groupby("seed")
+                found = pd.Series([measure(rows) for _, rows in by_seed], dtype=float)
                 of = f"{one.label} {name}{words}"
                 lost = one.diverged(name)
                 values = found.dropna().tolist()
@@ -334,10 +335,10 @@ def not_flat(measured: Measured) -> Estimates:
     for one in recorded(measured):
         for method in (COMPANDER, FINE, COARSE):
             for name in one.named(method):
-                of, lost = f"{one.label} {name} (%)", one.diverged(name)
-                flat = one.rows[name].groupby("seed")["flat"] if name in one.rows else None
-                # A test of which a layer has no share leaves its run out.
-                found = [] if flat is None else flat.max()[flat.count() == flat.size()].tolist()
+                rows, of = one.rows[name], f"{one.label} {name} (%)"
+                whole = rows["flat"].notna().all()  # else it was not recorded of every layer and test
+                found = rows.groupby("seed")["flat"].max().tolist() if whole else []
+                lost = one.diverged(name)
                 yield Estimate(of, found, (-math.inf, 1.0), one.label, every=True, diverged=lost)
 
 

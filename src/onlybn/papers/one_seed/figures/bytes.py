@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 from onlybn.axes import FEATURES_SEED
 from onlybn.datasets import known
 from onlybn.drawing import style
+from onlybn.drawing.looks import OTHER_MARKS
 from onlybn.drawing.summaries import over_seeds
 from onlybn.papers.one_seed.measures import ALL, OWN, runs
 from onlybn.papers.only_batchnorm.looks import LOOKS
@@ -32,7 +33,7 @@ def draw(numbers: pd.DataFrame) -> Figure:
     """Draw a panel per task: a point per regime, and a mark at the bottom where every run diverged."""
     tasks = list(dict.fromkeys(numbers["dataset"]))
     looks = LOOKS.of_regimes(numbers)
-    several = numbers["architecture"].nunique() > 1
+    shown = list(dict.fromkeys(numbers["architecture"]))
     figure, grid = plt.subplots(
         1,
         len(tasks),
@@ -46,8 +47,10 @@ def draw(numbers: pd.DataFrame) -> Figure:
         here = numbers[numbers["dataset"] == task]
         for (network, regime), rows in here.groupby(["architecture", "regime"], sort=False):
             look = looks[regime]
-            label = f"{network}, {look.label}" if several else look.label
-            style.points(axes, style.Series(rows, label, look.colour, look.mark))
+            place = shown.index(network)
+            mark = OTHER_MARKS[place - 1] if place else look.mark
+            label = f"{network}, {look.label}" if len(shown) > 1 else look.label
+            style.points(axes, style.Series(rows, label, look.colour, mark, line="none"))
         axes.set_xscale("log")
         axes.set_title(known(task).title)
         axes.set_xlabel("bytes for the task")

@@ -32,4 +32,4 @@ def caption(numbers: pd.DataFrame) -> str:
     """Say how they were counted."""
     counted = "Counted on the model; BatchNorm's include those on shortcuts."
     published = numbers["dataset"].isin(["cifar10", "cifar10-jpeg", "imagenet"]).all()
-    return counted + (" They equal the paper's." if published else "")
+    return counted + (" Those of the paper's networks equal its counts." if published else "")

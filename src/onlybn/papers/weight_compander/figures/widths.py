@@ -29,8 +29,6 @@ def numbers(weights: pd.DataFrame) -> pd.DataFrame:
     for one in arms(table):
         lost = {name: len(one.diverged(name, BASELINE)) for name in one.named("arctan")}
         for name in lost if BASELINE in one.rows else ():
-            if name not in one.rows:
-                continue
             own, other = ends(one, name), ends(one, BASELINE)
             for words, percentiles in WIDTHS.items():
                 logs = np.log(width(own, *percentiles) / width(other, *percentiles)).dropna().rename("log")
