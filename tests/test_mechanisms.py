@@ -21,6 +21,7 @@ from onlybn.papers.batchnorm_mechanisms.figures import (
     deep_linear,
     evaluation,
     gradient_shift,
+    identity,
     landscape,
     learning_rates,
     noisy_batchnorm,
@@ -635,3 +636,35 @@ def test_the_edge_of_stability_is_drawn_for_the_rate_of_a_panel():
     assert lines == [20.0]
     assert landscape.STABLE == 2.0
     plt.close(figure)
+
+
+def test_an_arm_whose_runs_all_diverged_keeps_its_panel_of_the_evaluation():
+    table = collected("statistics")
+    plain = table["normalisation"] == "none"
+    row = table[plain].drop_duplicates("seed").assign(status="diverged", shift=None, statistics=None)
+    numbers = evaluation.numbers(pd.concat([table[~plain], row], ignore_index=True))
+    lost = numbers[numbers["normalisation"] == "none"]
+    assert (len(lost), lost["n"].item(), lost["diverged"].item()) == (1, 0, 2)
+    figure = evaluation.draw(numbers)
+    assert any("none" in axes.get_title() for axes in figure.axes)
+    plt.close(figure)
+
+
+def test_a_batch_too_small_for_two_groups_is_one_group():
+    metrics = collected("metrics", kinds=("batchnorm", "ghost-32", "ghost-8", "none"))
+
+    def groups(batch):
+        training = metrics["training"].map(lambda text: json.dumps(json.loads(text) | {"batch_size": batch}))
+        rows = batch_size.by_group(metrics.assign(training=training)).drop_duplicates("normalisation")
+        return rows.set_index("normalisation")["group"].to_dict()
+
+    expected = {"batchnorm": 128, "ghost-32": 32, "ghost-8": 8, "none": math.nan}
+    assert groups(128) == pytest.approx(expected, nan_ok=True)
+    # The partial last group joins the one before.
+    assert groups(60) == pytest.approx(expected | {"batchnorm": 60, "ghost-32": 60}, nan_ok=True)
+
+
+def test_the_identitys_caption_bounds_every_recorded_error():
+    table = collected("identity")
+    numbers = identity.numbers(table.assign(error=[3.88e-15, *[1e-16] * (len(table) - 1)]))
+    assert "in float64, at most 4e-15; dotted" in identity.caption(numbers)

@@ -327,7 +327,7 @@ def test_a_layer_that_is_not_finite_explodes_and_a_shift_that_changes_nothing_is
     rows = rejudged(*claims, statistics=table)
     assert rows.loc["e3-explodes", "verdict"] == "reproduced"
     most = np.log(np.finfo(np.float32).max)
-    assert f"log of layer 2 {most:.2f} [" in rows.loc["e3-explodes", "measured"]
+    assert f"log of layer 2 (3 not finite) {most:.2f} [" in rows.loc["e3-explodes", "measured"]
     clean = table[table["shift"] == "clean"]
     again = clean[clean["statistics"] == "running"]
     same = pd.concat([again, again.assign(statistics="pooled-shifted")]).assign(shift="contrast-3")
@@ -444,6 +444,48 @@ def test_networks_at_chance_say_nothing_of_how_well_others_test():
     gone = metrics.assign(status=metrics["status"].mask(own, "diverged"))
     row = rejudged("s2-tests", metrics=gone).loc["s2-tests"]
     assert row["n"] == 2 and "; 1 run that diverged left out" in row["reason"]
+
+
+def test_runs_of_several_draws_are_judged_apart_and_not_as_more_seeds():
+    kinds = ("metrics", "curve", "landscape", "shift")
+    tables = {kind: right(kind)[lambda table: table["seed"] < 2] for kind in kinds}
+    twice = {kind: pd.concat([table, table.assign(variant="other draw")]) for kind, table in tables.items()}
+    twice["gradient-shift"] = twice.pop("shift")
+    tables["gradient-shift"] = tables.pop("shift")
+    claims = ("l4-edge", "l4-deep-linear", "g2-deep-linear", "i4-sigmoid", "s5-plain-noisy")
+    rows, again = (rejudged(*claims, **some) for some in (tables, twice))
+    assert rows["n"].tolist() == again["n"].tolist()
+    assert rows["verdict"].tolist() == again["verdict"].tolist()
+
+
+def test_a_deep_linear_network_that_diverged_ends_highest():
+    curve = right("curve")
+    lost = (curve["normalisation"] == "none") & (curve["family"] == "deep-linear") & (curve["seed"] == 1)
+    diverged = curve.assign(status=curve["status"].mask(lost, "diverged"), loss=curve["loss"].mask(lost))
+    row = rejudged("p1-deep-linear", curve=diverged).loc["p1-deep-linear"]
+    assert row["n"] == 3
+
+
+def test_the_gap_is_correlated_only_where_a_seed_has_three_groups():
+    metrics = right("metrics")
+    ghosts = metrics["normalisation"].str.startswith("ghost")
+    few = metrics[~(ghosts & (metrics["seed"] == 0) & (metrics["normalisation"] != "ghost-8"))]
+    whole, row = (rejudged("r1-gap", metrics=table).loc["r1-gap"] for table in (metrics, few))
+    assert (whole["n"], row["n"]) == (3, 2)
+
+
+def test_the_best_training_is_one_of_those_with_the_most_finished_runs():
+    metrics = right("metrics")
+    mlp = (metrics["architecture"] == MLP) & metrics["normalisation"].isin(["none", "batchnorm"])
+    others = sorted(metrics.loc[mlp, "training"].unique())
+    assert len(others) > 1
+    best = mlp & (metrics["training"] == others[0])
+    lucky = metrics.assign(top_1=metrics["top_1"].mask(best, 99.9))
+    lucky["status"] = lucky["status"].mask(best & (metrics["seed"] > 0), "diverged")
+    rate = json.loads(others[0])["learning_rate"]
+    measured = rejudged("m2-higher", metrics=lucky).loc["m2-higher", "measured"]
+    assert f"best batchnorm (rate {rate:g})" not in measured
+    assert "best batchnorm (rate " in measured
 
 
 def test_rates_count_only_where_both_networks_were_run():

@@ -187,8 +187,9 @@ def at_best(runs: pd.DataFrame, one: str, other: str, allowed: tuple[float, floa
     for (_, network, *_), rows in runs.groupby(SETTING, sort=False, observed=True):
         found = {}
         for name in (one, other):
-            means = rows[rows["normalisation"] == name].groupby("training")["value"].mean()
-            if len(means) > 1:
+            means = rows[rows["normalisation"] == name].groupby("training")["value"].agg(["mean", "count"])
+            means = means.loc[means["count"] == means["count"].max(), "mean"]
+            if rows.loc[rows["normalisation"] == name, "training"].nunique() > 1:
                 found[name] = rows[(rows["normalisation"] == name) & (rows["training"] == means.idxmax())]
         if len(found) == 2:
             first, second = (found[name].set_index("seed") for name in (one, other))
@@ -308,7 +309,7 @@ def plain_sigmoid_fails(measured: Measured) -> Estimates:
     fails = fails[
         fails["architecture"].astype(str).str.endswith("-sigmoid") & (fails["normalisation"] == NONE)
     ]
-    for (network, rate), rows in fails.groupby(["architecture", "rate"], observed=True):
+    for (_, network, *_, rate), rows in fails.groupby([*SETTING, "rate"], observed=True):
         of = f"{network} {NONE} rate {rate:g} at chance"
         yield Estimate(of, rows["value"].tolist(), YES, network, every=True)
 
@@ -321,8 +322,9 @@ def sigmoid_nears_relu(measured: Measured) -> Estimates:
     sigmoid = names.str.endswith("-sigmoid")
     own = ends[sigmoid].assign(relu=names[sigmoid].str.removesuffix("-sigmoid"))
     others = ends[~sigmoid].rename(columns={"architecture": "relu"})
-    pair = own.merge(others[["relu", "training", "seed", "value"]], on=["relu", "training", "seed"])
-    for (network, rate, _), rows in pair.groupby(["architecture", "rate", "training"], observed=True):
+    alike = ["relu", "dataset", "regime", "variant", "training", "seed"]
+    pair = own.merge(others[[*alike, "value"]], on=alike)
+    for (_, network, *_, rate), rows in pair.groupby([*ALIKE, "rate"], observed=True):
         of = f"{network} / ReLU, both {BATCHNORM}, rate {rate:g}"
         shares = (rows["value_x"] / rows["value_y"]).tolist()
         yield Estimate(of, shares, (0.5, math.inf), network, every=True)
@@ -333,7 +335,8 @@ def at_chance(name: str) -> Estimator:
 
     def estimate(measured: Measured) -> Estimates:
         runs = _fails(measured)
-        for (network, rate), rows in runs[runs["normalisation"] == name].groupby(["architecture", "rate"]):
+        runs = runs[runs["normalisation"] == name]
+        for (_, network, *_, rate), rows in runs.groupby([*SETTING, "rate"], observed=True):
             yield Estimate(
                 f"{network} {name} rate {rate:g}", rows["value"].tolist(), YES, network, every=True
             )
@@ -383,7 +386,8 @@ def steadier(measured: Measured) -> Estimates:
     if table.empty:
         return
     last = table["number"] == table.groupby("architecture")["number"].transform("max")
-    table = table[last & (table["step"] >= 0.02 * table.groupby("architecture")["step"].transform("max"))]
+    measured.leave_out(table[last].drop_duplicates(named(table)))
+    table = table[last & (table["status"] == "finished") & (table["step"] >= 0.02 * length(table))]
     for column in ("unit_percentiles", "all_percentiles"):
         runs = _per_run(table, partial(_unsteadiness, column=column))
         words = column.split("_")[0]
@@ -478,9 +482,8 @@ def _slowly(runs: pd.DataFrame) -> pd.DataFrame:
 def shifts_only_with_it(measured: Measured) -> Estimates:
     """Claim of the deep linear network at 1e-7: a shift of the gradient only with BatchNorm."""
     cosines = _slowly(_shifts(measured, "cosine"))
-    for (network, place), rows in cosines[cosines["normalisation"] == NONE].groupby(
-        ["architecture", "place"]
-    ):
+    plain = cosines[cosines["normalisation"] == NONE]
+    for (_, network, *_, place), rows in plain.groupby([*SETTING, "place"], observed=True):
         yield Estimate(f"{network} {NONE} cosine, {place}", rows["value"].tolist(), (0.95, 1.01), network)
     yield from _differences(cosines, BATCHNORM, NONE, NEGATIVE, ["place"])
 
@@ -491,8 +494,9 @@ def fits_better(measured: Measured) -> Estimates:
 
 
 def _ends(measured: Measured) -> pd.DataFrame:
-    """Return the last loss of each run's curve, as `value`."""
-    return _per_run(_table(measured, "curve"), lambda rows: rows.sort_values("step")["loss"].iloc[-1])
+    """Return the last loss of each run's curve, as `value`; of a run that diverged it is infinite."""
+    runs = _per_run(_table(measured, "curve"), lambda rows: rows.sort_values("step")["loss"].iloc[-1])
+    return runs.assign(value=runs["value"].where(runs["status"] == "finished", math.inf))
 
 
 def _log_ratios(
@@ -552,7 +556,9 @@ def changes_less(name: str = BATCHNORM) -> Estimator:
 def edge_of_stability(measured: Measured) -> Estimates:
     """Claim that the late β is about 2 / learning rate, with BatchNorm or without."""
     runs = _probed(measured, "late_rate_beta")
-    for (network, name, rate), rows in runs.groupby(["architecture", "normalisation", "rate"]):
+    for (_, network, *_, name, rate), rows in runs.groupby(
+        [*SETTING, "normalisation", "rate"], observed=True
+    ):
         if name in (BATCHNORM, NONE):
             values = rows["value"].clip(upper=LARGEST).dropna().tolist()
             yield Estimate(f"{network} {name} rate {rate:g}", values, (1.8, 2.5), network)
@@ -595,10 +601,12 @@ def gap_grows_with_group(measured: Measured) -> Estimates:
     metrics = _table(measured, "metrics")
     if metrics.empty:
         return
-    table = by_group(metrics)
-    table = table[table["status"] == "finished"].dropna(subset=["group", "gap"])
-    for names, rows in table.groupby(ALIKE, sort=False, observed=True):
-        if rows["group"].nunique() > 2:
+    table = by_group(metrics).dropna(subset="group")
+    measured.leave_out(table)
+    table = table[table["status"] == "finished"].dropna(subset="gap")
+    groups = table.groupby([*ALIKE, "seed"], observed=True)["group"].transform("nunique")
+    for names, rows in table[groups > 2].groupby(ALIKE, sort=False, observed=True):
+        if len(rows):
             seeds = rows.groupby("seed")[["group", "gap"]]
             values = seeds.apply(lambda its: its["group"].corr(its["gap"], method="spearman")).dropna()
             yield Estimate(f"{names[1]} rank correlation", values.tolist(), POSITIVE, names[1], every=True)
@@ -648,7 +656,7 @@ def recovers(measured: Measured) -> Estimates:
     shifts = _ratios(measured).groupby("dataset")["shift"].unique()
     table = table[table["normalisation"] == BATCHNORM].drop_duplicates([*named(table), "shift", "statistics"])
     for (dataset, network, *_), rows in table.groupby(ALIKE, sort=False, observed=True):
-        top = rows.pivot(index="seed", columns=["shift", "statistics"], values="top_1")
+        top = rows.pivot_table(index="seed", columns=["shift", "statistics"], values="top_1", observed=True)
         for shift in shifts.get(dataset, ()):
             if (shift, "pooled-shifted") in top:
                 lost = (top["clean", "running"] - top[shift, "running"]).dropna()
@@ -662,7 +670,7 @@ def recovers(measured: Measured) -> Estimates:
 def explodes(measured: Measured) -> Estimates:
     """Claim that a layer's largest normalised activation grows under a shift, with running statistics.
 
-    One that is not finite counts as the largest number of float32.
+    One that is not finite counts as the largest number of float32, and is told.
     """
     table = _statistics(measured)
     if table.empty:
@@ -671,7 +679,8 @@ def explodes(measured: Measured) -> Estimates:
     logs = np.log(ratios["ratio"].fillna(LARGEST).clip(upper=LARGEST))
     for names, rows in ratios.assign(log=logs).groupby([*ALIKE, "shift", "layer"], sort=False, observed=True):
         network, shift, layer = names[1], *names[-2:]
-        of = f"{network} {shift} log of layer {layer + 1:.0f}"
+        endless = int((~np.isfinite(rows["ratio"].astype(float))).sum())
+        of = f"{network} {shift} log of layer {layer + 1:.0f}" + f" ({endless} not finite)" * bool(endless)
         yield Estimate(of, rows["log"].tolist(), POSITIVE, network)
 
 

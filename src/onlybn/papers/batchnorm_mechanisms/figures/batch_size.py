@@ -45,6 +45,7 @@ def by_group(metrics: pd.DataFrame) -> pd.DataFrame:
     runs = described(runs.assign(gap=runs["top_1_train"] - runs["top_1"]))
     groups = {name: of[1] for name in runs["normalisation"] if (of := numbered(name)) and of[0] == "ghost"}
     group = runs["normalisation"].map(groups).astype(float)
+    group = group.where(runs["batch"] // group > 1, runs["batch"]).where(group.notna())  # too few for two
     return runs.assign(group=group.where(runs["normalisation"] != BATCHNORM, runs["batch"]))
 
 

@@ -64,7 +64,11 @@ def numbers(statistics: pd.DataFrame) -> pd.DataFrame:
     ratios = ratios.rename(columns={"ratio": "y", "ratio_std": "std"}).assign(measure=LARGEST)
     ratios = ratios.assign(x=ratios["layer"] + 1).drop(columns=["n", "diverged", "at_chance", "layer"])
     found = pd.concat([accuracies.assign(measure=BY_SHIFT), by_size, ratios], ignore_index=True)
-    found = found.merge(arms, how="left").merge(counts(table, clean), how="left")
+    found = found.merge(arms, how="left")
+    lost = arms.merge(found[points(table)].drop_duplicates(), how="left", indicator="of")
+    lost = lost[lost["of"] == "left_only"].drop(columns="of")  # arms of which every run diverged
+    lost = lost.assign(measure=BY_SHIFT, shift=CLEAN, statistics="running")
+    found = pd.concat([found, lost], ignore_index=True).merge(counts(table, clean), how="left")
     several = found["normalisation"].nunique() > 1
     return found.assign(panel=found["setting"] + (", " + found["arm"] if several else ""))
 
@@ -128,5 +132,6 @@ def caption(numbers: pd.DataFrame) -> str:
         " and pooled: re-estimated on training images, on shifted ones in pooled-shifted. Batches of other"
         " sizes are of clean images; one larger than the test split is that split. Below: the largest"
         " normalised activation of a layer on shifted images, with running statistics, divided by that on"
-        " clean ones."
+        " clean ones; what is not finite is not drawn. Layers without running statistics are the same with"
+        " all."
     )

@@ -1,5 +1,7 @@
 """What BatchNorm subtracts from the gradient that it passes on (Santurkar et al., Theorem 4.1, exactly)."""
 
+import math
+
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -32,7 +34,7 @@ def numbers(identity: pd.DataFrame) -> pd.DataFrame:
     for column, name in SHARES.items():
         parts.append(over_time(by_layer.assign(line=name), {column: BY_LAYER}, counted, x="x", by=["line"]))
         parts.append(over_time(shares.assign(line=name), {column: OVER_TIME}, counted, by=["line"]))
-    found = pd.concat(parts, ignore_index=True)
+    found = pd.concat(parts, ignore_index=True).assign(largest=table["error"].max())
     several = found["normalisation"].nunique() > 1
     return found.assign(panel=found["setting"] + (", " + found["arm"] if several else ""))
 
@@ -56,9 +58,10 @@ def _lines(axes: Axes, here: pd.DataFrame) -> None:
 
 def caption(numbers: pd.DataFrame) -> str:
     """State the identity, and what its error is."""
-    largest = numbers.loc[numbers["measure"] == ERROR, "y"].max()  # of the means over seeds
+    largest = numbers["largest"].max()
+    unit = 10.0 ** math.floor(math.log10(largest)) if largest > 0 else 1.0
     return (
         "For z = γŷ + β with ŷ = (y − μ)/σ over m examples, and g = ∂L/∂z: ‖∂L/∂y‖² = γ²/σ² · (‖g‖² −"
         " (Σg)²/m − (Σg·ŷ)²/m). Shares: the two subtracted terms, as a share of ‖g‖². Error: between the two"
-        f" sides, in float64, at most {largest:.1g}; dotted: 1e-10.{LOGARITHMS}"
+        f" sides, in float64, at most {math.ceil(largest / unit) * unit:.0e}; dotted: 1e-10.{LOGARITHMS}"
     )
