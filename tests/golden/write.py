@@ -42,6 +42,7 @@ COMMITTED = (
     ["study=sigmoid-mnist", "seeds=3"],
     ["study=vgg-cifar10-short", "normalisations=[none,batchnorm,batchnorm-noisy,none-noisy]", "recipes=none"],
     ["study=vgg-cifar10-short", "normalisations=[none,batchnorm]", "recipes=[none,x5]"],
+    ["study=vgg-cifar10-short", "recipes=none", "seeds=2"],
     ["study=one-seed"],
     ["study=one-seed-images"],
     ["study=imagenette"],
@@ -60,6 +61,7 @@ KEPT = {
     ("sigmoid-mnist_seeds-3", "claims"),
     ("batchnorm-mechanisms", "claims-further"),
     ("vgg-cifar10-short_normalisations-none,batchnorm_recipes-none,x5", "claims"),
+    ("vgg-cifar10-short_recipes-none_seeds-2", "claims"),
 }
 # Every kind of layer and of draw, with names of each family's modules.
 DRAWN = [
