@@ -119,6 +119,11 @@ def judged(**kwargs):
     return claims.numbers(*world(**kwargs).tables).set_index("id")
 
 
+def rejudged(*ids, **tables):
+    """Judge the claims of these ids by tables."""
+    return judge([claim for claim in CLAIMS if claim.id in ids], tables, PUBLISHED).set_index("id")
+
+
 DIRECTIONS = {c.id for c in CLAIMS if (c.direction or c.dataset == ANY) and c.dataset in ("CIFAR-10", ANY)}
 DIRECTIONS -= {"w17-cost"}
 
@@ -162,7 +167,7 @@ def lost(table, function, seeds, network="resnet-14"):
 
 def test_diverged_runs_leave_no_gain_and_are_counted():
     metrics = lost(world().metrics, "arctan-0.8-0.5", range(5))
-    row = claims.numbers(metrics).set_index("id").loc["w6-gain"]
+    row = rejudged("w6-gain", metrics=metrics).loc["w6-gain"]
     assert row["verdict"] == "inconclusive"
     assert "not measured: resnet-14 arctan-0.8-0.5 − none; 5 runs that diverged left out" in row["reason"]
     table = gains(metrics).set_index(["architecture", FUNCTION])
@@ -181,14 +186,14 @@ def test_diverged_runs_leave_no_gain_and_are_counted():
     row = gains(metrics).set_index(["architecture", FUNCTION]).loc[("resnet-14", "arctan-0.8-0.5")]
     assert (row["pairs"], row["lost"]) == (4, 1)
     weights = lost(world().weights, "arctan-0.8-0.5", range(5))
-    rows = claims.numbers(*world().tables[:2], weights).set_index("id")
+    rows = rejudged("w1-start", "w3-bound", "w4-middle", "w5-fades", "w16-slopes", weights=weights)
     for claim in ("w4-middle", "w5-fades", "w16-slopes"):
         assert rows.loc[claim, "verdict"] == "inconclusive"
         assert "not measured: resnet-14" in rows.loc[claim, "reason"]
     assert "5 runs that diverged left out" in rows.loc["w3-bound", "reason"]
     assert "5 runs that diverged left out" in rows.loc["w1-start", "reason"]
     weights = lost(weights, "arctan-0.8-0.5", range(5), "resnet-8")
-    row = claims.numbers(*world().tables[:2], weights).set_index("id").loc["w5-fades"]
+    row = rejudged("w5-fades", weights=weights).loc["w5-fades"]
     assert (row["verdict"], row["reason"]) == ("inconclusive", "10 runs that diverged left out")
     assert widths.numbers(weights).empty
 
@@ -200,7 +205,7 @@ def test_an_a_or_b_of_the_other_sign_is_the_same_function():
     table = world().weights
     flipped = table.assign(a=-table["a"], b=-table["b"])
     names = ["w14-a-order", "w15-b-depth"]
-    rows, again = (claims.numbers(*world().tables[:2], some).set_index("id") for some in (table, flipped))
+    rows, again = (rejudged(*names, weights=some) for some in (table, flipped))
     assert rows.loc[names, "measured"].tolist() == again.loc[names, "measured"].tolist()
     pd.testing.assert_frame_equal(learned.numbers(table), learned.numbers(flipped))
 
@@ -208,10 +213,9 @@ def test_an_a_or_b_of_the_other_sign_is_the_same_function():
 def test_the_range_of_b_has_two_ends_that_every_seed_keeps():
     published_ = {"training": json.dumps(published.RESNETS_ON_CIFAR10), "dataset": "cifar10"}
     table = world().weights.assign(**published_)
-    metrics = world().metrics.assign(**published_)
 
     def verdict(weights):
-        return claims.numbers(metrics, None, weights).set_index("id").loc["w15-b", "verdict"]
+        return rejudged("w15-b", weights=weights).loc["w15-b", "verdict"]
 
     assert verdict(table) == "reproduced"
     for wrong in (0.3, 2.6):
@@ -222,7 +226,7 @@ def test_the_range_of_b_has_two_ends_that_every_seed_keeps():
 def test_a_share_of_flat_slopes_that_is_missing_is_not_measured():
     table = world().weights
     some = (table[FUNCTION] == "arctan-fine-0.6-1") & (table["number"] == 2) & (table["seed"] == 4)
-    rows = claims.numbers(*world().tables[:2], table.assign(flat=table["flat"].mask(some))).set_index("id")
+    rows = rejudged("w16-slopes", weights=table.assign(flat=table["flat"].mask(some)))
     assert rows.loc["w16-slopes", "verdict"] == "inconclusive"
     assert "not measured: resnet-8 arctan-fine-0.6-1 (%)" in rows.loc["w16-slopes", "reason"]
 
@@ -230,7 +234,7 @@ def test_a_share_of_flat_slopes_that_is_missing_is_not_measured():
 def test_claims_about_first_and_output_layers_need_these_layers():
     table = world().weights
     inner = table[table["number"].between(1, LAYERS - 2)]
-    rows = claims.numbers(*world().tables[:2], inner).set_index("id")
+    rows = rejudged("w4-middle", "w14-a-order", weights=inner)
     assert set(rows.loc[["w4-middle", "w14-a-order"], "verdict"]) == {"not run"}
 
 
@@ -239,7 +243,7 @@ def test_learned_functions_beat_fixed_ones_on_the_deepest_published_network_alon
     metrics = world().metrics.assign(**training)
     metrics = metrics[metrics["architecture"] == "resnet-14"]
     for name, verdict in ((published.R18, "not run"), (published.R50, "reproduced")):
-        rows = claims.numbers(metrics.assign(architecture=name)).set_index("id")
+        rows = rejudged("w11-over-fixed", metrics=metrics.assign(architecture=name))
         assert rows.loc["w11-over-fixed", "verdict"] == verdict
 
 
