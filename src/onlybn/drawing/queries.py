@@ -1,6 +1,6 @@
 """Queries of a study's collected tables, for claims: the values of one point of the study, by seed."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 
 import pandas as pd
 
@@ -28,7 +28,7 @@ class Measured:
         return self._once[name]
 
     def diverged_since(self) -> frozenset[tuple]:
-        """Return points and seeds of the diverged runs that queries left out since this was last asked."""
+        """Return the diverged runs that were left out since this was last asked, by what names each."""
         found = frozenset(self._diverged)
         self._diverged.clear()
         return found
@@ -48,18 +48,15 @@ class Measured:
             found = self._by_point(split).get(named)
         if found is None:
             return pd.Series(dtype=float)
-        finished = found["status"] == "finished"
-        self._leave_out(point, found.index[~finished])
-        return found.loc[finished, value]
+        self.leave_out(found.reset_index())
+        return found.loc[found["status"] == "finished", value]
 
     def leave_out(self, runs: pd.DataFrame) -> None:
-        """Count the diverged ones among runs, a row each, which a claim leaves out without a query."""
+        """Count the diverged runs among rows of runs, as left out; queries do so themselves."""
         lost = runs[runs["status"] != "finished"]
-        names = [name for name in ("architecture", "training", *DEFAULTS, "seed") if name in lost]
-        self._diverged |= set(lost[names].astype(str).itertuples(index=False, name=None))
-
-    def _leave_out(self, point: Mapping[str, str], seeds: Iterable[int]) -> None:
-        self._diverged |= {(*point.values(), seed) for seed in seeds}
+        names = ("dataset", "architecture", "regime", "training", *DEFAULTS, "seed")
+        lost = lost[[name for name in names if name in lost]]
+        self._diverged |= set(lost.astype(str).itertuples(index=False, name=None))
 
     def _by_point(self, split: str) -> dict[tuple, pd.DataFrame]:
         """Return the final rows of the runs of each point, by seed."""
@@ -86,9 +83,8 @@ class Measured:
         for column, name in point.items():
             if column in rows:
                 rows = rows[rows[column] == name]
-        finished = rows["status"] == "finished"
-        self._leave_out(point, rows.loc[~finished, "seed"])
-        rows = rows[finished]
+        self.leave_out(rows)
+        rows = rows[rows["status"] == "finished"]
         if rows.empty:
             return pd.Series(dtype=float)
         runs = per_run(rows, lambda run: {"value": measure(run)})

@@ -545,12 +545,17 @@ def changes_less(name: str = BATCHNORM) -> Estimator:
         table = _table(measured, "landscape")
         if table.empty:
             return
-        found = bands(table)
-        found = found[found["direction"] == "gradient"]
-        runs = _per_run(early(found), lambda rows: rows["change_high"].median())
+        runs = measured.once("early change", lambda: _changes(table))
         yield from _log_ratios(runs, name, NONE, NEGATIVE, "‖Δg‖")
 
     return estimate
+
+
+def _changes(landscape: pd.DataFrame) -> pd.DataFrame:
+    """Return each run's early change of the gradient along a step, as `value`."""
+    found = bands(landscape)
+    found = found[found["direction"] == "gradient"]
+    return _per_run(early(found), lambda rows: rows["change_high"].median())
 
 
 def edge_of_stability(measured: Measured) -> Estimates:
@@ -606,10 +611,9 @@ def gap_grows_with_group(measured: Measured) -> Estimates:
     table = table[table["status"] == "finished"].dropna(subset="gap")
     groups = table.groupby([*ALIKE, "seed"], observed=True)["group"].transform("nunique")
     for names, rows in table[groups > 2].groupby(ALIKE, sort=False, observed=True):
-        if len(rows):
-            seeds = rows.groupby("seed")[["group", "gap"]]
-            values = seeds.apply(lambda its: its["group"].corr(its["gap"], method="spearman")).dropna()
-            yield Estimate(f"{names[1]} rank correlation", values.tolist(), POSITIVE, names[1], every=True)
+        seeds = rows.groupby("seed")[["group", "gap"]]
+        values = seeds.apply(lambda its: its["group"].corr(its["gap"], method="spearman")).dropna()
+        yield Estimate(f"{names[1]} rank correlation", values.tolist(), POSITIVE, names[1], every=True)
 
 
 def statistics_agree(measured: Measured) -> Estimates:
