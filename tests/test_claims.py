@@ -437,6 +437,12 @@ def test_the_interval_is_students_t_over_seeds():
     assert estimate.judged((5, 6)) is False
 
 
+def test_a_published_interval_is_met_by_one_that_overlaps_it():
+    estimate = Estimate("x", [1.0, 2.0, 3.0], (4, 6), overlaps=True)  # the interval is [-0.5, 4.5]
+    assert [estimate.judged(allowed) for allowed in ((4, 6), (-3, -0.4), (4.6, 6))] == [True, True, False]
+    assert Estimate("x", [1.0, 1.0], (0, 2), overlaps=True).judged((0, 2)) is None
+
+
 def test_two_seeds_that_agree_decide_nothing_and_no_difference_is_not_a_gain():
     for apart in (0, 4e-16, 0.0009):
         assert Estimate("x", [0.8, 0.8 + apart], POSITIVE).judged(POSITIVE) is None

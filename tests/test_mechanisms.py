@@ -428,7 +428,7 @@ def test_bands_reach_over_the_probed_step_sizes_and_beta_is_their_largest():
     assert band["spread"] == pytest.approx(math.log(4.0))
     assert band["relative_change"] == pytest.approx(0.6)
     assert band["beta"] == pytest.approx(0.3 / (0.05 * 2.0))
-    assert measures.effective_beta(table)["rate_beta"].tolist() == pytest.approx([0.1 * band["beta"]])
+    assert band["rate_beta"] == pytest.approx(0.1 * band["beta"])
 
 
 def test_a_band_that_reaches_a_loss_of_0_is_drawn_where_it_is_above():
@@ -457,7 +457,6 @@ def test_random_directions_are_one_band_and_a_loss_that_is_not_finite_is_infinit
     found = measures.bands(table).set_index("direction")
     assert found.loc["random", ["loss_low", "loss_high", "change_high"]].tolist() == [8.0, 9.5, 0.5]
     assert found.loc["gradient", ["loss_low", "loss_high", "beta"]].tolist() == [1.0, math.inf, math.inf]
-    assert measures.effective_beta(table)["beta"].tolist() == [math.inf]
 
 
 def test_the_early_and_late_quantiles_are_those_of_the_gradients_bands():
@@ -632,10 +631,28 @@ def test_a_normalisation_looks_the_same_in_every_figure_and_no_two_look_alike():
 def test_the_edge_of_stability_is_drawn_for_the_rate_of_a_panel():
     tables = (collected(kind) for kind in PAPER.figures["deep-linear"].reads)
     figure = deep_linear.draw(deep_linear.numbers(*tables))
-    lines = [line.get_ydata()[0] for line in figure.axes[1].lines if line.get_linestyle() == ":"]
+    (beta,) = (axes for axes in figure.axes if axes.get_ylabel() == landscape.BETA)
+    lines = [line.get_ydata()[0] for line in beta.lines if line.get_linestyle() == ":"]
     assert lines == [20.0]
     assert landscape.STABLE == 2.0
     plt.close(figure)
+
+
+def test_the_deep_linear_network_has_bands_along_its_gradient_and_distances_of_gradients():
+    numbers = numbers_of("deep-linear").query("normalisation == 'batchnorm' and seed.isna()")
+    probes = measures.bands(collected("landscape").query("normalisation == 'batchnorm'"))
+    edges = probes[probes["direction"] == "gradient"].groupby("step")[["loss_low", "loss_high"]]
+    means = edges.agg(lambda values: np.exp(np.log(values).mean()))
+    for edge, column in (("low", "loss_low"), ("high", "loss_high")):
+        drawn = numbers[(numbers["measure"] == deep_linear.PROBED) & (numbers["edge"] == edge)]
+        assert drawn.set_index("x")["y"].to_dict() == pytest.approx(means[column].to_dict())
+    shifts = collected("gradient-shift").query("normalisation == 'batchnorm'")
+    for share in gradient_shift.PLACES.values():
+        number = round(share * (LAYERS - 1))
+        drawn = numbers[numbers["measure"] == f"‖G − G′‖, layer\N{NO-BREAK SPACE}{number + 1}"]
+        found = shifts[shifts["number"] == number].groupby("step")["shift"]
+        geometric = found.agg(lambda values: np.exp(np.log(values).mean()))
+        assert drawn.set_index("x")["y"].to_dict() == pytest.approx(geometric.to_dict())
 
 
 def test_an_arm_whose_runs_all_diverged_keeps_its_panel_of_the_evaluation():

@@ -1,7 +1,8 @@
 """Claims of a paper, each with its published value, judged against what a study measured.
 
 A claim is one statement: an estimate, or some per network, each with a 95 % interval over seeds and the
-range in which it holds. `reproduced`: every interval lies inside, and no estimate was not measured.
+range in which it holds. `reproduced`: every interval lies inside (of one that is compared with a published
+interval, a part of it), and no estimate was not measured.
 `contradicted`: one lies outside, of several estimates with a Holm-adjusted p below 0.05. Otherwise
 `inconclusive`: straddling, not measured in part, from one seed, or from two seeds that agree. On another
 dataset or schedule than the paper's only directions are judged, `consistent` or `inconsistent`, and a value
@@ -51,7 +52,8 @@ class Estimate:
 
     `range` is where the published claim holds; the ends are outside. Without values it was not measured.
     With `every`, each value itself has to lie in the range, and two values are needed. With `exact`, which is
-    for what is the same in all runs, one value is enough. `diverged` are the runs that it leaves
+    for what is the same in all runs, one value is enough. With `overlaps`, which is for a published interval
+    as the range, it holds if its interval has a part in the range. `diverged` are the runs that it leaves
     out since they diverged, each named by its point and seed. `common` are values by something else that all
     values by seed have in common, such as shared features: their error adds to that over seeds.
     """
@@ -63,6 +65,7 @@ class Estimate:
     bounds: tuple[float, float] | None = None
     every: bool = False
     exact: bool = False
+    overlaps: bool = False
     diverged: frozenset[tuple] = frozenset()
     common: Sequence[float] | None = None
 
@@ -108,9 +111,9 @@ class Estimate:
             return None
         if allowed[0] < low and high < allowed[1]:
             return True
-        if self.is_of_each:
+        if self.is_of_each or high < allowed[0] or low > allowed[1]:
             return False
-        return False if high < allowed[0] or low > allowed[1] else None
+        return True if self.overlaps else None
 
     def p_outside(self, allowed: tuple[float, float]) -> float:
         """Return Student's two-sided p of a mean outside the allowed range against its nearer end; else 1.
@@ -436,7 +439,8 @@ def _verdict(judged: Sequence[Judged], lacking: Sequence[str], least: int) -> tu
     if reasons:
         return None, "; ".join(reasons)
     each = all(estimate.is_of_each for estimate, _, _ in judged)
-    return True, f"every {'run' if each else 'interval'} lies in the range"
+    part = "overlaps" if any(estimate.overlaps for estimate, _, _ in judged) else "lies in"
+    return True, f"every {'run' if each else 'interval'} {part} the range"
 
 
 def _pairs(count: float) -> str:

@@ -112,13 +112,6 @@ def bands(landscape: pd.DataFrame) -> pd.DataFrame:
         )
 
 
-def effective_beta(landscape: pd.DataFrame) -> pd.DataFrame:
-    """Return a row per run and step: the effective `beta` along the gradient, and `rate_beta`."""
-    found = bands(landscape)
-    found = found[found["direction"] == "gradient"]
-    return found[[*named(found), "step", "beta", "rate_beta"]]
-
-
 # What is summarised of a part of training: the column of `bands`, and the quantile over its steps.
 QUANTILES = {"spread": 0.5, "relative_change": 0.5, "beta": 0.9, "rate_beta": 0.5}
 

@@ -136,7 +136,7 @@ other normalisations and without any, and are recorded while they train.""",
                 "deep-linear",
                 ("curve", "landscape", "gradient-shift"),
                 "The deep linear network",
-                "Loss, effective β and gradient shift of the deep linear network.",
+                "Loss, landscape and gradient shift of the deep linear network.",
             ),
             _figure(
                 "identity",

@@ -132,6 +132,6 @@ def caption(numbers: pd.DataFrame) -> str:
         " and pooled: re-estimated on training images, on shifted ones in pooled-shifted. Batches of other"
         " sizes are of clean images; one larger than the test split is that split. Below: the largest"
         " normalised activation of a layer on shifted images, with running statistics, divided by that on"
-        " clean ones; what is not finite is not drawn. Layers without running statistics are the same with"
-        " all."
+        " clean ones; what is not finite is not drawn. A network without running statistics has the same"
+        " accuracy with all."
     )
