@@ -418,7 +418,7 @@ CLAIMS = [
             (f"w6-gain{ending}", f"the compander beats the baseline on {dataset}, on every network",
              _on(COMPANDER, BASELINE, dataset), paired(COMPANDER))),
         *_claims(f"Table {number}", dataset,
-            (f"w6-size{ending}", f"the size of the gain on {dataset}: our interval overlaps the printed one's",
+            (f"w6-size{ending}", f"the size of the gain on {dataset}: our and the printed interval overlap",
              "95 % interval of the printed gain", printed_size(dataset)), least=SEEDS[dataset]),
     )),
     *_paired("Table 2", "CIFAR-10",
