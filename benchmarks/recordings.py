@@ -5,9 +5,9 @@
 All runs live in one process, on one thread of a CPU. In each round every recording takes a block of steps and
 looks at each of them; steps without recordings come first and last, so that a change of the machine's speed
 hits all alike. A look costs the time that such a step takes in addition. The share is that cost over the time
-of the steps between two looks (`weights`, which looks at tests, is shown for 100 steps). `reestimated` is
-left out: it adds two tests and a pass over at most 10,000 training images, for each of its epochs. Images are
-random bytes of CIFAR-10's shape.
+of the steps between two looks (`weights`, which looks at tests, is shown for 100 steps). `reestimated` and
+`generalisation` are left out: for each of their epochs they add two tests, or one, and a pass over at most
+10,000 training images. Images are random bytes of CIFAR-10's shape.
 """
 
 import argparse
@@ -24,8 +24,9 @@ from engine import alternate, block
 
 from onlybn import observers
 from onlybn.study import Run, Training
+from onlybn.workflow.plan import TESTS_OF_A_LOOK
 
-RECORDINGS = [name for name in observers.OBSERVERS if name != "reestimated"]
+RECORDINGS = [name for name in observers.OBSERVERS if name not in TESTS_OF_A_LOOK]
 
 
 def main() -> None:

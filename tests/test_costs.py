@@ -139,11 +139,11 @@ def test_a_plan_counts_the_looks_of_recordings(study):
     assert hours["batchnorm-noisy"] == pytest.approx(1 + curve + inputs)
 
 
-def test_a_plan_counts_the_passes_of_statistics_estimated_again(study):
+def test_a_plan_counts_the_passes_over_training_images(study):
     opened = study("batchnorm-mechanisms")
-    ((run, *_), (plain, *_)) = (opened.runs(name) for name in ("evaluation", "sigmoid-vgg"))
-    found = passes(opened, run) - passes(opened, plain)
-    assert found == pytest.approx(3 * (2 + 1437 / 360))
+    evaluated, plain, groups = (opened.runs(name)[0] for name in ("evaluation", "sigmoid-vgg", "groups"))
+    assert passes(opened, evaluated) - passes(opened, plain) == pytest.approx(3 * (2 + 1437 / 360))
+    assert passes(opened, groups) - 300 / 20 == pytest.approx(3 * (1 + 500 / 360))
 
 
 def test_on_a_gpu_the_rate_is_interpolated_by_width_and_the_plan_reports_other_widths():

@@ -173,6 +173,17 @@ class World:
         return self.table(rows)
 
     @property
+    def generalisation(self):
+        def rows(fast, beta, moves, rate, steps, seed):
+            for epoch in (1, 5, 10):
+                value = self.accuracies(fast, rate, 100 * epoch, seed)
+                for split, less in (("train", 0.0), ("test", 4.0)):
+                    row = {"epoch": epoch, "step": 100 * epoch, "split": split, "top_5": 99.0}
+                    yield row | {"loss": 2.5 * (1 - value / 100), "top_1": value - less}
+
+        return self.table(rows)
+
+    @property
     def identity(self):
         def rows(fast, beta, moves, rate, steps, seed):
             for step in steps:
@@ -326,7 +337,7 @@ def test_a_run_that_diverged_before_any_test_is_counted():
     lost = metrics[metrics["status"] == "diverged"].head(1).copy()
     lost[["epoch", "step", "split", "loss", "top_1", "top_5"]] = None
     metrics = pd.concat([metrics[metrics["status"] == "finished"], lost], ignore_index=True)
-    numbers = batch_size.numbers(metrics)
+    numbers = batch_size.numbers(metrics.drop(columns="learning_rate"))
     assert numbers.groupby("arm")["diverged"].max().to_dict() == {"BatchNorm": 0, "none": 1}
     assert accuracy.shown(accuracy.numbers(metrics))["all"].tolist()[1] == "76.5 (n = 1, 1 diverged)"
 
@@ -598,7 +609,7 @@ def test_without_a_plain_network_nothing_is_compared_with_it():
 
 
 def test_a_group_is_that_of_ghost_or_the_batch_and_the_gap_is_training_less_test():
-    runs = batch_size.by_group(collected("metrics", **WORLDS["batch-size"]))
+    runs = batch_size.by_group(collected("generalisation", **WORLDS["batch-size"]))
     groups = runs.groupby("normalisation")["group"].first()
     assert groups.drop("none").to_dict() == {"batchnorm": 128, "ghost-32": 32, "ghost-8": 8}
     assert math.isnan(groups["none"])
@@ -668,11 +679,11 @@ def test_an_arm_whose_runs_all_diverged_keeps_its_panel_of_the_evaluation():
 
 
 def test_a_batch_too_small_for_two_groups_is_one_group():
-    metrics = collected("metrics", kinds=("batchnorm", "ghost-32", "ghost-8", "none"))
+    recorded = collected("generalisation", kinds=("batchnorm", "ghost-32", "ghost-8", "none"))
 
     def groups(batch):
-        training = metrics["training"].map(lambda text: json.dumps(json.loads(text) | {"batch_size": batch}))
-        rows = batch_size.by_group(metrics.assign(training=training)).drop_duplicates("normalisation")
+        training = recorded["training"].map(lambda text: json.dumps(json.loads(text) | {"batch_size": batch}))
+        rows = batch_size.by_group(recorded.assign(training=training)).drop_duplicates("normalisation")
         return rows.set_index("normalisation")["group"].to_dict()
 
     expected = {"batchnorm": 128, "ghost-32": 32, "ghost-8": 8, "none": math.nan}

@@ -39,6 +39,7 @@ RECORDINGS = {
     "gradient-shift": {"every": 3},
     "landscape": {"every": 3, "factors": [0.5, 4], "random": 1},
     "reestimated": {},
+    "generalisation": {},
     "identity": {"every": 3},
 }
 SETTINGS = {"device": "cpu", "processes": 1, "threads": 1, "precision": "float32"}
@@ -257,6 +258,11 @@ def test_options_are_in_one_spelling():
             "gradient-shift.layers: unknown layer of resnet-8",
         ),
         ("reestimated", {"epochs": [3, 1]}, "reestimated.epochs: 3 is beyond the last epoch of resnet-8 all"),
+        (
+            "generalisation",
+            {"epochs": [3]},
+            "generalisation.epochs: 3 is beyond the last epoch of resnet-8 all",
+        ),
     ],
 )
 def test_an_option_that_does_not_fit_the_run_is_one_sentence_before_anything_trains(
@@ -586,6 +592,24 @@ def test_reestimated_statistics_are_those_of_the_training_images(few_digits, mak
         logits = network.eval()(images.double())
         assert pooled["loss"] == pytest.approx(F.cross_entropy(logits, labels).item(), rel=1e-4)
         assert pooled["top_1"] == pytest.approx(100 * float((logits.argmax(dim=1) == labels).double().mean()))
+
+
+def test_generalisation_is_of_one_network_on_images_that_are_not_augmented(few_digits, make_run, watched):
+    run = make_run(regime="all", batch_size=100, epochs=None, steps=5, test_every=1, shift=0.2)
+    seen, outcome = watched(run, "generalisation", {"epochs": [2, 4]})
+    rows = outcome.recorded["generalisation"]
+    found = [(row["epoch"], row["step"], row["split"]) for row in rows]
+    assert found == [(2, 2, "train"), (2, 2, "test"), (4, 4, "train"), (4, 4, "test")]
+    tested = {(row["step"], row["split"]): row for row in outcome.rows}
+    training, labels = few_digits.normalise(few_digits.train.images).double(), few_digits.train.labels
+    for train_row, test_row in zip(rows[::2], rows[1::2], strict=True):
+        taken, keys = train_row["step"], ("loss", "top_1", "top_5")
+        assert all(test_row[key] == tested[taken, "test"][key] for key in keys)
+        logits = seen[taken - 1].twin(seen[taken - 1].set).eval()(training)
+        assert train_row["loss"] == pytest.approx(F.cross_entropy(logits, labels.long()).item(), rel=1e-4)
+        right = (logits.argmax(dim=1) == labels).double().mean()
+        assert train_row["top_1"] == pytest.approx(100 * float(right))
+        assert train_row["loss"] != tested[taken, "train"]["loss"]  # of a batch, in training mode
 
 
 @pytest.mark.parametrize(

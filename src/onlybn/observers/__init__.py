@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
 # Recordings that a process which has only a part of a batch cannot make.
-OF_WHOLE_BATCHES = ("curve", "inputs", "gradient-shift", "landscape", "reestimated", "identity")
+OF_WHOLE_BATCHES = (
+    *("curve", "inputs", "gradient-shift", "landscape"),
+    *("reestimated", "generalisation", "identity"),
+)
 OBSERVERS = ("weights", *OF_WHOLE_BATCHES)
 
 

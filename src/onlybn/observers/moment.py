@@ -25,7 +25,7 @@ class Moment:
 
     `evaluate` returns loss and logits of the batch once more, for the parameters that the network has then:
     in training mode, with the same precision, with the noise of the step in `noise`, and ready for a backward
-    pass. `score` returns loss and accuracies on the test split, as each test of the run does.
+    pass. `score` returns loss and accuracies on the test split of images, as each test of the run does.
     """
 
     run: "Run"
@@ -43,4 +43,4 @@ class Moment:
     data: "Images"
     noise: "Noise"
     evaluate: "Callable[[], tuple[Tensor, Tensor]]"
-    score: "Callable[[], dict[str, float]]"
+    score: "Callable[[Images], dict[str, float]]"

@@ -5,8 +5,9 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from onlybn.errors import UserError
 from onlybn.networks.reparametrise import with_functions
 
 if TYPE_CHECKING:
@@ -14,10 +15,14 @@ if TYPE_CHECKING:
 
     from onlybn.models.network import Network
     from onlybn.observers.moment import Moment
+    from onlybn.study import Run
 
 # The first columns: the epoch of the step, and the number of steps taken before the recorded state.
 WHEN = [("epoch", pa.int32()), ("step", pa.int64())]
 LAYER = [("layer", pa.dictionary(pa.int32(), pa.string())), ("number", pa.int32())]
+# The largest number of training images that a look passes over, if it does.
+IMAGES = 10_000
+Epoch = Annotated[int, Field(strict=True, ge=1)]
 
 
 class Options(BaseModel):
@@ -37,6 +42,17 @@ def different(values: list[Any]) -> list[Any]:
     return sorted(values)
 
 
+class EpochOptions(BaseModel):
+    """After which epochs to record."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    epochs: Annotated[list[Epoch], Field(min_length=1), AfterValidator(different)] | None = Field(
+        default=None,
+        description="a list of different epochs from 1, or null for the first, the middle and the last",
+    )
+
+
 class Regular:
     """Looks at the first step and at each step before which a multiple of `every` steps were taken."""
 
@@ -53,6 +69,37 @@ class Regular:
 
     def _taken(self, epoch: int, step: int) -> int:
         return (epoch - 1) * self.steps_per_epoch + step - 1
+
+
+class AtEpochs:
+    """Looks at the last step of chosen epochs; the recorded state is that after the step.
+
+    A subclass has the `name` of its recording. Raises UserError if an epoch is beyond the last.
+    """
+
+    name: str
+
+    def __init__(self, run: "Run", network: "Network", steps_per_epoch: int, options: Mapping[str, Any]):
+        self.steps_per_epoch = steps_per_epoch
+        self.steps = run.training.steps or run.training.epochs * steps_per_epoch
+        last = -(-self.steps // steps_per_epoch)
+        self.epochs = options["epochs"] or (1, (last + 1) // 2, last)
+        if self.epochs[-1] > last:
+            raise UserError(
+                f"{self.name}.epochs: {self.epochs[-1]} is beyond the last epoch of {run}, which is {last}"
+            )
+
+    def wants(self, epoch: int, step: int) -> bool:
+        """Return whether to look: at the last step of a chosen epoch."""
+        last = min(self.steps, epoch * self.steps_per_epoch)
+        return epoch in self.epochs and self._taken(epoch, step) == last
+
+    def when(self, moment: "Moment") -> dict[str, int]:
+        """Return the first columns of a row."""
+        return {"epoch": moment.epoch, "step": self._taken(moment.epoch, moment.step)}
+
+    def _taken(self, epoch: int, step: int) -> int:
+        return (epoch - 1) * self.steps_per_epoch + step
 
 
 def layers(network: "Network") -> "dict[str, nn.Module]":

@@ -269,7 +269,7 @@ class LiveRun:
             data=self.images,
             noise=self.noise,
             evaluate=partial(self.loss_of, seen["images"], seen["labels"], by_modules=True),
-            score=partial(self._score, self.images),
+            score=self._score,
             **seen,
         )
         for name, observer in wanting:

@@ -9,7 +9,7 @@ from onlybn.analyses.clamping import THRESHOLDS
 from onlybn.datasets import Dataset, prepared
 from onlybn.jobs import duration
 from onlybn.networks.work import Work, work
-from onlybn.observers.reestimated import IMAGES as REESTIMATED_ON
+from onlybn.observers.probes import IMAGES
 from onlybn.study import Run, Study
 from onlybn.workflow.costs import Times
 
@@ -22,8 +22,10 @@ RUN_BYTES, EPOCH_BYTES, CHANNEL_BYTES = 12_000, 60, 35
 # The number of tests of an analysis: clamping tests each threshold, with β and without, and once unclamped.
 # Statistics tests 9 times on clean images and 5 times on each of 6 shifts, and estimates 7 times.
 PASSES = {"clamping": 2 * len(THRESHOLDS) + 1, "activations": 1, "removal": 1, "statistics": 46}
-# How long a look of a recording takes, in training steps (benchmarks/recordings.py): of gradient-shift for
-# each layer, of landscape for each direction and step size.
+# The tests of a look of those recordings that also pass over training images.
+TESTS_OF_A_LOOK = {"reestimated": 2, "generalisation": 1}
+# How long a look of another recording takes, in training steps (benchmarks/recordings.py): of gradient-shift
+# for each layer, of landscape for each direction and step size.
 LOOKS = {"weights": 0.1, "curve": 0.02, "inputs": 1, "gradient-shift": 0.5, "landscape": 0.9, "identity": 1.6}
 
 
@@ -45,14 +47,17 @@ def tests(study: Study, run: Run) -> int:
 def passes(study: Study, run: Run) -> float:
     """Return how long the tests of a run in training take, in passes over the test images.
 
-    The recording `reestimated` also passes over training images.
+    Some recordings also pass over training images.
     """
     training, (train, test) = run.training, images(study, run.dataset).examples
     validated = tests(study, run) * training.held_out(train) / test
-    recorded = study.recordings(run).get("reestimated")
-    epochs = len(recorded["epochs"] or (1, 2, 3)) if recorded else 0
-    reestimated = epochs * (2 + min(REESTIMATED_ON, training.trained_on(train)) / test)
-    return validated + reestimated + (1 if training.select == "best" else tests(study, run))
+    recorded, passed = study.recordings(run), min(IMAGES, training.trained_on(train)) / test
+    looks = sum(
+        len(recorded[name]["epochs"] or (1, 2, 3)) * (tested + passed)
+        for name, tested in TESTS_OF_A_LOOK.items()
+        if name in recorded
+    )
+    return validated + looks + (1 if training.select == "best" else tests(study, run))
 
 
 def step_seconds(study: Study, times: Times, run: Run) -> float:

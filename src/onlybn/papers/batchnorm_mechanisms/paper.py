@@ -4,7 +4,10 @@ from onlybn.papers import Figure, Paper, Table
 
 METRICS = ("metrics",)
 # What claims are judged by where a figure of the study draws it.
-IF_DRAWN = ("curve", "inputs", "gradient-shift", "landscape", "reestimated", "identity", "statistics")
+IF_DRAWN = (
+    *("curve", "inputs", "gradient-shift", "landscape"),
+    *("reestimated", "generalisation", "identity", "statistics"),
+)
 
 
 def _figure(
@@ -149,7 +152,7 @@ other normalisations and without any, and are recorded while they train.""",
         "Normalisation over other groups": (
             _figure(
                 "batch-size",
-                METRICS,
+                ("generalisation",),
                 "Normalisation over groups smaller than a batch",
                 "Training loss, test accuracy and the gap by how many images are normalised together.",
                 "[H] batch size",

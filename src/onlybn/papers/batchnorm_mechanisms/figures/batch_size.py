@@ -15,15 +15,15 @@ LOSS, TEST, GAP = "training loss", "test accuracy (%)", "training − test (poin
 MEASURES = {"loss": LOSS, "top_1": TEST, "gap": GAP}
 
 
-def numbers(metrics: pd.DataFrame) -> pd.DataFrame:
+def numbers(generalisation: pd.DataFrame) -> pd.DataFrame:
     """Return a row per arm and measure: mean `y` at the end of training, `std`, n.
 
     `x` is how many images are normalised together; it is missing where an image's neighbours do not matter.
     """
-    table = described(metrics)
-    runs = by_group(metrics)
+    table = described(generalisation)
+    runs = by_group(generalisation)
     summed = over_seeds(runs, values=[*MEASURES]).merge(runs[[*points(runs), "group"]].drop_duplicates())
-    counted = counts(table, final(metrics))
+    counted = counts(table, final(generalisation))
     kept = [*points(runs), "group"]
     found = pd.concat(
         summed[kept].assign(measure=name, y=summed[column], std=summed[f"{column}_std"])
@@ -32,16 +32,16 @@ def numbers(metrics: pd.DataFrame) -> pd.DataFrame:
     return found.rename(columns={"group": "x"}).merge(counted)
 
 
-def by_group(metrics: pd.DataFrame) -> pd.DataFrame:
+def by_group(generalisation: pd.DataFrame) -> pd.DataFrame:
     """Return a row per run: training `loss`, test accuracy `top_1` and `gap` at its end, and its `group`.
 
-    The gap is training accuracy less test accuracy, in points. The group is the number of images that are
-    normalised together, of ghost-N and BatchNorm.
+    The gap is training accuracy less test accuracy, in points, of one network in evaluation mode. The group
+    is the number of images that are normalised together, of ghost-N and BatchNorm.
     """
-    train = finals(metrics, "train")[[*run(metrics), "loss", "top_1"]]
-    runs = (
-        final(metrics).drop(columns="loss").merge(train, how="left", on=run(metrics), suffixes=("", "_train"))
-    )
+    names = run(generalisation)
+    train = finals(generalisation, "train")[[*names, "loss", "top_1"]]
+    runs = final(generalisation).drop(columns="loss")
+    runs = runs.merge(train, how="left", on=names, suffixes=("", "_train"))
     runs = described(runs.assign(gap=runs["top_1_train"] - runs["top_1"]))
     groups = {name: of[1] for name in runs["normalisation"] if (of := numbered(name)) and of[0] == "ghost"}
     group = runs["normalisation"].map(groups).astype(float)
@@ -78,6 +78,6 @@ def caption(numbers: pd.DataFrame) -> str:
     """Say what a group is."""
     return (
         "The batch of a step is the same for all; ghost N normalises it in groups of N images, BatchNorm as a"
-        " whole. Values are those at the last test; training loss and accuracy are those of the steps just"
-        " before, with the statistics of their groups, and so not of the tested network."
+        " whole. Values are those of the network at the end of training, tested with running statistics, on"
+        " training images without augmentation and on the test images."
     )
