@@ -23,6 +23,7 @@ from onlybn.errors import UserError
 from onlybn.files import write_tables
 from onlybn.models.dropout import draw_from
 from onlybn.models.network import Network
+from onlybn.networks import statistics
 from onlybn.noise import Noise
 from onlybn.observers import inputs
 from onlybn.randomness import generator
@@ -319,7 +320,7 @@ def test_the_recordings_of_a_deep_linear_network_are_those_of_its_product(make_r
     run = make_run("deep-linear-4", regime="all", epochs=1, shift=0, weight_decay=0, **squared)
     run = replace(run, dataset="deep-linear", variant="glorot-uniform_gamma-one")
     run = replace(run, values=(("normalisation", "none"),))
-    seen, outcome = watched(run, "landscape", {"factors": [30.0]}, images)
+    seen, outcome = watched(run, "landscape", {"factors": [1e-4, 30.0]}, images)
     names = [f"hidden.{n}.linear.weight" for n in range(3)] + ["output.weight"]
     x, y = seen[0].images.flatten(1), seen[0].labels
     weights = [seen[0].network.get_parameter(name).detach() for name in names]
@@ -340,19 +341,22 @@ def test_the_recordings_of_a_deep_linear_network_are_those_of_its_product(make_r
         return (out - y).square().sum() / 2, found[::-1]
 
     loss, found = gradients(weights)
-    there, changed = gradients([w - 30e-6 * g for w, g in zip(weights, found, strict=True)])
     length = torch.cat([g.flatten() for g in found]).norm()
-    change = torch.cat([(a - b).flatten() for a, b in zip(changed, found, strict=True)]).norm()
-    row, far = outcome.recorded["landscape"]
-    assert row["loss"] == pytest.approx(float(loss), rel=1e-5)
-    assert row["gradient_norm"] == pytest.approx(float(length), rel=1e-5)
-    assert far["loss"] == pytest.approx(float(there), rel=1e-5)
-    assert far["beta"] == pytest.approx(float(change / (30e-6 * length)), rel=1e-4)
+    row, *others = outcome.recorded["landscape"]
+    assert row["loss"] == pytest.approx(float(loss))
+    assert row["gradient_norm"] == pytest.approx(float(length))
+    # In float32 a step of 1e-10 · g would round to another direction and length.
+    for size, there in zip((1e-10, 30e-6), others, strict=True):
+        at, changed = gradients([w - size * g for w, g in zip(weights, found, strict=True)])
+        change = torch.cat([(a - b).flatten() for a, b in zip(changed, found, strict=True)]).norm()
+        assert there["loss"] == pytest.approx(float(at))
+        assert there["beta"] == pytest.approx(float(change / (size * length)), rel=1e-5)
 
     recordings = {"curve": {}, "gradient-shift": {}, "inputs": {}, "identity": {}}
     recorded = train(run, images, recordings=recordings).recorded
     (curve,) = recorded["curve"]
-    assert curve == {"epoch": 1, "step": 0, "loss": row["loss"], "top_1": None, "learning_rate": 1e-6}
+    told = {"epoch": 1, "step": 0, "top_1": None, "learning_rate": 1e-6}
+    assert curve == told | {"loss": pytest.approx(row["loss"], rel=1e-5)}
     moved = [w - 1e-6 * g for w, g in zip(weights, found, strict=True)]
     for number, shift in enumerate(recorded["gradient-shift"]):
         _, shifted = gradients([*moved[:number], *weights[number:]])
@@ -610,6 +614,19 @@ def test_generalisation_is_of_one_network_on_images_that_are_not_augmented(few_d
         right = (logits.argmax(dim=1) == labels).double().mean()
         assert train_row["top_1"] == pytest.approx(100 * float(right))
         assert train_row["loss"] != tested[taken, "train"]["loss"]  # of a batch, in training mode
+
+
+def test_statistics_are_reestimated_in_the_runs_precision(few_digits, make_run, monkeypatch):
+    seen, pooled = [], statistics.pooled
+
+    def watching(*given):
+        seen.append(torch.is_autocast_enabled("cpu"))
+        return pooled(*given)
+
+    monkeypatch.setattr(statistics, "pooled", watching)
+    for precision in (torch.bfloat16, torch.float32):
+        train(make_run(epochs=1), few_digits, precision=precision, recordings={"reestimated": {}})
+    assert seen == [True, False]
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """What an observer sees of a training step."""
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -25,7 +26,8 @@ class Moment:
 
     `evaluate` returns loss and logits of the batch once more, for the parameters that the network has then:
     in training mode, with the same precision, with the noise of the step in `noise`, and ready for a backward
-    pass. `score` returns loss and accuracies on the test split of images, as each test of the run does.
+    pass. `arithmetic` is the context of the run's precision. `score` returns loss and accuracies on the test
+    split of images, as each test of the run does.
     """
 
     run: "Run"
@@ -42,5 +44,6 @@ class Moment:
     rate: float
     data: "Images"
     noise: "Noise"
+    arithmetic: "AbstractContextManager"
     evaluate: "Callable[[], tuple[Tensor, Tensor]]"
     score: "Callable[[Images], dict[str, float]]"

@@ -1,7 +1,9 @@
 """What several recordings share: when they look, and how they compute with a moment."""
 
+import copy
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import pyarrow as pa
@@ -137,6 +139,40 @@ def gradients(moment: "Moment", parameters: "Iterable[Tensor]") -> "tuple[float,
 
     loss, _ = moment.evaluate()
     return loss.item(), torch.autograd.grad(loss, list(parameters))
+
+
+def in_float64(moment: "Moment") -> "Moment":
+    """Return the moment of a copy of the network in float64, with its own loss and gradients.
+
+    They are those of the same weights and the same batch; what steps below float32's rounding change can be
+    seen then.
+    """
+    import torch
+
+    from onlybn.training.evaluation import batch_loss
+
+    network, images, labels = copy.deepcopy(moment.network).double(), moment.images.double(), moment.labels
+    labels = labels.double() if labels.is_floating_point() else labels
+
+    def evaluate() -> "tuple[Tensor, Tensor]":
+        logits = network(images)
+        return batch_loss(logits, labels), logits
+
+    parameters = {name: p for name, p in network.named_parameters() if p.requires_grad}
+    loss, logits = evaluate()
+    found = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
+    return replace(
+        moment,
+        network=network,
+        images=images,
+        labels=labels,
+        logits=logits.detach(),
+        loss=loss.detach(),
+        gradients=dict(zip(parameters, found, strict=True)),
+        before={name: tensor.double() for name, tensor in moment.before.items()},
+        set={name: tensor.double() for name, tensor in moment.set.items()},
+        evaluate=evaluate,
+    )
 
 
 def dot(some: "Iterable[Tensor]", others: "Iterable[Tensor]") -> float:

@@ -44,6 +44,8 @@ class Recorder(probes.AtEpochs):
         rows = [when | {"statistics": "running", **moment.score(moment.data)}]
         if running_statistics(network):
             batches = moment.data.unaugmented(probes.IMAGES).test_batches(moment.run.training.batch_size)
-            write(network, pooled(network, (images for images, _ in batches)))
+            with moment.arithmetic:
+                found = pooled(network, (images for images, _ in batches))
+            write(network, found)
             rows.append(when | {"statistics": "pooled", **moment.score(moment.data)})
         return rows

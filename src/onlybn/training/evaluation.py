@@ -51,11 +51,13 @@ def batch_loss(logits: Tensor, labels: Tensor) -> Tensor:
     """Return a batch's loss, which is what training minimises.
 
     It is the mean cross-entropy, in nats, if the labels are classes, int64 (batch,), and half the sum of
-    squared errors if they are numbers, float32 (batch, numbers), of the shape of the logits.
+    squared errors if they are numbers, (batch, numbers) of the shape of the logits. It is computed in float32
+    at least.
     """
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     if labels.is_floating_point():
-        return F.mse_loss(logits.float(), labels, reduction="sum") / 2
-    return F.cross_entropy(logits.float(), labels)
+        return F.mse_loss(logits, labels, reduction="sum") / 2
+    return F.cross_entropy(logits, labels)
 
 
 def arithmetic_in(precision: torch.dtype, device: torch.device) -> torch.autocast:

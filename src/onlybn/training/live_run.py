@@ -269,6 +269,7 @@ class LiveRun:
             data=self.images,
             noise=self.noise,
             evaluate=partial(self.loss_of, seen["images"], seen["labels"], by_modules=True),
+            arithmetic=self.forward.arithmetic,
             score=self._score,
             **seen,
         )

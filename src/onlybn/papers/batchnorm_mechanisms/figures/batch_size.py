@@ -18,7 +18,7 @@ MEASURES = {"loss": LOSS, "top_1": TEST, "gap": GAP}
 def numbers(generalisation: pd.DataFrame) -> pd.DataFrame:
     """Return a row per arm and measure: mean `y` at the end of training, `std`, n.
 
-    `x` is how many images are normalised together; it is missing where an image's neighbours do not matter.
+    `x` is how many images BatchNorm or ghost-N normalises together, and missing for other normalisations.
     """
     table = described(generalisation)
     runs = by_group(generalisation)
@@ -79,5 +79,5 @@ def caption(numbers: pd.DataFrame) -> str:
     return (
         "The batch of a step is the same for all; ghost N normalises it in groups of N images, BatchNorm as a"
         " whole. Values are those of the network at the end of training, tested with running statistics, on"
-        " training images without augmentation and on the test images."
+        " training images without augmentation (10,000 at most) and on the test images."
     )

@@ -55,10 +55,11 @@ def draw(numbers: pd.DataFrame) -> Figure:
 
 def caption(numbers: pd.DataFrame) -> str:
     """Say what was probed, and what the bands and lines are."""
+    random = " or a random direction of its length" if numbers["direction"].eq("random").any() else ""
     dashed = " Dashed: with the decay term." if numbers["edge"].str.startswith("decayed").any() else ""
     return (
-        "The loss of the batch and its gradient at W − ηd, where d is the gradient g and η is the learning"
-        " rate times each probed factor. Bands reach from the smallest to the largest value over η; ‖Δg‖ ="
-        f" ‖∇L(W − ηd) − g‖, and the effective β is the largest ‖Δg‖ / (η‖d‖).{dashed} Dotted: rate · β = 2,"
-        f" the edge of stability.{LOGARITHMS} What is not finite is not drawn."
+        f"The loss of the batch and its gradient at W − ηd, where d is the gradient g{random} and η is the"
+        " learning rate times each probed factor. Bands reach from the smallest to the largest value over η;"
+        f" ‖Δg‖ = ‖∇L(W − ηd) − g‖, and the effective β is the largest ‖Δg‖ / (η‖d‖).{dashed} Dotted: rate ·"
+        f" β = 2, the edge of stability.{LOGARITHMS} What is not finite is not drawn."
     )

@@ -1,5 +1,7 @@
 """Normalisation by other norms than ℓ2 (Santurkar et al., Section 3.3, Figures 12 and 13)."""
 
+import math
+
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -32,8 +34,11 @@ def draw(numbers: pd.DataFrame) -> Figure:
 
 def caption(numbers: pd.DataFrame) -> str:
     """Say what is drawn."""
+    beyond = numbers.loc[numbers["measure"] == BETA, "y"].eq(math.inf).any()
     return (
         "Training accuracy and loss are those of batches, a mean over 5 recorded points. Effective β: its"
         " 90th percentile over the first fifth of training. ℓ1, ℓ2 and ℓ∞ divide by the average norm of a"
-        " batch, taken before its mean is subtracted." + LOGARITHMS
+        " batch, taken before its mean is subtracted."
+        + LOGARITHMS
+        + (" A β that is not finite is not drawn." if beyond else "")
     )

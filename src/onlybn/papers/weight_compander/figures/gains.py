@@ -51,7 +51,7 @@ def caption(numbers: pd.DataFrame) -> str:
     off = int(((told["low"] > 0) | (told["high"] < 0)).sum())
     lost = " At the right, × marks pairs of which runs diverged." if numbers["lost"].any() else ""
     return (
-        "Mean difference of test accuracy between runs of the same seed, with Student's 95 % interval:"
-        f" {off} of {len(told)} intervals exclude 0, and {int((told['p_holm'] < 0.05).sum())} have a p below"
-        f" 0.05 after Holm over the networks of a family.{lost} Not in the paper."
+        "Mean difference of test accuracy between runs of the same seed, with Student's 95 % interval."
+        f" Intervals without 0: {off} of {len(told)}; with a p below 0.05 after Holm over the networks of a"
+        f" family: {int((told['p_holm'] < 0.05).sum())}.{lost} Not in the paper."
     )
