@@ -14,12 +14,21 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from onlybn.axes import OPTIONAL
 from onlybn.drawing.summaries import read
 from onlybn.errors import UserError
 from onlybn.files import write_table, write_tables
 from onlybn.runs import records
 
 POINT = ["study", "dataset", "architecture", "regime", "variant"]
+AXES = {axis.name: axis.default for axis in OPTIONAL}
+# The type of the columns that name a point.
+NAMES = pa.dictionary(pa.int32(), pa.string())
+
+
+def point(columns):
+    """Return those of a table's columns that name a point."""
+    return [*POINT, *(name for name in AXES if name in columns)]
 
 
 def check(runs):
@@ -30,8 +39,8 @@ def check(runs):
     """
     if len(studies := runs["study"].unique()) > 1:
         raise UserError(f"these are runs of different studies: {', '.join(studies)}")
-    for point, replicates in runs.groupby(POINT):
-        name = " ".join(point[2:])
+    for values, replicates in runs.groupby(point(runs), observed=True):
+        name = " ".join(value for value in values[2:] if value not in AXES.values())
         if (twice := replicates["seed"].duplicated()).any():
             raise UserError(f"seed {replicates['seed'][twice].iloc[0]} of {name} is in two of the folders")
         for column in ("digest", "dataset_checksum", "processes", "precision"):
@@ -45,10 +54,12 @@ def stack(tables):
     If every table names its runs in its metadata, so does the result, like a table collected at once.
     """
     tables = list(tables)
+    tables = [aligned(table, {name for other in tables for name in other.column_names}) for table in tables]
     told = [records.told_in(table.schema).get("runs") for table in tables]
     whole = pa.concat_tables(tables).unify_dictionaries()
-    keys = whole.select([*POINT, "seed"]).to_pandas().astype(dict.fromkeys(POINT, str))
-    keys["place"] = keys.groupby(POINT, sort=False).ngroup()
+    names = point(whole.column_names)
+    keys = whole.select([*names, "seed"]).to_pandas().astype(dict.fromkeys(names, str))
+    keys["place"] = keys.groupby(names, sort=False).ngroup()
     order = keys.sort_values(["place", "seed"], kind="stable").index
     stacked = whole.take(order.to_numpy()).combine_chunks().replace_schema_metadata(None)
     if None in told:
@@ -56,6 +67,19 @@ def stack(tables):
     runs = [run for part in told for run in part]
     first = {digest: place for place, (digest, *_) in reversed([*enumerate(runs)])}
     return records.telling(stacked, runs=sorted(runs, key=lambda run: (first[run[0]], run[1])))
+
+
+def aligned(table, present):
+    """Return a table with a column for every optional axis among the `present` ones, where it lacks it.
+
+    A collected table has an axis only where a run is not neutral on it.
+    """
+    axes = [name for name in AXES if name in present]
+    for place, name in enumerate(axes, 1 + table.column_names.index("variant")):
+        if name not in table.column_names:
+            neutral = pa.DictionaryArray.from_arrays(pa.array([0] * len(table), pa.int32()), [AXES[name]])
+            table = table.add_column(place, pa.field(name, NAMES), neutral)
+    return table
 
 
 def main(out, *folders):
@@ -66,7 +90,8 @@ def main(out, *folders):
         records = [path for path in found if path.stem == "runs"]
         if not records:
             raise UserError(
-                f"{folder}/experiments holds no collected tables of runs; is it a study's folder?"
+                f"{folder}/experiments holds no collected tables of runs; if it is a study's folder,"
+                " snakemake provenance collects them"
             )
         runs.append(read(records))
         for path in found:
@@ -88,7 +113,8 @@ def main(out, *folders):
         counted = pa.concat_tables(map(pq.read_table, counts))
         each = counted.to_pandas().drop_duplicates().index
         write_table(Path(out) / counts[0].name, counted.take(each.to_numpy()).combine_chunks())
-    seeds = runs.groupby([*POINT, "device_name"], sort=False)["seed"].agg(lambda s: ", ".join(map(str, s)))
+    by = runs.groupby([*point(runs), "device_name"], sort=False, observed=True)
+    seeds = by["seed"].agg(lambda s: ", ".join(map(str, s)))
     print(seeds.reset_index().drop(columns=["study", "dataset", "variant"]).to_markdown(index=False))
 
 

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -177,6 +178,29 @@ def test_the_command_line_selects_values_and_extends_experiments_without_values(
             study(**given)
     with pytest.raises(UserError, match="the regime batchnorm needs γ and β"):
         study(normalisations="none")
+
+
+def test_a_value_that_an_experiment_names_extends_no_other():
+    def kept(**selection):
+        opened = open_study(CONFIG | {"study": "batchnorm-mechanisms"} | selection, BUILTIN)
+        return {name: opened.definition.experiments[name] for name in opened.experiments}
+
+    # Of numbers, and so refused for the images of the other experiments.
+    assert set(kept(recipes="deep")) == {"deep-linear", "deep-linear-norms"}
+    several = kept(recipes="none,x5", normalisations="none,batchnorm-noisy")
+    assert several["learning-rates"].recipes == ["none", "x5"]
+    assert several["noisy"].recipes == ["none"]
+    assert {"identity", "evaluation"}.isdisjoint(several)  # of BatchNorm alone
+    assert kept(normalisations="groupnorm-2")["identity"].normalisations == ["groupnorm-2"]
+    with pytest.raises(UserError, match="config: normalisations: is empty; at least one is needed"):
+        kept(normalisations="")
+
+
+def test_a_recording_that_an_experiment_does_not_make_is_no_table():
+    workflow = Workflow(open_study(CONFIG | {"study": "batchnorm-mechanisms"}, BUILTIN))
+    with pytest.raises(SystemExit, match="the experiment groups does not make the recording inputs; write"):
+        workflow.experiment_runs(SimpleNamespace(experiment="groups", collected="inputs"))
+    assert workflow.experiment_runs(SimpleNamespace(experiment="groups", collected="generalisation"))
 
 
 MORE = """

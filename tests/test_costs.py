@@ -321,6 +321,7 @@ def test_the_command_plans_a_study_from_committed_times_or_says_what_is_missing(
         (["study=cifar"], "error: config: study: unknown study 'cifar'"),
         (["--device", "abacus"], "error: plan: no step times of 'abacus'"),
         (["cifar10"], "error: config: 'cifar10' is not KEY=VALUE"),
+        (["study=digits", "normalisations=groupnorm-7"], "error: study: groupnorm-7 does not fit resnet-14"),
     ):
         done = run(*arguments)
         assert done.returncode == 1

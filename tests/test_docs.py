@@ -252,6 +252,37 @@ def test_seeds_collected_apart_are_stacked_to_the_bytes_of_those_collected_toget
     assert not (tmp_path / "lacking").exists()
 
 
+def test_runs_of_other_normalisations_are_stacked_too(tmp_path):
+    whole = ROOT / "results" / "reference" / "other-norms"
+    tables = {path.relative_to(whole): pq.read_table(path) for path in whole.glob("experiments/*/*.parquet")}
+    assert tables
+    for name, table in tables.items():
+        neutral = pc.equal(table["normalisation"], "batchnorm")
+        later = pc.greater(table["seed"], 1)
+        parts = {
+            "batchnorm": table.filter(neutral).drop_columns("normalisation"),
+            "early": table.filter(pc.and_(pc.invert(neutral), pc.invert(later))),
+            "late": table.filter(pc.and_(pc.invert(neutral), later)),
+        }
+        for folder, part in parts.items():
+            write_table(tmp_path / folder / name, part.replace_schema_metadata(None))
+    done = stack(tmp_path / "all", *(tmp_path / folder for folder in parts))
+    assert done.returncode == 0, done.stderr
+    for name, table in tables.items():
+        stacked = pq.read_table(tmp_path / "all" / name)
+        assert stacked.schema.equals(table.schema), name
+        by_run = ["regime", "normalisation", "seed"]
+        found, expected = (
+            each.to_pandas().astype(dict.fromkeys(by_run[:2], str)).sort_values(by_run, kind="stable")
+            for each in (stacked, table)
+        )
+        pd.testing.assert_frame_equal(
+            found.reset_index(drop=True), expected.reset_index(drop=True), check_categorical=False
+        )
+    done = stack(tmp_path / "twice", tmp_path / "early", tmp_path / "early")
+    assert done.stderr.startswith("error: seed 0 of resnet-14 all"), done.stderr
+
+
 def test_seeds_trained_in_different_precisions_are_not_stacked(tmp_path):
     for name in (path.relative_to(SHORT) for path in SHORT.glob("experiments/*/runs.parquet")):
         table = pq.read_table(SHORT / name)

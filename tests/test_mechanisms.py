@@ -332,6 +332,26 @@ def test_runs_at_chance_are_counted_by_their_last_test():
         assert set(numbers.loc[numbers["at_chance"] == 1, "normalisation"]) == {"none"}
 
 
+@pytest.mark.parametrize("name", MADE)
+@pytest.mark.parametrize("normalisation", ["batchnorm", "none"])
+def test_a_study_of_one_normalisation_is_drawn_too(name, normalisation):
+    if (name, normalisation) == ("identity", "none"):
+        return
+    tables = [collected(kind, **WORLDS.get(name, {})) for kind in PAPER.made[name].reads]
+    tables = [table[table["normalisation"] == normalisation] for table in tables]
+    if normalisation == "batchnorm":  # neutral: a collected table has no such column
+        tables = [table.drop(columns="normalisation") for table in tables]
+    elif name.startswith("evaluation"):  # no layer normalises
+        tables = [table.assign(layer=-1, largest=math.nan) if "layer" in table else table for table in tables]
+    module = PAPER.load(PAPER.made[name].module)
+    numbers = module.numbers(*tables)
+    assert set(numbers["normalisation"].dropna()) == {normalisation}
+    if name in PAPER.figures:
+        plt.close(module.draw(numbers))
+    else:
+        assert not module.shown(numbers).empty
+
+
 def test_a_run_that_diverged_before_any_test_is_counted():
     metrics = collected("metrics")
     lost = metrics[metrics["status"] == "diverged"].head(1).copy()

@@ -66,11 +66,13 @@ def main() -> None:
 def _plan(config: dict[str, Any], device: str | None, at_once: int | None, *, main: bool) -> None:
     from onlybn.datasets import known
     from onlybn.devices import choose_device, choose_precision, name_of, name_of_precision
+    from onlybn.networks.fits import check_fits
     from onlybn.workflow.costs import Times, is_processor, measured, measured_precision, nearest_measured
     from onlybn.workflow.paths import Workflow
     from onlybn.workflow.plan import guessed, markdown, plan, sentence
 
     study = open_study(config, STUDIES)
+    check_fits(study)
     if at_once is not None and at_once < 1:
         raise UserError(f"plan: --at-once: {at_once} jobs do nothing; allowed: 1 or more")
     if study.processes_per_run > 1:

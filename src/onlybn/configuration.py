@@ -359,8 +359,8 @@ def _select(
         key = axis.plural
         if key not in overrides:
             continue
-        wanted = overrides[key] if isinstance(overrides[key], list) else [overrides[key]]
-        wanted = list(dict.fromkeys(_spelled(axis, str(name)) for name in wanted))
+        given = overrides[key] if isinstance(overrides[key], list) else [overrides[key]]
+        wanted = list(dict.fromkeys(_spelled(axis, str(name)) for name in given if name is not None))
         present = list(dict.fromkeys(name for grid in kept.values() for name in grid[key]))
         if axis is RECIPE:
             allowed = [RECIPE.default, *definition.recipes]
@@ -374,10 +374,11 @@ def _select(
         if not wanted:
             faults.append(f"config: {key}: is empty; at least one is needed")
         before = {name: grid[key] for name, grid in kept.items()}
+        new = [name for name in wanted if name not in present]
         for grid in kept.values():
-            # An experiment that does not set an optional axis is extended along it.
+            # An experiment that does not set an optional axis is extended by what no experiment names.
             extended = axis in OPTIONAL and grid[key] == [axis.default]
-            grid[key] = wanted if extended else [name for name in grid[key] if name in wanted]
+            grid[key] = [name for name in grid[key] if name in wanted] + (new if extended else [])
         if axis in OPTIONAL and not faults:
             left = [grid for grid in kept.values() if all(grid[of.plural] for of in AXES)]
             misfits = (m for grid in left for m in axis.misfits(grid[key], grid[REGIME.plural]))

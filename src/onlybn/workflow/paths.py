@@ -248,12 +248,22 @@ class Workflow:
         return f"{self.drawn}/experiments/{{experiment}}/{{collected}}.parquet"
 
     def experiment_runs(self, wildcards: Any) -> list[str]:
-        """Return the inputs of a collected table: its runs' records and tables."""
-        folders = [self.places(run)[0] for run in self.study.runs(wildcards.experiment)]
+        """Return the inputs of a collected table: its runs' records and tables.
+
+        Exits with a sentence if it is of a recording that the experiment does not make.
+        """
+        experiment, kind = wildcards.experiment, wildcards.collected
+        runs = self.study.runs(experiment)
+        folders = [self.places(run)[0] for run in runs]
         read = ["run.json"]
         # No rule makes a recording, and not every run has one: the record proves that it exists.
-        if wildcards.collected not in ("runs", *observers.OBSERVERS):
-            read.append(f"{wildcards.collected}.parquet")
+        if kind not in ("runs", *observers.OBSERVERS):
+            read.append(f"{kind}.parquet")
+        if kind in observers.OBSERVERS and any(kind not in self.study.recordings(run) for run in runs):
+            sys.exit(
+                f"error: the experiment {experiment} does not make the recording {kind}; write record:"
+                f" [{kind}] in it, or in the study"
+            )
         return [f"{folder}/{file}" for folder in folders for file in read]
 
     # draw

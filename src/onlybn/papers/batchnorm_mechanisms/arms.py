@@ -102,7 +102,9 @@ def counts(table: pd.DataFrame, ends: pd.DataFrame | None = None) -> pd.DataFram
     if ends is None:
         summed = over_seeds(runs, values=[])
     else:
-        summed = over_seeds(runs.merge(ends[[*run(runs), "top_1"]], how="left"), values=["top_1"])
+        # Without other normalisations than BatchNorm, a collected table has no column of them.
+        names = [name for name in run(runs) if name in ends]
+        summed = over_seeds(runs.merge(ends[[*names, "top_1"]], how="left"), values=["top_1"])
     arms = runs[points(runs)].drop_duplicates(ignore_index=True)
     return arms.merge(summed[[*point(runs), "n", "diverged", "at_chance"]])
 

@@ -64,7 +64,7 @@ def numbers(statistics: pd.DataFrame) -> pd.DataFrame:
     ratios = ratios.rename(columns={"ratio": "y", "ratio_std": "std"}).assign(measure=LARGEST)
     ratios = ratios.assign(x=ratios["layer"] + 1).drop(columns=["n", "diverged", "at_chance", "layer"])
     found = pd.concat([accuracies.assign(measure=BY_SHIFT), by_size, ratios], ignore_index=True)
-    found = found.merge(arms, how="left")
+    found = found.merge(arms, how="left").astype({"y": float, "std": float})
     lost = arms.merge(found[points(table)].drop_duplicates(), how="left", indicator="of")
     lost = lost[lost["of"] == "left_only"].drop(columns="of")  # arms of which every run diverged
     lost = lost.assign(measure=BY_SHIFT, shift=CLEAN, statistics="running")
