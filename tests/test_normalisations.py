@@ -523,6 +523,7 @@ def test_all_misfits_of_a_study_are_reported_before_it_starts(tmp_path):
         "  first: {architectures: [resnet-8, mlp-8], regimes: [all],"
         " normalisations: [ghost-1, groupnorm-3, batchnorm-after]}\n"
         "  second: {architectures: [resnet-8, mlp-8], regimes: [random-2, batchnorm]}\n"
+        "  third: {architectures: [resnet-8], regimes: [all], record: {reestimated: {epochs: [1, 9]}}}\n"
     )
     study = open_study(CONFIG | {"study": str(path)}, BUILTIN)
     with pytest.raises(UserError) as error:
@@ -535,6 +536,7 @@ def test_all_misfits_of_a_study_are_reported_before_it_starts(tmp_path):
             "study: ghost-1 does not fit mlp-8",
             "study: groupnorm-3 does not fit mlp-8",
             "study: groupnorm-3 does not fit resnet-8",
+            "study: reestimated.epochs: 9 is beyond the last epoch of resnet-8 all",
             "study: the regime random-2 trains weights of convolutions, and mlp-8 has none",
         ],
         strict=True,

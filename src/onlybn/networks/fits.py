@@ -1,8 +1,8 @@
-"""Whether a study's architectures work with its normalisations and regimes; torch is imported if needed."""
+"""Whether a study's runs can be trained and recorded as it asks; torch is imported if needed."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
-from onlybn import custom, datasets, models
+from onlybn import custom, datasets, models, observers
 from onlybn.axes import NORMALISATION
 from onlybn.errors import UserError
 from onlybn.networks import regimes
@@ -12,6 +12,8 @@ from onlybn.study import Run, Study
 def check_fits(study: Study) -> None:
     """Raise UserError, with a sentence for each misfit, if a built-in architecture cannot train a run.
 
+    So does a recording at an epoch that a run does not reach.
+
     Custom code is not run: its runs are checked in their jobs.
     """
     misfits: set[str] = set()
@@ -19,6 +21,7 @@ def check_fits(study: Study) -> None:
     for run in (run for experiment in study.experiments for run in study.points(experiment)):
         if any(map(custom.is_custom, (run.architecture, run.dataset))):
             continue
+        misfits |= {*_unreached(study, run)}
         is_convolutional = models.architecture(run.architecture).has_convolutions
         if regimes.trains_entries(run.regime) and not is_convolutional:
             misfits.add(regimes.without_convolutions(run.regime, run.architecture))
@@ -32,6 +35,17 @@ def check_fits(study: Study) -> None:
                 misfits.add(str(error))
     if misfits:
         raise UserError("\n".join(f"study: {misfit}" for misfit in sorted(misfits)))
+
+
+def _unreached(study: Study, run: Run) -> Iterator[str]:
+    """Yield a sentence for each recording at an epoch beyond a run's last one."""
+    steps = run.training.steps_per_epoch(datasets.known(run.dataset).examples[0])
+    for name, options in study.recordings(run).items():
+        if options.get("epochs"):
+            try:
+                observers.observe(name, run, None, steps, options)
+            except UserError as error:
+                yield str(error)
 
 
 def _smallest_batch(run: Run, processes: int) -> int:
