@@ -40,9 +40,7 @@ COMMITTED = (
     ["study=other-norms"],
     ["study=evaluation-statistics", "architectures=[vgg-8-half,mlp-100-100-100-sigmoid]"],
     ["study=sigmoid-mnist", "seeds=3"],
-    ["study=vgg-cifar10-short", "normalisations=[none,batchnorm,batchnorm-noisy,none-noisy]", "recipes=none"],
-    ["study=vgg-cifar10-short", "normalisations=[none,batchnorm]", "recipes=[none,x5]"],
-    ["study=vgg-cifar10-short", "recipes=none", "seeds=2"],
+    ["study=vgg-cifar10-short"],
     ["study=one-seed"],
     ["study=one-seed-images"],
     ["study=imagenette"],
@@ -60,8 +58,6 @@ COMMITTED = (
 KEPT = {
     ("sigmoid-mnist_seeds-3", "claims"),
     ("batchnorm-mechanisms", "claims-further"),
-    ("vgg-cifar10-short_normalisations-none,batchnorm_recipes-none,x5", "claims"),
-    ("vgg-cifar10-short_recipes-none_seeds-2", "claims"),
 }
 # Every kind of layer and of draw, with names of each family's modules.
 DRAWN = [
