@@ -39,8 +39,10 @@ def check(runs):
     """
     if len(studies := runs["study"].unique()) > 1:
         raise UserError(f"these are runs of different studies: {', '.join(studies)}")
-    for values, replicates in runs.groupby(point(runs), observed=True):
-        name = " ".join(value for value in values[2:] if value not in AXES.values())
+    names = point(runs)
+    for values, replicates in runs.groupby(names, observed=True):
+        of = dict(zip(names[2:], values[2:], strict=True))
+        name = " ".join(value for axis, value in of.items() if value != AXES.get(axis))
         if (twice := replicates["seed"].duplicated()).any():
             raise UserError(f"seed {replicates['seed'][twice].iloc[0]} of {name} is in two of the folders")
         for column in ("digest", "dataset_checksum", "processes", "precision"):

@@ -280,7 +280,8 @@ def test_runs_of_other_normalisations_are_stacked_too(tmp_path):
             found.reset_index(drop=True), expected.reset_index(drop=True), check_categorical=False
         )
     done = stack(tmp_path / "twice", tmp_path / "early", tmp_path / "early")
-    assert done.stderr.startswith("error: seed 0 of resnet-14 all"), done.stderr
+    twice = "error: seed 0 of resnet-14 all kaiming-normal_gamma-uniform groupnorm-8 is in two of the folders"
+    assert done.stderr.startswith(twice), done.stderr
 
 
 def test_seeds_trained_in_different_precisions_are_not_stacked(tmp_path):

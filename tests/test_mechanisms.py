@@ -633,7 +633,9 @@ def test_a_group_is_that_of_ghost_or_the_batch_and_the_gap_is_training_less_test
     groups = runs.groupby("normalisation")["group"].first()
     assert groups.drop("none").to_dict() == {"batchnorm": 128, "ghost-32": 32, "ghost-8": 8}
     assert math.isnan(groups["none"])
-    assert runs["gap"].dropna().tolist() == pytest.approx([4.0] * 8)
+    assert runs.loc[runs["status"] == "finished", "gap"].tolist() == pytest.approx([4.0] * 7)
+    before_the_end = collected("generalisation", **WORLDS["batch-size"]).query("epoch < 10")
+    assert batch_size.by_group(before_the_end)["gap"].isna().all()
 
 
 def test_activations_are_compared_with_clean_ones_and_every_run_is_counted():

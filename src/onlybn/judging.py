@@ -1,8 +1,8 @@
 """Claims of a paper, each with its published value, judged against what a study measured.
 
 A claim is one statement: an estimate, or some per network, each with a 95 % interval over seeds and the
-range in which it holds. `reproduced`: every interval lies inside (of one that is compared with a published
-interval, a part of it), and no estimate was not measured.
+range in which it holds. `reproduced`: every interval lies inside, and no estimate was not measured; an
+interval that is compared with a published one has to overlap it.
 `contradicted`: one lies outside, of several estimates with a Holm-adjusted p below 0.05. Otherwise
 `inconclusive`: straddling, not measured in part, from one seed, or from two seeds that agree. On another
 dataset or schedule than the paper's only directions are judged, `consistent` or `inconsistent`, and a value

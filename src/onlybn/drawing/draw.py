@@ -64,8 +64,9 @@ def told(
     numbers = module.numbers(*drawn(record, collected))
     if numbers.empty:
         statuses = {s for table in collected.values() if table is not None for s in table["status"]}
-        what = "a run that did not diverge" if statuses == {"diverged"} else "a run that this figure shows"
-        raise UserError(f"{figure}: the study {study} does not have {what}")
+        if statuses == {"diverged"}:
+            raise UserError(f"{figure}: every run of the study {study} that this figure shows diverged")
+        raise UserError(f"{figure}: the study {study} has no run that this figure shows")
     caption = f"{record.says} {module.caption(numbers)}".strip() + left_out(collected, numbers)
     caption += f" Study {study}"
     if "n" in numbers:  # else it was computed, not measured

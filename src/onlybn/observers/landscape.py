@@ -66,8 +66,8 @@ class Recorder(probes.Regular):
         super().__init__(steps_per_epoch, options["every"])
         self.seed, self.decay = run.seed, run.training.weight_decay
         self.factors, self.random = options["factors"], options["random"]
-        layers = probes.layers(network).values()
-        self.exact = not any(isinstance(layer, nn.Conv2d) for layer in layers)
+        convolutions = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+        self.exact = not any(isinstance(module, convolutions) for module in network.modules())
 
     def look(self, moment: "Moment") -> list[dict[str, Any]]:
         """Return a row for each direction and factor, and for each direction one of factor 0."""

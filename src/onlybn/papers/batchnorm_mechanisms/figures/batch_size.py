@@ -21,7 +21,7 @@ def numbers(generalisation: pd.DataFrame) -> pd.DataFrame:
     `x` is how many images BatchNorm or ghost-N normalises together, and missing for other normalisations.
     """
     table = described(generalisation)
-    runs = by_group(generalisation)
+    runs, generalisation = by_group(generalisation), at_end(generalisation)
     summed = over_seeds(runs, values=[*MEASURES]).merge(runs[[*points(runs), "group"]].drop_duplicates())
     counted = counts(table, final(generalisation))
     kept = [*points(runs), "group"]
@@ -32,13 +32,21 @@ def numbers(generalisation: pd.DataFrame) -> pd.DataFrame:
     return found.rename(columns={"group": "x"}).merge(counted)
 
 
+def at_end(generalisation: pd.DataFrame) -> pd.DataFrame:
+    """Return the table without the `split` of rows from before the end of training."""
+    of_steps = generalisation["step"] == generalisation.get("steps", 0)
+    of_epochs = generalisation["epoch"] == generalisation["epochs"]
+    last = of_epochs.where(generalisation["epochs"] > 0, of_steps)
+    return generalisation.assign(split=generalisation["split"].where(last))
+
+
 def by_group(generalisation: pd.DataFrame) -> pd.DataFrame:
     """Return a row per run: training `loss`, test accuracy `top_1` and `gap` at its end, and its `group`.
 
     The gap is training accuracy less test accuracy, in points, of one network in evaluation mode. The group
     is the number of images that are normalised together, of ghost-N and BatchNorm.
     """
-    names = run(generalisation)
+    names, generalisation = run(generalisation), at_end(generalisation)
     train = finals(generalisation, "train")[[*names, "loss", "top_1"]]
     runs = final(generalisation).drop(columns="loss")
     runs = runs.merge(train, how="left", on=names, suffixes=("", "_train"))
