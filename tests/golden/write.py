@@ -39,6 +39,7 @@ COMMITTED = (
     ["study=batchnorm-mechanisms"],
     ["study=other-norms"],
     ["study=evaluation-statistics", "architectures=[vgg-8-half,mlp-100-100-100-sigmoid]"],
+    ["study=evaluation-statistics", "architectures=vgg-11-half"],
     ["study=sigmoid-mnist", "seeds=3"],
     ["study=vgg-cifar10-short"],
     ["study=one-seed"],
@@ -87,7 +88,8 @@ def specifications() -> dict[str, Any]:
         runs = [run for name in workflow.study.experiments for run in _points(workflow, name)]
         placed = {str(workflow.places(run)[0].relative_to(REFERENCE)): run.digest for run in runs}
         known = found.setdefault(workflow.study.runs_name, {"runs": {}})
-        known |= {name: runs[0].specification[name] for name in ("dataset", "training")}
+        for name in ("dataset", "training"):  # of the whole study, which is opened before its selections
+            known.setdefault(name, runs[0].specification[name])
         known["runs"] |= dict(sorted(placed.items()))
     return found
 

@@ -23,9 +23,11 @@ def draw(numbers: pd.DataFrame) -> Figure:
 
 def _lines(axes: Axes, here: pd.DataFrame) -> None:
     for look, _, arm, rows in arms(here[here["seed"].isna()]):
-        for dash, (name, its) in zip(DASHES, sorted(rows.groupby("statistics"), reverse=True), strict=False):
+        by_name = sorted(rows.groupby("statistics"), reverse=True)
+        for dash, (name, its) in zip(DASHES, by_name, strict=False):
             drawn = {"color": look.colour, "linestyle": dash, "marker": look.mark, "label": f"{arm}, {name}"}
-            axes.errorbar(its["x"], its["y"], its["std"], **drawn)
+            inside = look.colour if dash == "-" else "white"
+            axes.errorbar(its["x"], its["y"], its["std"], markerfacecolor=inside, **drawn)
 
 
 def caption(numbers: pd.DataFrame) -> str:
