@@ -728,6 +728,16 @@ class Study:
         """Return the recordings of a run, with options, for all experiments that it belongs to."""
         return self._recordings.get((run.point, run.seed), {})
 
+    def unreached(self, run: Run) -> Iterator[str]:
+        """Yield a sentence for each recording of a run on a known dataset at an epoch beyond its last."""
+        steps = run.training.steps_per_epoch(datasets.known(run.dataset).examples[0])
+        for name, options in self.recordings(run).items():
+            if options.get("epochs"):
+                try:
+                    observers.observe(name, run, None, steps, options)
+                except UserError as error:
+                    yield str(error)
+
     @cached_property
     def _recordings(self) -> dict[tuple[Any, int], dict[str, dict[str, Any]]]:
         found: dict[tuple[Any, int], dict[str, dict[str, Any]]] = {}

@@ -1,8 +1,8 @@
 """Whether a study's runs can be trained and recorded as it asks; torch is imported if needed."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
-from onlybn import custom, datasets, models, observers
+from onlybn import custom, datasets, models
 from onlybn.axes import NORMALISATION
 from onlybn.errors import UserError
 from onlybn.networks import regimes
@@ -21,7 +21,7 @@ def check_fits(study: Study) -> None:
     for run in (run for experiment in study.experiments for run in study.points(experiment)):
         if any(map(custom.is_custom, (run.architecture, run.dataset))):
             continue
-        misfits |= {*_unreached(study, run)}
+        misfits |= {*study.unreached(run)}
         is_convolutional = models.architecture(run.architecture).has_convolutions
         if regimes.trains_entries(run.regime) and not is_convolutional:
             misfits.add(regimes.without_convolutions(run.regime, run.architecture))
@@ -35,17 +35,6 @@ def check_fits(study: Study) -> None:
                 misfits.add(str(error))
     if misfits:
         raise UserError("\n".join(f"study: {misfit}" for misfit in sorted(misfits)))
-
-
-def _unreached(study: Study, run: Run) -> Iterator[str]:
-    """Yield a sentence for each recording at an epoch beyond a run's last one."""
-    steps = run.training.steps_per_epoch(datasets.known(run.dataset).examples[0])
-    for name, options in study.recordings(run).items():
-        if options.get("epochs"):
-            try:
-                observers.observe(name, run, None, steps, options)
-            except UserError as error:
-                yield str(error)
 
 
 def _smallest_batch(run: Run, processes: int) -> int:
