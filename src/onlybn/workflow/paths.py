@@ -256,14 +256,14 @@ class Workflow:
         runs = self.study.runs(experiment)
         folders = [self.places(run)[0] for run in runs]
         read = ["run.json"]
-        # No rule makes a recording, and not every run has one: the record proves that it exists.
-        if kind not in ("runs", *observers.OBSERVERS):
+        if kind in observers.OBSERVERS:  # no rule makes a recording: the record proves that it exists
+            if any(kind not in self.study.recordings(run) for run in runs):
+                sys.exit(
+                    f"error: the experiment {experiment} does not make the recording {kind}; write record:"
+                    f" [{kind}] in it, or in the study"
+                )
+        elif kind != "runs":
             read.append(f"{kind}.parquet")
-        if kind in observers.OBSERVERS and any(kind not in self.study.recordings(run) for run in runs):
-            sys.exit(
-                f"error: the experiment {experiment} does not make the recording {kind}; write record:"
-                f" [{kind}] in it, or in the study"
-            )
         return [f"{folder}/{file}" for folder in folders for file in read]
 
     # draw

@@ -20,10 +20,9 @@ def numbers(generalisation: pd.DataFrame) -> pd.DataFrame:
 
     `x` is how many images BatchNorm or ghost-N normalises together, and missing for other normalisations.
     """
-    table = described(generalisation)
-    runs, generalisation = by_group(generalisation), at_end(generalisation)
+    runs = by_group(generalisation)
     summed = over_seeds(runs, values=[*MEASURES]).merge(runs[[*points(runs), "group"]].drop_duplicates())
-    counted = counts(table, final(generalisation))
+    counted = counts(described(generalisation), runs)
     kept = [*points(runs), "group"]
     found = pd.concat(
         summed[kept].assign(measure=name, y=summed[column], std=summed[f"{column}_std"])
