@@ -343,8 +343,9 @@ def test_all_errors_are_reported_at_once(study):
     def edit(content):
         content["training"] |= {"epochs": 0, "momentum": 2, "typo": 1}
         content["experiments"]["one"]["regimes"] = ["al"]
+        content["record"] = ["weigths", "weigths", "inptus"]
 
-    assert len(faults(study, edit)) == 4
+    assert len(faults(study, edit)) == 7
 
 
 TWO_READINGS = {

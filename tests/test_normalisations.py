@@ -523,7 +523,9 @@ def test_all_misfits_of_a_study_are_reported_before_it_starts(tmp_path):
         "  first: {architectures: [resnet-8, mlp-8], regimes: [all],"
         " normalisations: [ghost-1, groupnorm-3, batchnorm-after]}\n"
         "  second: {architectures: [resnet-8, mlp-8], regimes: [random-2, batchnorm]}\n"
-        "  third: {architectures: [resnet-8], regimes: [all], record: {reestimated: {epochs: [1, 9]}}}\n"
+        "  third: {architectures: [resnet-8], regimes: [all], record:"
+        " {reestimated: {epochs: [1, 9]}, weights: {layers: [output, ouput, nonsuch]}}}\n"
+        "  fourth: {architectures: [mlp-8], regimes: [all], record: {gradient-shift: {layers: [1.conv]}}}\n"
     )
     study = open_study(CONFIG | {"study": str(path)}, BUILTIN)
     with pytest.raises(UserError) as error:
@@ -534,10 +536,13 @@ def test_all_misfits_of_a_study_are_reported_before_it_starts(tmp_path):
         [
             "study: batchnorm-after does not fit resnet-8",
             "study: ghost-1 does not fit mlp-8",
+            "study: gradient-shift.layers: unknown layer of mlp-8 '1.conv'",
             "study: groupnorm-3 does not fit mlp-8",
             "study: groupnorm-3 does not fit resnet-8",
             "study: reestimated.epochs: 9 is beyond the last epoch of resnet-8 all",
             "study: the regime random-2 trains weights of convolutions, and mlp-8 has none",
+            "study: weights.layers: unknown layer of resnet-8 'nonsuch'",
+            "study: weights.layers: unknown layer of resnet-8 'ouput'; did you mean 'output'",
         ],
         strict=True,
     ):

@@ -44,6 +44,7 @@ from onlybn.errors import UserError, unknown_message
 
 if TYPE_CHECKING:
     from onlybn.datasets.images import Images
+    from onlybn.models.network import Network
 
 # Increase this when the meaning of a specification changes, so that older runs are not taken for new ones.
 SPECIFICATION = 1
@@ -150,11 +151,15 @@ def seeds_from(value: object) -> list[int]:
 
 def recordings_from(value: object) -> dict[str, dict[str, Any]]:
     """Return recordings with all their options, from a list of names or a mapping of names to options."""
+    found, faults = {}, []
     if isinstance(value, list) and all(isinstance(name, str) for name in value):
-        value = dict.fromkeys(_without_repeats(value))
+        try:
+            _without_repeats(value)
+        except ValueError as error:
+            faults.append(str(error))
+        value = dict.fromkeys(value)
     if not isinstance(value, dict) or not all(isinstance(name, str) for name in value):
         raise ValueError(f"{value!r} is not a list of recordings, or a mapping of recordings to options")
-    found, faults = {}, []
     for name, options in value.items():
         try:
             found[name] = observers.check(name, options)
@@ -728,15 +733,18 @@ class Study:
         """Return the recordings of a run, with options, for all experiments that it belongs to."""
         return self._recordings.get((run.point, run.seed), {})
 
-    def unreached(self, run: Run) -> Iterator[str]:
-        """Yield a sentence for each recording of a run on a known dataset at an epoch beyond its last."""
+    def unrecordable(self, run: Run, network: Callable[[], "Network"]) -> Iterator[str]:
+        """Yield a sentence for each recording at an epoch or of a layer that a run on a known dataset lacks.
+
+        `network` builds the run's network; it is called only if a recording names layers.
+        """
         steps = run.training.steps_per_epoch(datasets.known(run.dataset).examples[0])
         for name, options in self.recordings(run).items():
-            if options.get("epochs"):
+            if options.get("epochs") or options.get("layers"):
                 try:
-                    observers.observe(name, run, None, steps, options)
+                    observers.observe(name, run, options.get("layers") and network(), steps, options)
                 except UserError as error:
-                    yield str(error)
+                    yield from str(error).splitlines()
 
     @cached_property
     def _recordings(self) -> dict[tuple[Any, int], dict[str, dict[str, Any]]]:

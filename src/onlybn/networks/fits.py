@@ -1,6 +1,8 @@
 """Whether a study's runs can be trained and recorded as it asks; torch is imported if needed."""
 
 from collections.abc import Iterable
+from functools import partial
+from typing import TYPE_CHECKING
 
 from onlybn import custom, datasets, models
 from onlybn.axes import NORMALISATION
@@ -8,12 +10,14 @@ from onlybn.errors import UserError
 from onlybn.networks import regimes
 from onlybn.study import Run, Study
 
+if TYPE_CHECKING:
+    from onlybn.models.network import Network
+
 
 def check_fits(study: Study) -> None:
     """Raise UserError, with a sentence for each misfit, if a built-in architecture cannot train a run.
 
-    So does a recording at an epoch that a run does not reach.
-
+    A recording at an epoch that a run does not reach, or of a layer that its network lacks, is a misfit too.
     Custom code is not run: its runs are checked in their jobs.
     """
     misfits: set[str] = set()
@@ -21,7 +25,7 @@ def check_fits(study: Study) -> None:
     for run in (run for experiment in study.experiments for run in study.points(experiment)):
         if any(map(custom.is_custom, (run.architecture, run.dataset))):
             continue
-        misfits |= {*study.unreached(run)}
+        misfits |= {*study.unrecordable(run, partial(_network, run))}
         is_convolutional = models.architecture(run.architecture).has_convolutions
         if regimes.trains_entries(run.regime) and not is_convolutional:
             misfits.add(regimes.without_convolutions(run.regime, run.architecture))
@@ -37,6 +41,21 @@ def check_fits(study: Study) -> None:
         raise UserError("\n".join(f"study: {misfit}" for misfit in sorted(misfits)))
 
 
+def _network(run: Run) -> "Network":
+    """Return a run's network with weights that are not drawn."""
+    from onlybn.networks.draw import build
+    from onlybn.networks.variants import allocate
+
+    network = build(run.architecture, run.value(NORMALISATION), **_shape(run.dataset))
+    allocate(network)
+    return network
+
+
+def _shape(dataset: str) -> dict[str, int]:
+    images = datasets.known(dataset)
+    return {"channels": images.channels, "classes": images.classes, "size": images.size}
+
+
 def _smallest_batch(run: Run, processes: int) -> int:
     """Return how many images of the last, smallest batch the process with the fewest has."""
     training = run.training
@@ -45,9 +64,7 @@ def _smallest_batch(run: Run, processes: int) -> int:
 
 
 def _check_normalisation(normalisation: str, architecture: str, dataset: str, batch: int) -> None:
-    images = datasets.known(dataset)
-    shape = {"channels": images.channels, "classes": images.classes, "size": images.size}
-    check_normalisation(normalisation, architecture, **shape, batches=[batch])
+    check_normalisation(normalisation, architecture, **_shape(dataset), batches=[batch])
 
 
 def check_normalisation(

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import pyarrow as pa
 from pydantic import Field
 
-from onlybn.errors import UserError, unknown_message
 from onlybn.observers import probes
 
 if TYPE_CHECKING:
@@ -38,13 +37,7 @@ class Recorder(probes.Regular):
 
     def __init__(self, run: "Run", network: "Network", steps_per_epoch: int, options: Mapping[str, Any]):
         super().__init__(steps_per_epoch, options["every"])
-        names = list(probes.layers(network))
-        for name in options["layers"] or ():
-            if name not in names:
-                raise UserError(
-                    f"gradient-shift.layers: {unknown_message(f'layer of {run.architecture}', name, names)}"
-                )
-        self.layers = names if options["layers"] is None else options["layers"]
+        self.layers = probes.chosen("gradient-shift", run, network, options)
 
     def look(self, moment: "Moment") -> list[dict[str, Any]]:
         """Return a row for each layer."""

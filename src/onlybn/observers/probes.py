@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import pyarrow as pa
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from onlybn.errors import UserError
+from onlybn.errors import UserError, unknown_message
 from onlybn.networks.reparametrise import with_functions
 
 if TYPE_CHECKING:
@@ -112,6 +112,23 @@ def layers(network: "Network") -> "dict[str, nn.Module]":
     from torch import nn
 
     return dict(network.named_layers((nn.Conv2d, nn.Linear)))
+
+
+def chosen(name: str, run: "Run", network: "Network", options: Mapping[str, Any]) -> list[str]:
+    """Return the names of the layers that a recording's option `layers` chooses, by default all.
+
+    Raises UserError, with a sentence for each, if the network lacks some.
+    """
+    names = list(layers(network))
+    wanted = names if options["layers"] is None else options["layers"]
+    unknown = [
+        f"{name}.layers: {unknown_message(f'layer of {run.architecture}', layer, names)}"
+        for layer in dict.fromkeys(wanted)
+        if layer not in names
+    ]
+    if unknown:
+        raise UserError("\n".join(unknown))
+    return wanted
 
 
 def trained(network: "Network") -> "dict[str, nn.Parameter]":

@@ -7,7 +7,6 @@ import numpy as np
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
 
-from onlybn.errors import UserError, unknown_message
 from onlybn.observers import probes
 
 if TYPE_CHECKING:
@@ -66,14 +65,8 @@ class Recorder:
     def __init__(self, run: "Run", network: "Network", steps_per_epoch: int, options: Mapping[str, Any]):
         self.training, self.steps_per_epoch, self.every = run.training, steps_per_epoch, options["every"]
         layers = probes.layers(network)
-        names = list(layers)
-        self.numbers = {name: number for number, name in enumerate(names)}
-        self.layers = names if options["layers"] is None else options["layers"]
-        for name in self.layers:
-            if name not in names:
-                raise UserError(
-                    f"weights.layers: {unknown_message(f'layer of {run.architecture}', name, names)}"
-                )
+        self.numbers = {name: number for number, name in enumerate(layers)}
+        self.layers = probes.chosen("weights", run, network, options)
         self.drawn_rms = {name: _rms(_weight(layers[name])) for name in self.layers}
 
     def wants(self, epoch: int, step: int) -> bool:
