@@ -497,7 +497,7 @@ def test_the_early_and_late_quantiles_are_those_of_the_gradients_bands():
     (found,) = measures.early_and_late(table.assign(rate=0.1)).to_dict("records")
     assert found["rate"] == 0.1  # which claims compare
     for part, steps in (("early", range(20)), ("late", range(80, 100))):
-        losses = [drawn[step][0][1:] for step in steps]
+        losses = [drawn[step][0][1:] + np.array([0.5, 1, 4]) for step in steps]  # with the decay term
         changes = [drawn[step][1][1:] for step in steps]
         betas = [max(c / np.array([0.5, 1, 4]) / 0.2) for c in changes]
         assert found[f"{part}_spread"] == pytest.approx(

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from conftest import run_columns
 
-from onlybn.judging import judge
+from onlybn.judging import UNNAMED, judge
 from onlybn.observers.inputs import PERCENTS
 from onlybn.papers.batchnorm_mechanisms.claims import CLAIMS, PUBLISHED
 from onlybn.papers.batchnorm_mechanisms.measures import first_step
@@ -210,14 +210,15 @@ def verdicts(wrong):
     return judge(CLAIMS, tables, PUBLISHED).set_index("id")
 
 
-# Of [I]'s table for ImageNet only directions are judged, since no study trains Inception.
-ON_IMAGENET = [claim.id for claim in CLAIMS if claim.dataset == "ImageNet"]
+# Only directions are judged of what was published of ImageNet, for which no study trains the networks, and of
+# what networks are said to do without a dataset.
+DIRECTIONS = [claim.id for claim in CLAIMS if claim.dataset in ("ImageNet", UNNAMED)]
 
 
 @pytest.mark.parametrize("claim", [claim.id for claim in CLAIMS])
 def test_a_claim_is_reproduced_where_it_holds_and_contradicted_where_it_does_not(claim):
     holds, fails = (verdicts(wrong).loc[claim] for wrong in (False, True))
-    words = ("consistent", "inconsistent") if claim in ON_IMAGENET else ("reproduced", "contradicted")
+    words = ("consistent", "inconsistent") if claim in DIRECTIONS else ("reproduced", "contradicted")
     assert holds["verdict"] == words[0], (holds["measured"], holds["reason"])
     assert fails["verdict"] == words[1], (fails["measured"], fails["reason"])
 
@@ -295,6 +296,27 @@ def test_a_step_is_interpolated_between_tests_so_that_equal_tests_are_no_tie():
     assert row["verdict"] == "reproduced", row["measured"]
 
 
+def test_runs_that_never_reach_an_accuracy_are_told_since_their_ratio_is_a_bound():
+    table = right("metrics")
+    metrics = table[(table["architecture"] == MLP) & (table["recipe"] == "none")].copy()
+    assert "never" not in rejudged("m1-sooner", metrics=metrics).loc["m1-sooner", "measured"]
+    slow = (metrics["normalisation"] == "none") & (metrics["seed"] == 1)
+    metrics.loc[slow, "top_1"] = 50.0
+    row = rejudged("m1-sooner", metrics=metrics).loc["m1-sooner"]
+    assert f"{MLP} none / batchnorm (1 of 3 none never do) " in row["measured"]
+    lost = (table["normalisation"] == "batchnorm") & (table["recipe"] == "x30") & (table["seed"] == 0)
+    table.loc[lost, "top_1"] = 20.0
+    row = rejudged("i2-sooner", metrics=table).loc["i2-sooner"]
+    assert f"{VGG} steps of none / batchnorm ×30 (1 of 3 batchnorm never do) " in row["measured"]
+
+
+def test_runs_that_do_what_is_claimed_are_counted():
+    metrics = right("metrics")
+    row = rejudged("s5-plain-noisy", metrics=metrics).loc["s5-plain-noisy"]
+    assert row["measured"] == f"{VGG} none-noisy rate 0.1 at chance: 3 of 3 runs"
+    assert row["summary"] == "3 of 3 runs"
+
+
 def test_a_run_that_is_missing_is_none_that_never_reaches_an_accuracy():
     metrics, curve = right("metrics"), right("curve")
     for kind, table in (("metrics", metrics), ("curve", curve)):
@@ -331,7 +353,8 @@ def test_a_layer_that_is_not_finite_explodes_and_a_shift_that_changes_nothing_is
     table.loc[(table["shift"] == "noise") & (table["layer"] == 1), "largest"] = np.nan
     claims = ("e2-recovers", "e3-explodes")
     rows = rejudged(*claims, statistics=table)
-    assert rows.loc["e3-explodes", "verdict"] == "reproduced"
+    assert rows.loc["e3-explodes", "verdict"] == "consistent"
+    assert rows.loc["e3-explodes", "reason"].endswith("direction only, since the source names no dataset")
     most = np.log(np.finfo(np.float32).max)
     assert f"log of layer 2 (3 not finite) {most:.2f} [" in rows.loc["e3-explodes", "measured"]
     clean = table[table["shift"] == "clean"]

@@ -6,7 +6,8 @@ interval that is compared with a published one has to overlap it.
 `contradicted`: one lies outside, of several estimates with a Holm-adjusted p below 0.05. Otherwise
 `inconclusive`: straddling, not measured in part, from one seed, or from two seeds that agree. On another
 dataset or schedule than the paper's only directions are judged, `consistent` or `inconsistent`, and a value
-is `not run`. A claim about ANY dataset is judged alike on each.
+is `not run`. A claim about ANY dataset is judged alike on each; of one whose dataset is UNNAMED, each
+shows a direction.
 """
 
 import json
@@ -32,12 +33,13 @@ POSITIVE = (0.0, math.inf)
 NEGATIVE = (-math.inf, 0.0)
 # The direction of a claim whose estimates have ranges that hold on any dataset and schedule.
 OWN = (math.nan, math.nan)
-# Shares of images and channels move in steps of at least 0.002 % (one of 50,000 test images): of two seeds
-# that are closer than this, one count was found twice, and the spread says nothing.
-STEP = 0.001
+# Two values that differ by rounding alone: one count of images or channels was found twice, and the spread
+# says nothing.
+EQUAL = 1e-9
 
-# The dataset of a claim that holds on every dataset and schedule, as published.
-ANY = "any"
+# The dataset of a claim that holds on every dataset and schedule, as published; and of one about what
+# networks tend to do, whose source names no dataset.
+ANY, UNNAMED = "any", "none named"
 # The reason of a claim of which no collected table has a value.
 UNMEASURED = "no run that this table reads gives a value"
 # How the reason of a claim begins that the study says beforehand not to expect.
@@ -68,6 +70,7 @@ class Estimate:
     overlaps: bool = False
     diverged: frozenset[tuple] = frozenset()
     common: Sequence[float] | None = None
+    whether: bool = False
 
     @property
     def is_of_each(self) -> bool:
@@ -102,7 +105,7 @@ class Estimate:
         if self.is_of_each:
             return self.exact or len(self.values) > 1
         count, (low, high) = len(self.values), self.bounds or (min(self.values), max(self.values))
-        return count > 2 or (count == 2 and high - low >= STEP)
+        return count > 2 or (count == 2 and high - low > EQUAL)
 
     def judged(self, allowed: tuple[float, float]) -> bool | None:
         """Say whether the interval lies in the allowed range, outside it, or (None) decides nothing."""
@@ -145,8 +148,10 @@ class Estimate:
 
     def __str__(self) -> str:
         low, high = self.interval
+        if self.whether:
+            return f"{self.of}: {sum(self.values):.0f} of {counted(len(self.values), 'run')}"
         if self.is_of_each:
-            return f"{self.of} {low:z.2g}" + (f" to {high:z.2g}" if high > low else "")
+            return f"{self.of} {low:z.3g}" + (f" to {high:z.3g}" if high > low else "")
         spread = f" [{low:.2f}, {high:.2f}]" if len(self.values) > 1 else ""
         return f"{self.of} {self.mean:z.2f}{spread}"
 
@@ -294,7 +299,7 @@ def judge(
             of = map(_of_the_study, _present(tables)) if chooses is None else _present(chosen)
             seen[chooses] = Measured(chosen), _setting(of, published, several=chooses is not None)
         measured, setting = seen[chooses]
-        if chooses is not None and claim.dataset == ANY:
+        if chooses is not None and claim.dataset in (ANY, UNNAMED):
             setting = None  # it is judged alike on each, and may be about several datasets
         row = _not_run(claim, setting) if isinstance(setting, str) else _row(claim, measured, setting)
         rows.append(row)
@@ -374,13 +379,12 @@ def _row(claim: Claim, measured: Measured, setting: Setting | None) -> dict[str,
     judged = [(e, allowed, e.judged(allowed)) for e, allowed in zip(there, ranges, strict=True)]
     words = ("reproduced", "contradicted") if published else ("consistent", "inconsistent")
     verdict, reason = _verdict(judged, lacking, claim.least)
-    remark = (
-        ""
-        if claim.dataset == ANY
-        else setting.remark
-        if published
-        else "direction only, on another dataset or schedule"
-    )
+    if claim.dataset == ANY:
+        remark = ""
+    elif claim.dataset == UNNAMED:
+        remark = "direction only, since the source names no dataset"
+    else:
+        remark = setting.remark if published else "direction only, on another dataset or schedule"
     reason += f"; {left_out}" if diverged else ""
     reason += f"; {remark}" if remark else ""
     held = sum(holds is True for _, _, holds in judged)
@@ -399,13 +403,17 @@ def _row(claim: Claim, measured: Measured, setting: Setting | None) -> dict[str,
 
 
 def _summary(estimates: Sequence[Estimate], held: int) -> str:
-    """Return what was measured in a few words: one estimate with its interval, or the range of several."""
+    """Return what was measured in a few words: one estimate, or the range of several of a kind."""
     means = [estimate.mean for estimate in estimates]
     if len(estimates) > 1:
-        low, high = min(means), max(means)
-        return f"{low:z.1f} to {high:z.1f}, {held} of {len(means)} hold"
-    low, high = estimates[0].interval
-    return f"{means[0]:z.1f} [{low:z.1f}, {high:z.1f}]"
+        hold = f"{held} of {len(means)} hold"
+        alike = len({(estimate.range, estimate.whether) for estimate in estimates}) == 1
+        return f"{min(means):z.1f} to {max(means):z.1f}, {hold}" if alike else hold
+    (one,) = estimates
+    low, high = one.interval
+    if one.whether:
+        return str(one).rpartition(": ")[2]
+    return f"{low:z.1f} to {high:z.1f}" if one.is_of_each else f"{one.mean:z.1f} [{low:z.1f}, {high:z.1f}]"
 
 
 Judged = tuple[Estimate, tuple[float, float], bool | None]
@@ -476,10 +484,11 @@ def counts(numbers: pd.DataFrame) -> str:
 def caption(numbers: pd.DataFrame) -> str:
     """Say how many claims have which verdict, and what the verdicts mean."""
     return (
-        f"{counts(numbers)}. Measured values have their 95 % interval over seeds. Under the paper's dataset"
-        " and schedule, a claim is reproduced if every interval lies in the range in brackets (this project's"
-        " tolerance, where the paper gives one number). It is contradicted if an interval lies outside; if"
-        " there are several, only with a Holm-adjusted p below 0.05. Elsewhere only directions are judged:"
+        f"{counts(numbers)}. Measured values have their 95 % interval over seeds in brackets, or, where each"
+        " run is judged, their range. Under the paper's dataset and schedule, a claim is reproduced if every"
+        " interval lies in the range in brackets (this project's tolerance, where the paper gives one"
+        " number). It is contradicted if an interval lies outside; if there are several, only with a Holm-adjusted p"
+        " below 0.05. Elsewhere, and where the source names no dataset, only directions are judged:"
         " consistent or inconsistent."
     )
 

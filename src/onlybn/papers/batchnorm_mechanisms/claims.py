@@ -16,7 +16,7 @@ import pandas as pd
 from onlybn.axes import NORMALISATION, OPTIONAL, RECIPE
 from onlybn.drawing.queries import Measured
 from onlybn.drawing.summaries import finals, stuck
-from onlybn.judging import ANY, NEGATIVE, OWN, POSITIVE, Claim, Estimate, Estimates
+from onlybn.judging import ANY, NEGATIVE, OWN, POSITIVE, UNNAMED, Claim, Estimate, Estimates
 from onlybn.observers.inputs import PERCENTS
 from onlybn.papers.batchnorm_mechanisms.arms import against_plain, at_places, described, time, whole_time
 from onlybn.papers.batchnorm_mechanisms.figures.batch_size import by_group
@@ -46,8 +46,6 @@ LEARNED = 90.0
 NO_WORSE, SIMILAR_COSINE, SIMILAR_SIZE = -0.5, 0.05, math.log(0.9)
 # What stands for an infinite value where logarithms are compared.
 LARGEST = float(np.finfo(np.float32).max)
-# The range of a run that does what is claimed, 1, or does not, 0.
-YES = (0.5, 1.5)
 # What runs of a comparison have in common; and but for their training.
 SETTING = ["dataset", "architecture", "regime", "variant"]
 ALIKE = [*SETTING, "training"]
@@ -139,6 +137,11 @@ def _finals(measured: Measured, named: Sequence[str] | None = None) -> pd.DataFr
     return last[last["status"] == "finished"].assign(value=last["top_1"])
 
 
+def _whether(of: str, values: list[float], network: str) -> Estimate:
+    """Claim of every run that it does what `of` says: values of 1 do, those of 0 do not."""
+    return Estimate(of, values, (0.5, 1.5), network, every=True, whether=True)
+
+
 def _fails(measured: Measured) -> pd.DataFrame:
     """Return a row per run with `value` 1 where it diverged or ends at chance, or else 0."""
     table = _table(measured, "metrics")
@@ -154,7 +157,7 @@ def sooner(table: Callable[[Measured], pd.DataFrame], level: float, name: str = 
     """Claim that networks reach an accuracy in fewer steps with a normalisation: the ratio is above 1.
 
     A run that never reaches it, or diverges, counts with the whole length of its training, if the other one
-    does reach it. A pair of which neither does says nothing.
+    does reach it, and is told: the ratio is a bound then. A pair of which neither does says nothing.
     """
 
     def estimate(measured: Measured) -> Estimates:
@@ -167,12 +170,22 @@ def sooner(table: Callable[[Measured], pd.DataFrame], level: float, name: str = 
         first = runs["value"].where(runs["status"] == "finished")
         runs = runs.assign(reaches=first.notna(), value=first.fillna(whole))
         runs = runs[runs.groupby([*ALIKE, "seed"], observed=True)["reaches"].transform("any")]
-        for label, network, pair in _compared(runs, NONE, name):
+        never = runs.assign(value=1.0 - runs["reaches"])
+        both = zip(_compared(runs, NONE, name), _compared(never, NONE, name), strict=True)
+        for (label, network, pair), (*_, lost) in both:
             steps = pair.dropna().clip(lower=1)
             ratios = (steps["one"] / steps["other"]).tolist()
-            yield Estimate(f"{label} {NONE} / {name}", ratios, (1, math.inf), network, every=True)
+            lost = lost.loc[steps.index]
+            of = f"{label} {NONE} / {name}{_never({NONE: lost['one'], name: lost['other']})}"
+            yield Estimate(of, ratios, (1, math.inf), network, every=True)
 
     return estimate
+
+
+def _never(lost: Mapping[str, pd.Series]) -> str:
+    """Say how many of each normalisation's runs never reach the accuracy, in brackets, if any."""
+    told = [f"{its.sum():.0f} of {len(its)} {name} never do" for name, its in lost.items() if its.sum()]
+    return f" ({', '.join(told)})" if told else ""
 
 
 def ends_higher(measured: Measured) -> Estimates:
@@ -258,7 +271,7 @@ def at_multiple(part: str, name: str, multiple: float, trains: bool) -> Estimato
         runs = runs[(runs["normalisation"] == name) & (runs["multiple"] == multiple)]
         for (_, network, *_), rows in runs.groupby(SETTING, observed=True):
             does = (1 - rows["value"] if trains else rows["value"]).tolist()
-            yield Estimate(f"{network} {part}", does, YES, network, every=True)
+            yield _whether(f"{network} {part}", does, network)
 
     return estimate
 
@@ -272,20 +285,22 @@ def rates(*arms: tuple[str, float, bool]) -> dict[str, Estimator]:
 def reaches_plains_best(measured: Measured) -> Estimates:
     """Claim that BatchNorm reaches the plain network's best accuracy in fewer steps, ×5 in fewer than ×1.
 
-    A run that never reaches it, or diverges, counts with the whole length of its training.
+    A run that never reaches it, or diverges, counts with the whole length of its training, and is told.
     """
     runs = _by_rate(_without_sigmoids(_table(measured, "metrics")))
     if runs.empty:
         return
     runs = _by_rate(against_plain(runs))
     runs = runs[runs["normalisation"] == BATCHNORM].dropna(subset="target")
-    reached = runs["reached"].where(runs["status"] == "finished").fillna(whole_time(runs)).clip(lower=1)
-    runs = runs.assign(ratio=runs["plain"].clip(lower=1) / reached)
+    reached = runs["reached"].where(runs["status"] == "finished")
+    ratio = runs["plain"].clip(lower=1) / reached.fillna(whole_time(runs)).clip(lower=1)
+    runs = runs.assign(ratio=ratio, never=reached.isna())
     for (_, network, *_), rows in runs.groupby(SETTING, observed=True):
         ratios = rows.pivot_table(index="seed", columns="multiple", values="ratio")
         ratios = ratios.reindex(columns=[1, 5, 30])
         for multiple, values in ratios.items():
-            of = f"{network} steps of {NONE} / {BATCHNORM} ×{multiple:g}"
+            never = rows.loc[rows["multiple"] == multiple, "never"]
+            of = f"{network} steps of {NONE} / {BATCHNORM} ×{multiple:g}{_never({BATCHNORM: never})}"
             yield Estimate(of, values.dropna().tolist(), (1, math.inf), network, every=True)
         values = np.log(ratios[5] / ratios[1]).dropna().tolist()
         yield Estimate(f"{network} log of ×5's ratio / ×1's", values, POSITIVE, network)
@@ -311,7 +326,7 @@ def plain_sigmoid_fails(measured: Measured) -> Estimates:
     ]
     for (_, network, *_, rate), rows in fails.groupby([*SETTING, "rate"], observed=True):
         of = f"{network} {NONE} rate {rate:g} at chance"
-        yield Estimate(of, rows["value"].tolist(), YES, network, every=True)
+        yield _whether(of, rows["value"].tolist(), network)
 
 
 def sigmoid_nears_relu(measured: Measured) -> Estimates:
@@ -337,9 +352,8 @@ def at_chance(name: str) -> Estimator:
         runs = _fails(measured)
         runs = runs[runs["normalisation"] == name]
         for (_, network, *_, rate), rows in runs.groupby([*SETTING, "rate"], observed=True):
-            yield Estimate(
-                f"{network} {name} rate {rate:g}", rows["value"].tolist(), YES, network, every=True
-            )
+            of = f"{network} {name} rate {rate:g} at chance"
+            yield _whether(of, rows["value"].tolist(), network)
 
     return estimate
 
@@ -559,14 +573,18 @@ def _changes(landscape: pd.DataFrame) -> pd.DataFrame:
 
 
 def edge_of_stability(measured: Measured) -> Estimates:
-    """Claim that the late β is about 2 / learning rate, with BatchNorm or without."""
+    """Claim that the late β is about 2 / learning rate, with BatchNorm or without.
+
+    Without, it may be far below: a plain network can be on a plateau.
+    """
     runs = _probed(measured, "late_rate_beta")
     for (_, network, *_, name, rate), rows in runs.groupby(
         [*SETTING, "normalisation", "rate"], observed=True
     ):
         if name in (BATCHNORM, NONE):
             values = rows["value"].clip(upper=LARGEST).dropna().tolist()
-            yield Estimate(f"{network} {name} rate {rate:g}", values, (1.8, 2.5), network)
+            lowest = 1.8 if name == BATCHNORM else -math.inf
+            yield Estimate(f"{network} {name} rate {rate:g}", values, (lowest, 2.5), network)
 
 
 # ℓp norms, and the identity
@@ -775,14 +793,14 @@ CLAIMS = [
          all_of({"‖Δg‖": changes_less(), "relative change": smoother("relative_change")})),
         ("l3-beta", "and the effective β (its 90 % percentile) is smaller", "15 to 25 against 45",
          smoother("beta")),
-        ("l4-edge", "late, β is about 2 / learning rate, with BatchNorm or without", "20 (0.1); not said",
-         edge_of_stability),
+        ("l4-edge", "late, β is about 2 / learning rate with BatchNorm, and no larger without",
+         "20 (0.1); not said", edge_of_stability),
     ),
     *_claims("[S] Figure 4", "synthetic", DEEP_LINEAR,
         ("l3-deep-linear", "at 1e-6 the early β of a deep linear network is smaller by orders (ten times)",
          "in a figure (Figure 10)", smoother("beta", factor=10, rate=1e-6)),
-        ("l4-deep-linear", "late, its β is about 2 / learning rate, with BatchNorm or without", "2e6 (1e-6)",
-         edge_of_stability),
+        ("l4-deep-linear", "late, its β is about 2 / learning rate with BatchNorm, and no larger without",
+         "2e6 (1e-6)", edge_of_stability),
     ),
     *_claims("[S] Section 3", "CIFAR-10", VGGS,
         ("l5-rates", "BatchNorm trains at more learning rates 0.01 · 2ᵏ", "in words", tolerated_rates),
@@ -799,23 +817,25 @@ CLAIMS = [
         ("t1-identity", "the gradient that BatchNorm passes on has the size that Theorem 4.1 gives",
          "exact (1e-10)", identity_holds),
     ),
-    *_claims("[H] batch size", ANY, every_run,
+    *_claims("[H] batch size", UNNAMED, every_run,
         ("r1-gap", "the smaller the normalised group, the smaller the gap of training and test accuracy",
          "in words", gap_grows_with_group),
     ),
-    *_claims("[H] statistics", ANY, every_run,
+    *_claims("[H] statistics", UNNAMED, every_run,
         ("e1-agree", "running and re-estimated statistics agree at the end, less so after the first epoch",
          "in words", statistics_agree),
         ("e2-recovers", "under a shift of the images running statistics lose accuracy, and re-estimated ones"
          " recover some", "in words", recovers),
         ("e3-explodes", "under a shift the largest normalised activation of every layer grows", "in words",
          explodes),
+    ),
+    *_claims("[H] statistics", ANY, every_run,
         ("e4-one-example", "statistics of one example make an MLP put every image into one class", "exact",
          one_class),
         ("n1-layernorm", "LayerNorm's outputs do not depend on the batch", "exact (1e-5)",
          independent_of_the_batch),
     ),
-    *_claims("[H] placement", ANY, every_run,
+    *_claims("[H] placement", "ImageNet", SIGMOID_MLPS,
         ("b1-after", "BatchNorm behind the nonlinearity is better than before it",
          "49.9 against 47.4 % (CaffeNet), 58.4 to 59.6 against 60.3 to 60.7 % (GoogLeNet)",
          paired("batchnorm-after", BATCHNORM)),

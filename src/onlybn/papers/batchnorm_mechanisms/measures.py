@@ -78,7 +78,7 @@ def bands(landscape: pd.DataFrame) -> pd.DataFrame:
 
     Over the probed factors, 0 left out: `loss_low` and `loss_high`; the same with the decay term as
     `decayed_low` and `decayed_high`; `change_low` and `change_high` of ‖∇L(W − ηd) − g‖; and the effective
-    `beta`, the largest. `spread` is log(loss_high / loss_low), `relative_change` is change_high / ‖g‖,
+    `beta`, the largest. `spread` is log(decayed_high / decayed_low), `relative_change` is change_high / ‖g‖,
     `rate_beta` is β times the learning rate. A value that is not finite counts as infinite.
     """
     table = landscape.dropna(subset=["step", "factor"])
@@ -106,7 +106,7 @@ def bands(landscape: pd.DataFrame) -> pd.DataFrame:
     )
     with np.errstate(divide="ignore", invalid="ignore"):
         return found.assign(
-            spread=np.log(found["loss_high"] / found["loss_low"]),
+            spread=np.log(found["decayed_high"] / found["decayed_low"]),
             relative_change=found["change_high"] / found["gradient_norm"],
             rate_beta=found["learning_rate"] * found["beta"],
         )

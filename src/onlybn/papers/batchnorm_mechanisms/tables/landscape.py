@@ -40,8 +40,8 @@ def shown(numbers: pd.DataFrame) -> pd.DataFrame:
 def caption(numbers: pd.DataFrame) -> str:
     """Say what is summarised, over which part of training."""
     return (
-        "Along the gradient, over the probed step sizes: the logarithm of the largest loss over the"
-        " smallest, the largest change of the gradient relative to its length, the effective β and its"
-        " product with the learning rate. Medians, of β the 90th percentile, over the first fifth of the"
-        " steps (early) and the last (late): mean ± standard deviation over seeds."
+        "Along the gradient, over the probed step sizes: the logarithm of the largest loss over the smallest,"
+        " both with the weight decay's term, the largest change of the gradient relative to its length, the"
+        " effective β and its product with the learning rate. Medians, of β the 90th percentile, over the"
+        " first fifth of the steps (early) and the last (late): mean ± standard deviation over seeds."
     )
