@@ -151,7 +151,7 @@ class Estimate:
         if self.whether:
             return f"{self.of}: {sum(self.values):.0f} of {counted(len(self.values), 'run')}"
         if self.is_of_each:
-            return f"{self.of} {low:z.3g}" + (f" to {high:z.3g}" if high > low else "")
+            return f"{self.of} {_from_to(low, high)}"
         spread = f" [{low:.2f}, {high:.2f}]" if len(self.values) > 1 else ""
         return f"{self.of} {self.mean:z.2f}{spread}"
 
@@ -413,7 +413,11 @@ def _summary(estimates: Sequence[Estimate], held: int) -> str:
     low, high = one.interval
     if one.whether:
         return str(one).rpartition(": ")[2]
-    return f"{low:z.1f} to {high:z.1f}" if one.is_of_each else f"{one.mean:z.1f} [{low:z.1f}, {high:z.1f}]"
+    return _from_to(low, high) if one.is_of_each else f"{one.mean:z.1f} [{low:z.1f}, {high:z.1f}]"
+
+
+def _from_to(low: float, high: float) -> str:
+    return f"{low:z.3g}" + (f" to {high:z.3g}" if high > low else "")
 
 
 Judged = tuple[Estimate, tuple[float, float], bool | None]
@@ -487,8 +491,9 @@ def caption(numbers: pd.DataFrame) -> str:
         f"{counts(numbers)}. Measured values have their 95 % interval over seeds in brackets, or, where each"
         " run is judged, their range. Under the paper's dataset and schedule, a claim is reproduced if every"
         " interval lies in the range in brackets (this project's tolerance, where the paper gives one"
-        " number). It is contradicted if an interval lies outside; if there are several, only with a Holm-adjusted p"
-        " below 0.05. Elsewhere, and where the source names no dataset, only directions are judged:"
+        " number). It is contradicted if an interval lies outside; if there are several, only with a"
+        " Holm-adjusted p below 0.05. Elsewhere, and where the source names no dataset, only directions are"
+        " judged:"
         " consistent or inconsistent."
     )
 

@@ -10,7 +10,7 @@ after it, only them, whether they changed or not. Commit an intended change sepa
 
 import json
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -55,11 +55,8 @@ COMMITTED = (
     ["study=examples/jpeg/coded.yaml", "dataset=coded:twice"],
     ["study=examples/jpeg/coded.yaml", "precision=float32"],
 )
-# Tables of claims that are not drawn again: what some claims need is not committed, for its size.
-KEPT = {
-    ("sigmoid-mnist_seeds-3", "claims"),
-    ("batchnorm-mechanisms", "claims-further"),
-}
+# Tables of claims that are not drawn again: what a claim needs is not committed, for its size.
+KEPT = {("sigmoid-mnist_seeds-3", "claims")}
 # Every kind of layer and of draw, with names of each family's modules.
 DRAWN = [
     ("resnet-8", regime, variants.DEFAULT, 0)
@@ -114,14 +111,18 @@ def frozen_draw(architecture: str, regime: str, variant: str, seed: int) -> dict
 
 
 def inputs(workflow: Workflow, name: str) -> dict[str, Any]:
-    """Return what a figure or table of a study is drawn from: its collected tables, and what else judges."""
+    """Return what a figure or table of a study is drawn from: its committed tables, and what else judges."""
     given = {"paper": workflow.paper, "study": workflow.study.name}
     if name in workflow.paper.figures:
         files = workflow.figure_inputs(SimpleNamespace(figure=name))
-        return given | {"figure": name, "tables": [Path(file) for file in files]}
+        return given | {"figure": name, "tables": _there(files)}
     files = workflow.table_inputs(SimpleNamespace(table=name))
-    given |= {"table": name, "tables": [Path(file) for file in files]}
+    given |= {"table": name, "tables": _there(files)}
     return given | {"not_expected": workflow.not_expected(SimpleNamespace(table=name))}
+
+
+def _there(files: Iterable[str]) -> list[Path]:
+    return [path for path in map(Path, files) if path.exists()]
 
 
 def committed(workflow: Workflow) -> dict[str, Path]:
