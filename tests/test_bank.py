@@ -197,16 +197,24 @@ def test_a_file_that_is_no_bank_or_was_changed_is_one_sentence(runs, tmp_path):
     whole = file.read_bytes()
     mapped, facts = read_tensors(file)
     tensors = {name: tensor.clone() for name, tensor in mapped.items()}
-    forged, exchanged, custom = (json.loads(json.dumps(facts)) for _ in range(3))
+    forged, exchanged, custom, newer, bare, twice = (json.loads(json.dumps(facts)) for _ in range(6))
     forged["tasks"][0][1]["seed"] = 5
     exchanged["tasks"].reverse()
     custom["tasks"][0][1]["architecture"] = ALIASED
-    custom["seal"] = module._seal(custom, tensors)
+    newer["bank"] = 99
+    del bare["machine"]
+    twice["tasks"][1][0] = twice["tasks"][0][0]
+    wide = tensors | {name: tensor[:-1] for name, tensor in tensors.items() if name.endswith("bias/0")}
+    endless = tensors | {"tasks": tensors["tasks"] * torch.nan}
+    for told in (custom, newer, bare, twice):
+        told["seal"] = module._seal(told, tensors)
     changed = bytearray(whole)
     changed[-3] ^= 1
 
-    def write(told):
-        save_file(tensors, file, metadata={"onlybn": json.dumps(told)})
+    def write(told, content=tensors):
+        if content is not tensors:
+            told = told | {"seal": module._seal(told, content)}
+        save_file(content, file, metadata={"onlybn": json.dumps(told)})
 
     for change in (
         lambda: file.write_bytes(whole[: len(whole) // 2]),
@@ -222,6 +230,16 @@ def test_a_file_that_is_no_bank_or_was_changed_is_one_sentence(runs, tmp_path):
         with pytest.raises(
             UserError, match=r"^bank: .*bank.safetensors is no bank, or is damaged \([^\n]*\)$"
         ):
+            Bank.load(file)
+    for change, sentence in (
+        (lambda: write(newer), "its format is 99, and this version reads 2"),
+        (lambda: write(bare), "'machine'"),
+        (lambda: write(twice), "two tasks have one name"),
+        (lambda: write(facts, wide), r"output.bias of task 0 has the shape \(9,\)"),
+        (lambda: write(facts, endless), "task 0 has values that are not finite"),
+    ):
+        change()
+        with pytest.raises(UserError, match=rf"\({sentence}\)$"):
             Bank.load(file)
     write(custom)
     with pytest.raises(UserError, match=r"\(it names custom code, .*:Aliased\)$"):

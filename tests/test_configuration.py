@@ -294,6 +294,10 @@ BAD_FILES = {
     "dataset": (put("dataset", "cifar"), "dataset: unknown dataset 'cifar'; did you mean 'cifar10'?"),
     "zero seeds": (put("seeds", 0), "seeds: 0 is not a number of seeds of at least 1"),
     "same seeds": (put("seeds", [1, 1]), "seeds: [1, 1] is not a number of seeds"),
+    "a seed as a number": (
+        put("seeds", 20240101),
+        "seeds: 20240101 seeds are more than 10,000; write [20240101] for one seed",
+    ),
     "negative seed": (put("seeds", [-1]), "seeds: [-1] is not a number of seeds"),
     "true seeds": (put("seeds", True), "seeds: True is not a number of seeds"),
     "late milestone": (

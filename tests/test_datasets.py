@@ -4,6 +4,7 @@ import functools
 import hashlib
 import http.server
 import io
+import json
 import os
 import pickle
 import re
@@ -136,7 +137,20 @@ def lose_a_key(path):
     path.write_text(path.read_text().replace("checksum", "check"))
 
 
+def tell(**facts):
+    def change(path):
+        path.write_text(json.dumps(json.loads(path.read_text()) | facts))
+
+    return change
+
+
 FILE_DAMAGES = {
+    "other mean": ("dataset.json", tell(mean=[0.9]), "was prepared with mean [0.9], and that of these"),
+    "no deviation": ("dataset.json", tell(std=[0.0]), "was prepared with std [0.0], and that of these"),
+    "two deviations": ("dataset.json", tell(std=[1.0, 1.0]), "was prepared with std [1.0, 1.0], and that"),
+    "a word": ("dataset.json", tell(mean=["x"]), "was prepared with mean ['x'], and that of these"),
+    "no mean": ("dataset.json", tell(mean=None), "was prepared with mean None, and that of these images"),
+    "classes": ("dataset.json", tell(classes=20), "was prepared with classes 20, and that of these images"),
     "flipped bit": ("test.safetensors", flip_a_bit, "was altered since it was prepared; delete it"),
     "cut short": ("test.safetensors", cut_short, "is damaged ("),
     "gone": ("train.safetensors", Path.unlink, "is damaged (No such file"),

@@ -34,12 +34,13 @@ FOLDED = {
     "imagenet-resnet-18-3x3": (20, 0),
     "imagenet-resnet-50-3x3": (53, 0),
     f"{__name__}:twice": (1, 1),
+    f"{__name__}:halved": (1, 0),
     ALIASED: (1, 0),
 }
 # The layers whose channels only linear maps behind a ReLU read.
 PRUNABLE = {"resnet-8": 3, "vgg-8-half": 5, "vgg-8-half-sigmoid": 0, "mlp-20-10": 2}
 PRUNABLE |= {"preactivation-wrn-10-1": 7, "imagenet-resnet-18-3x3": 8, "imagenet-resnet-50-3x3": 33}
-PRUNABLE |= {f"{__name__}:twice": 1, ALIASED: 1}
+PRUNABLE |= {f"{__name__}:twice": 1, f"{__name__}:halved": 0, ALIASED: 1}
 
 
 class Twice(nn.Module):
@@ -57,6 +58,23 @@ class Twice(nn.Module):
         y = normalise(x, self.batchnorm_1, self.relu_1)
         y = normalise(self.second(y), self.batchnorm_2, self.relu_2) + x
         return self.output(y.mean(dim=(2, 3)))
+
+
+class Halved(nn.Module):
+    """A custom network whose channels are split in two halves."""
+
+    def __init__(self, channels, classes):
+        super().__init__()
+        self.convolution, self.batchnorm = nn.Conv2d(channels, 6, 3, padding=1), nn.BatchNorm2d(6)
+        self.relu, self.output = nn.ReLU(), nn.Linear(3, classes)
+
+    def forward(self, images):
+        one, other = normalise(self.convolution(images), self.batchnorm, self.relu).chunk(2, dim=1)
+        return self.output((one - other).mean(dim=(2, 3)))
+
+
+def halved(channels, classes):
+    return Halved(channels, classes)
 
 
 def twice(channels, classes):
@@ -163,6 +181,26 @@ def run(make_run, few_digits, tmp_path):
     outcome = train(run, few_digits)
     saving.save(tmp_path / "run", run, outcome, few_digits, {"processes": 1, "precision": "float32"})
     return tmp_path / "run"
+
+
+def test_a_run_that_trained_single_entries_is_folded_and_pruned_as_an_ordinary_network(
+    make_run, few_digits, tmp_path
+):
+    run = make_run(regime="random-2", epochs=1, shift=0)
+    outcome = train(run, few_digits)
+    saving.save(tmp_path / "run", run, outcome, few_digits, {"processes": 1, "precision": "float32"})
+    network = onlybn.load(tmp_path / "run")
+    assert not any("parametrizations" in name for name in network.state_dict())
+    trained = {name: t for name, t in outcome.network.state_dict().items() if "parametrizations" not in name}
+    assert {name: network.state_dict()[name].tolist() for name in trained} == {
+        name: tensor.tolist() for name, tensor in trained.items()
+    }
+    for (name, layer), (_, own) in zip(
+        network.named_layers(nn.Conv2d), outcome.network.named_layers(nn.Conv2d), strict=True
+    ):
+        assert torch.equal(layer.weight, own.weight), name
+    lines = export(tmp_path / "run", tmp_path / "a.safetensors", folds=True, threshold=None)
+    assert lines[1].startswith("folded: 9 BatchNorm layers into what is right before them; ")
 
 
 def test_a_file_of_tensors_is_the_whole_network_and_says_how_images_are_normalised(run, tmp_path, few_digits):

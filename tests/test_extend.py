@@ -306,6 +306,9 @@ NETWORKS = """
     def failing(channels, classes):
         raise RuntimeError("out of ideas")
 
+    def leaving(channels, classes):
+        raise SystemExit("bye")
+
     def no_arguments():
         pass
 """
@@ -322,6 +325,7 @@ REFUSED = {
     "fixed": "has an nn.BatchNorm2d without γ and β, running statistics or momentum",
     "nothing": "mine:nothing returned a NoneType, expected a torch.nn.Module",
     "failing": r"mine:failing failed: RuntimeError: out of ideas \(mine.py line \d+\)",
+    "leaving": r"mine:leaving failed: SystemExit: bye \(mine.py line \d+\)",
     "no_arguments": "mine:no_arguments failed: TypeError: .* unexpected keyword argument 'channels'",
 }
 
@@ -621,6 +625,20 @@ def test_a_last_batch_that_is_too_small_is_rejected_once_the_examples_are_counte
     prepare("mine:good", tmp_path, tmp_path / "mine.good")
     run = replace(make_run(batch_size=5), dataset="mine:good")
     with pytest.raises(UserError, match=r"last batch has 1 of 5 images, fewer than two for each process"):
+        train_block([run], tmp_path / "mine.good")
+
+
+def test_a_normalisation_that_does_not_fit_custom_images_is_one_sentence(
+    images, tmp_path, train_block, make_run
+):
+    from dataclasses import replace
+
+    prepare("mine:good", tmp_path, tmp_path / "mine.good")
+    run = replace(make_run("mlp-8", batch_size=3), dataset="mine:good")
+    run = replace(run, values=(("normalisation", "ghost-1"),))
+    with pytest.raises(
+        UserError, match=r"^ghost-1 does not fit mlp-8 on images of 4×4 pixels in batches of 3"
+    ):
         train_block([run], tmp_path / "mine.good")
 
 

@@ -12,6 +12,7 @@ import pytest
 from onlybn import files
 from onlybn.errors import UserError
 from onlybn.files import write_json, write_table, write_tables
+from onlybn.training.journal import Journal
 
 
 def flushing_fails(monkeypatch, folders, number):
@@ -24,6 +25,14 @@ def flushing_fails(monkeypatch, folders, number):
         really(descriptor)
 
     monkeypatch.setattr(files.os, "fsync", fsync)
+
+
+def test_a_journal_that_a_broken_disk_does_not_take_is_one_sentence(tmp_path, monkeypatch):
+    flushing_fails(monkeypatch, False, errno.EINVAL)
+    Journal(tmp_path / "rows").append([("metrics", {"epoch": 1})])
+    flushing_fails(monkeypatch, False, errno.EIO)
+    with pytest.raises(UserError, match=r"^[^\n]*rows cannot be written \(Input/output error\)[^\n]*$"):
+        Journal(tmp_path / "rows").append([("metrics", {"epoch": 1})])
 
 
 @pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP, errno.EPERM, errno.ENOSYS])

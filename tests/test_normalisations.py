@@ -526,6 +526,8 @@ def test_all_misfits_of_a_study_are_reported_before_it_starts(tmp_path):
         "  third: {architectures: [resnet-8], regimes: [all], record:"
         " {reestimated: {epochs: [1, 9]}, weights: {layers: [output, ouput, nonsuch]}}}\n"
         "  fourth: {architectures: [mlp-8], regimes: [all], record: {gradient-shift: {layers: [1.conv]}}}\n"
+        "  fifth: {architectures: [mlp-8-sigmoid, resnet-8], regimes: [all]}\n"
+        "figures: {figure-7: [fifth]}\n"
     )
     study = open_study(CONFIG | {"study": str(path)}, BUILTIN)
     with pytest.raises(UserError) as error:
@@ -539,6 +541,7 @@ def test_all_misfits_of_a_study_are_reported_before_it_starts(tmp_path):
             "study: gradient-shift.layers: unknown layer of mlp-8 '1.conv'",
             "study: groupnorm-3 does not fit mlp-8",
             "study: groupnorm-3 does not fit resnet-8",
+            "study: mlp-8-sigmoid has no ReLU, whose activations a figure or table shows",
             "study: reestimated.epochs: 9 is beyond the last epoch of resnet-8 all",
             "study: the regime random-2 trains weights of convolutions, and mlp-8 has none",
             "study: weights.layers: unknown layer of resnet-8 'nonsuch'",

@@ -141,6 +141,15 @@ def test_a_regime_that_trains_single_entries_is_refused_with_a_function():
         REPARAMETRISATION.acts("arctan-1-1", "random-2")
 
 
+def test_a_function_that_reaches_no_weight_that_trains_is_neutral(make_run):
+    for name in ("arctan-1-0.6-first", "arctan-1-0.6-but-last", "arctan-1-0.6"):
+        for regime in regimes.REGIMES:
+            run = replace(make_run(regime=regime), variant=UNIFORM, values=((REPARAMETRISATION.name, name),))
+            network, _ = draw(run, **SHAPE)
+            reached = any(True for _ in reparametrise.with_functions(network))
+            assert REPARAMETRISATION.acts(name, regime) == reached, (name, regime)
+
+
 # the start
 
 

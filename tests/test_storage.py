@@ -183,6 +183,11 @@ DAMAGES = {
     "record unreadable": (lambda f: replace_by_loop(f / RECORD), "run.json is damaged ([Errno 40] Too"),
     "record of later": (lambda f: edit_record(f, specification=99), "was not written by this version"),
     "record lacking": (lambda f: edit_record(f, seed=None, digest=3), "(digest, seed missing or invalid)"),
+    "record of numbers": (lambda f: edit_record(f, training=5), "(training missing or invalid)"),
+    "record of lists": (
+        lambda f: edit_record(f, recordings=5, axes=[], own={"sources": [5]}),
+        "(axes, recordings, own.sources missing or invalid)",
+    ),
     "architecture": (lambda f: edit_record(f, architecture="resnet-9"), "does not match its digest"),
     "dataset": (lambda f: edit_record(f, dataset="svhn"), "run.json is damaged ('svhn')"),
     "regime": (lambda f: edit_record(f, regime="all"), "its specification does not match its digest"),

@@ -124,6 +124,9 @@ def test_steps_tests_and_the_last_batch_follow_from_the_number_of_images_alone()
     assert (training.steps_of(50_000), training.tests(50_000)) == (70_400, 200)
     assert Training(steps=1_000, batch_size=128, learning_rate=0.1, validation=0.1).tests(50_000) == 3
     training.check_last_batch(129, 1)  # which trains 116 of them
+    short = training.model_copy(update={"epochs": None, "steps": 1})
+    assert [short.smallest_batch(examples) for examples in (100, 143)] == [90, 128]
+    short.check_last_batch(143, 1)  # of 129 that train, one step takes 128
     with pytest.raises(UserError, match="an epoch's last batch has 1 of 128 images"):
         training.check_last_batch(143, 1)
 

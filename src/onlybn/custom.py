@@ -100,7 +100,7 @@ def blaming(name: str) -> Iterator[None]:
         yield
     except UserError:
         raise
-    except Exception as error:  # custom code may raise anything
+    except (Exception, SystemExit) as error:  # custom code may raise anything
         spec = _find(name.split(":")[0])
         frames = traceback.extract_tb(error.__traceback__)
         lines = [frame.lineno for frame in frames if spec and frame.filename == spec.origin]

@@ -68,9 +68,18 @@ def _flush(path: Path) -> None:
     try:
         descriptor = os.open(path, os.O_RDONLY)
         try:
-            os.fsync(descriptor)
+            flush(descriptor)
         finally:
             os.close(descriptor)
+    except OSError as error:
+        if error.errno not in _REFUSED:
+            raise
+
+
+def flush(descriptor: int) -> None:
+    """Flush an open file to disk, if the file system supports it."""
+    try:
+        os.fsync(descriptor)
     except OSError as error:
         if error.errno not in _REFUSED:
             raise

@@ -57,6 +57,8 @@ SPECIFIED = (
 
 
 BOOLEAN = "write true or false"
+# A larger number of seeds is meant as one seed.
+MOST_SEEDS = 10_000
 
 
 def fault_message(fault: Mapping[str, Any]) -> str:
@@ -135,6 +137,8 @@ def _of_paper(kind: Literal["figure", "table"]) -> AfterValidator:
 
 def seeds_from(value: object) -> list[int]:
     """Return a list of seeds from a number of seeds, counted from 0, or from a list of them."""
+    if isinstance(value, int) and not isinstance(value, bool) and value > MOST_SEEDS:
+        raise ValueError(f"{value} seeds are more than {MOST_SEEDS:,}; write [{value}] for one seed")
     if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
         return list(range(value))
     if (
@@ -301,6 +305,11 @@ class Training(_Strict):
         """Return the number of steps of a run on a dataset with `examples` training images."""
         return self.steps or self.epochs * self.steps_per_epoch(examples)
 
+    def smallest_batch(self, examples: int) -> int:
+        """Return how many images the smallest batch of a run has: an epoch's last, if the run gets there."""
+        whole, rest = divmod(self.trained_on(examples), self.batch_size)
+        return rest if rest and self.steps_of(examples) > whole else self.batch_size
+
     def next_test(self, taken: int, steps_per_epoch: int) -> int:
         """Return the step after which the next test comes, once `taken` steps are done."""
         rhythm = self.test_every or steps_per_epoch
@@ -322,7 +331,7 @@ class Training(_Strict):
 
     def check_last_batch(self, examples: int, processes: int, key: str = "batch_size") -> None:
         """Raise UserError if the last, partial batch has fewer than two images for each process."""
-        last = self.trained_on(examples) % self.batch_size or self.batch_size
+        last = self.smallest_batch(examples)
         if last < 2 * processes:  # BatchNorm may have no variance over a single image
             fewer = f"set processes_per_run to at most {last // 2}, or " if last >= 2 else ""
             raise UserError(

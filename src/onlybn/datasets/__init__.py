@@ -1,10 +1,12 @@
 """Datasets by name. Their facts are known without torch; preparing and reading them imports more."""
 
 import json
+import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -185,6 +187,25 @@ def read(folder: Path, device: "torch.device", *, data_dir: Path, workers: int =
 def read_facts(folder: Path) -> dict[str, Any]:
     """Return the prepared facts that training needs; raise UserError if they are damaged."""
     return _read_json(folder, ("classes", "mean", "std", "checksum"))
+
+
+def check_facts(folder: Path, facts: Mapping[str, Any], **expected: Any) -> None:
+    """Raise UserError unless the prepared facts are those `expected`, lists of numbers but for rounding."""
+    for key, value in expected.items():
+        if not _is_near(facts[key], value):
+            raise UserError(
+                f"{folder} was prepared with {key} {facts[key]!r}, and that of these images is {value!r};"
+                " delete it to prepare it again"
+            )
+
+
+def _is_near(given: object, expected: object) -> bool:
+    if not isinstance(expected, list):
+        return type(given) is type(expected) and given == expected
+    if not isinstance(given, list) or len(given) != len(expected):
+        return False
+    numbers = all(isinstance(value, float | int) for value in given)
+    return numbers and all(map(partial(math.isclose, rel_tol=1e-9, abs_tol=1e-12), given, expected))
 
 
 def _read_json(folder: Path, names: tuple[str, ...], optional: tuple[str, ...] = ()) -> dict[str, Any]:

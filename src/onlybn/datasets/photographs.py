@@ -22,7 +22,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from onlybn.datasets import DATASETS, SPLITS, read_facts
+from onlybn.datasets import DATASETS, SPLITS, check_facts, read_facts
 from onlybn.datasets.image_folder import INDEX, UNREADABLE, decode, digest
 from onlybn.datasets.images import Images
 from onlybn.distributed import ALONE, Group
@@ -229,6 +229,7 @@ def read(folder: Path, device: torch.device, *, data_dir: Path, workers: int) ->
         raise UserError(f"{folder} is damaged ({error}); delete it to prepare it again") from None
     if found != facts["checksum"]:
         raise UserError(f"{folder} was altered since it was prepared; delete it to prepare it again")
+    check_facts(folder, facts, classes=dataset.classes, mean=list(dataset.mean), std=list(dataset.std))
     splits = {
         split: Split(
             folder=data_dir / dataset.source,

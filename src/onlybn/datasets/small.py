@@ -14,9 +14,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from onlybn import custom
-from onlybn.datasets import SPLITS, known, read_facts
+from onlybn.datasets import SPLITS, check_facts, known, read_facts
 from onlybn.datasets.images import Images
-from onlybn.datasets.prepare import checksum
+from onlybn.datasets.prepare import checksum, expected_facts
 from onlybn.distributed import ALONE, Group
 from onlybn.errors import UserError
 from onlybn.randomness import generator
@@ -131,13 +131,15 @@ def read(folder: Path, device: torch.device) -> SmallImages:
         raise UserError(f"{folder} is damaged ({error}); delete it to prepare it again") from None
     if found != facts["checksum"]:
         raise UserError(f"{folder} was altered since it was prepared; delete it to prepare it again")
-    images = tensors["train"]["images"]
+    dataset = known(custom.from_path(folder.name))
+    images, labels = (tensors["train"][name] for name in ("images", "labels"))
+    check_facts(folder, facts, **expected_facts(dataset, images.numpy(), labels.numpy()))
     return SmallImages(
         **{s: Split(t["images"].to(device), t["labels"].to(device)) for s, t in tensors.items()},
         device=device,
         examples=len(images),
         channels=images.shape[-1],
-        targets=known(custom.from_path(folder.name)).targets,
+        targets=dataset.targets,
         **facts,
     )
 

@@ -107,24 +107,28 @@ class Bank:
         try:
             mapped, facts = read_tensors(file)
             tensors = {name: tensor.clone() for name, tensor in mapped.items()}  # the file may change later
-            if facts["bank"] != FORMAT or facts["seal"] != _seal(facts, tensors):
+            if facts["bank"] != FORMAT:
+                raise ValueError(f"its format is {facts['bank']}, and this version reads {FORMAT}")
+            if facts["seal"] != _seal(facts, tensors):
                 raise ValueError("its seal does not match its content")
+            then, features = facts["machine"], facts["features"]
             _, first = facts["tasks"][0]
             run = run_of(first)
             if names := custom_names(run):
                 raise ValueError(f"it names custom code, {', '.join(names)}")
             network, _ = draw(run, channels=first["channels"], classes=first["classes"], size=first["size"])
             tasks = {
-                name: Task(of_task, _unpacked(tensors, number, network))
+                name: Task(of_task, _unpacked(tensors, number, network, of_task["classes"]))
                 for number, (name, of_task) in enumerate(facts["tasks"])
             }
+            if len(tasks) < len(facts["tasks"]):
+                raise ValueError("two tasks have one name")
         except FileNotFoundError:
             raise UserError(f"bank: {file} is missing") from None
         except Exception as error:  # what readers and draws raise for altered content
             reason = " ".join(str(error).split())
             raise UserError(f"bank: {file} is no bank, or is damaged ({reason})") from None
-        then = facts["machine"]
-        check_drawn(_features(network), facts["features"], of=f"bank: {file}", seed=run.drawn_from, then=then)
+        check_drawn(_features(network), features, of=f"bank: {file}", seed=run.drawn_from, then=then)
         for parameter in network.parameters():
             parameter.requires_grad_(False)
         return cls(network, tasks)
@@ -364,13 +368,18 @@ def _packed(tasks: Sequence[Mapping[str, Tensor]], network: Network) -> dict[str
     return packed
 
 
-def _unpacked(packed: Mapping[str, Tensor], number: int, network: Network) -> dict[str, Tensor]:
-    """Return the tensors of one task of a file."""
+def _unpacked(packed: Mapping[str, Tensor], number: int, network: Network, classes: int) -> dict[str, Tensor]:
+    """Return the tensors of one task of a file; raise ValueError if one does not fit or is not finite."""
     (rows, of_output), state = _parts(network), network.state_dict()
     found = {name: packed[f"{name}/{number}"] for name in of_output}
+    for name, tensor in found.items():
+        if tensor.shape != (classes, *state[name].shape[1:]):
+            raise ValueError(f"{name} of task {number} has the shape {tuple(tensor.shape)}")
     if rows:
         parts = packed["tasks"][number].split([state[name].numel() for name in rows])
         found |= {name: part.view_as(state[name]) for name, part in zip(rows, parts, strict=True)}
+    if not all(tensor.isfinite().all() for tensor in found.values()):
+        raise ValueError(f"task {number} has values that are not finite")
     return found
 
 

@@ -59,7 +59,8 @@ class _Flow:
     def __init__(self, network: Network, calls: list[Call]):
         kinds = (nn.Conv2d, nn.Linear)
         layers = [*network.normalisations(), *(layer for _, layer in network.named_layers(kinds))]
-        of_weight = {id(layer.weight): layer for layer in layers}
+        self.weights = [layer.weight for layer in layers]  # so that no identity is used twice
+        of_weight = {id(weight): layer for weight, layer in zip(self.weights, layers, strict=True)}
         self.calls = calls
         self.layers = [_layer(call, of_weight, layers) for call in calls]
         self.uses = Counter(map(id, filter(None, self.layers)))
@@ -67,7 +68,7 @@ class _Flow:
         self.reads = []
         for place, call in enumerate(calls):
             self.reads.append([made[id(t)] for t in _tensors(call) if id(t) in made])
-            made[id(call.result)] = place
+            made |= {id(result): place for result in call.results}
         self.readers: dict[int, list[int]] = {place: [] for place in range(len(calls))}
         for place, sources in enumerate(self.reads):
             for source in sources:

@@ -36,6 +36,11 @@ class Architecture:
         """Whether it is convolutional, and not fully connected."""
         return self.family not in _FULLY_CONNECTED
 
+    @property
+    def has_relu(self) -> bool:
+        """Whether a built-in network has ReLUs."""
+        return self.family != "deep-linear" and not self.family.endswith("-sigmoid")
+
 
 _FULLY_CONNECTED = ("mlp", "mlp-sigmoid", "deep-linear")
 _VGG_DEPTHS = (8, 11, 13, 16, 19)

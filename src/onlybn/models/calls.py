@@ -8,12 +8,12 @@ from torch.overrides import TorchFunctionMode
 
 
 class Call(NamedTuple):
-    """A call of a tensor function and its result."""
+    """A call of a tensor function and the tensors that it returns."""
 
     function: Any
     arguments: tuple
     keywords: dict[str, Any]
-    result: Tensor
+    results: tuple[Tensor, ...]
 
 
 class _Recorder(TorchFunctionMode):
@@ -23,8 +23,9 @@ class _Recorder(TorchFunctionMode):
 
     def __torch_function__(self, function, kinds, arguments=(), keywords=None):
         result = function(*arguments, **(keywords or {}))
-        if isinstance(result, Tensor):
-            self.calls.append(Call(function, arguments, keywords or {}, result))
+        several = result if isinstance(result, tuple | list) else (result,)
+        if results := tuple(one for one in several if isinstance(one, Tensor)):
+            self.calls.append(Call(function, arguments, keywords or {}, results))
         return result
 
 

@@ -22,14 +22,17 @@ def check_fits(study: Study) -> None:
     """
     misfits: set[str] = set()
     checked: set[tuple] = set()
-    for run in (run for experiment in study.experiments for run in study.points(experiment)):
+    for run, shown in ((run, study.kinds_shown(of)) for of in study.experiments for run in study.points(of)):
         if any(map(custom.is_custom, (run.architecture, run.dataset))):
             continue
         misfits |= {*study.unrecordable(run, partial(_network, run))}
+        if "activations" in shown and not models.architecture(run.architecture).has_relu:
+            misfits.add(f"{run.architecture} has no ReLU, whose activations a figure or table shows")
         is_convolutional = models.architecture(run.architecture).has_convolutions
         if regimes.trains_entries(run.regime) and not is_convolutional:
             misfits.add(regimes.without_convolutions(run.regime, run.architecture))
-        batch = _smallest_batch(run, study.processes_per_run)
+        batch = run.training.smallest_batch(datasets.known(run.dataset).examples[0])
+        batch //= study.processes_per_run  # of the process with the fewest
         point = (run.value(NORMALISATION), run.architecture, run.dataset, batch)
         if (run.structure or not is_convolutional) and point not in checked:
             checked.add(point)
@@ -54,13 +57,6 @@ def _network(run: Run) -> "Network":
 def _shape(dataset: str) -> dict[str, int]:
     images = datasets.known(dataset)
     return {"channels": images.channels, "classes": images.classes, "size": images.size}
-
-
-def _smallest_batch(run: Run, processes: int) -> int:
-    """Return how many images of the last, smallest batch the process with the fewest has."""
-    training = run.training
-    trained = training.trained_on(datasets.known(run.dataset).examples[0])
-    return (trained % training.batch_size or training.batch_size) // processes
 
 
 def _check_normalisation(normalisation: str, architecture: str, dataset: str, batch: int) -> None:

@@ -76,6 +76,15 @@ def _in_any_order() -> Iterator[None]:
         torch.use_deterministic_algorithms(True, warn_only=warns)
 
 
+def settle(network: nn.Module) -> None:
+    """Make the weights in which only chosen entries trained ordinary weights, with the same values."""
+    for layer in list(network.modules()):
+        if parametrize.is_parametrized(layer, "weight") and isinstance(
+            layer.parametrizations["weight"][0], Chosen
+        ):
+            parametrize.remove_parametrizations(layer, "weight", leave_parametrized=True)
+
+
 def train_chosen(layer: nn.Conv2d, index: Tensor) -> nn.Parameter:
     """Make only the entries `index`, int64 (channels, K), of each channel's weight trainable; return them."""
     parametrize.register_parametrization(layer, "weight", Chosen(layer.weight, index))

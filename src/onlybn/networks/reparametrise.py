@@ -41,6 +41,13 @@ def _spelled(number: float) -> str:
     return f"{number:.6f}".rstrip("0").rstrip(".")
 
 
+# The regimes that train weights, but none of a part.
+_OUT_OF_REACH = {
+    "first": ("output", "batchnorm+output", "batchnorm+output+shortcut"),
+    "but-last": ("output", "batchnorm+output"),
+}
+
+
 def part_of(name: str) -> str:
     """Return the ending of a name that chooses layers, or an empty text for all of them."""
     return next((part for part in PARTS if name.endswith(f"-{part}")), "")
@@ -95,7 +102,7 @@ def check(name: str) -> str:
 
 
 def acts(name: str, regime: str) -> bool:
-    """Return whether it changes a run: the regime trains weights, and Ψ is not the identity.
+    """Return whether it changes a run: the regime trains weights that it reaches, and Ψ is no identity.
 
     Raises ValueError if the regime trains only some entries of a weight.
     """
@@ -106,7 +113,8 @@ def acts(name: str, regime: str) -> bool:
             f"the regime {regime} trains single entries of weights, which the reparametrisation {name} cannot"
             " reach; put them in different experiments"
         )
-    return name not in ("linear-1", "powerpropagation-1")
+    reaches = regime not in _OUT_OF_REACH.get(part_of(name), ())
+    return reaches and name not in ("linear-1", "powerpropagation-1")
 
 
 def apply(network: "Network", name: str, seed: int) -> None:

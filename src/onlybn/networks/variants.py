@@ -41,9 +41,9 @@ def orthogonal(rng: np.random.Generator, shape: Shape) -> np.ndarray:
 
 
 def binary(rng: np.random.Generator, shape: Shape) -> np.ndarray:
-    """Draw the signs of He-normal weights, times the standard deviation of that draw."""
+    """Draw the signs of He-normal weights, times the standard deviation of several."""
     draw = kaiming_normal(rng, shape)
-    return np.sign(draw) * draw.std(ddof=1)
+    return np.sign(draw) * draw.std(ddof=1) if draw.size > 1 else draw
 
 
 def torch_uniform(rng: np.random.Generator, shape: Shape) -> np.ndarray:

@@ -7,7 +7,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import torch
 
 from onlybn import custom, datasets, observers
+from onlybn.axes import NORMALISATION
 from onlybn.datasets.images import Images
 from onlybn.devices import choose_precision, free_memory, name_of, name_of_precision, take_devices
 from onlybn.distributed import ALONE, Group, join, launch
@@ -24,11 +25,12 @@ from onlybn.jobs import Terminal, counted, die_with_parent, duration, keep_freed
 from onlybn.locks import PATIENCE, lock, wait_for_lock
 from onlybn.machine import commit
 from onlybn.models.batchnorm import gpu_kernels
+from onlybn.networks.fits import check_normalisation
 from onlybn.runs import records, saving
 from onlybn.runs.folders import keep_aside, publish, size_of
 from onlybn.runs.progress import Publisher, measured
 from onlybn.study import Run
-from onlybn.training.checkpoints import SHARE, Checkpoints
+from onlybn.training.checkpoints import SHARE, Checkpoints, discard
 from onlybn.training.live_run import LiveRun
 from onlybn.training.loop import train_replicates
 from onlybn.training.side_by_side import that_fit
@@ -122,6 +124,7 @@ def train_block(
                 at for at in (folder, work_folder, *kept) if records.is_finished(at, run, data, wanted)
             )
             if source := next(finished, None):
+                discard(work_folder / CHECKPOINT)  # of a job that was killed right after its last step
                 print(f"{run}: finished before" + f", and kept in {source}" * (source in kept), flush=True)
             else:
                 left.append((run, work_folder, wanted))
@@ -164,7 +167,8 @@ def train_block(
         wanted = analyses or [()] * len(runs)
         for run, folder, work_folder, names in zip(runs, folders, folders_of_work, wanted, strict=True):
             for analysis in names if run.seed in trained else ():
-                measure(analysis, run, folder, images, work_folder / f"{analysis}.parquet")
+                with suppress(UserError):  # the run is done; the analysis' own job tells what is wrong
+                    measure(analysis, run, folder, images, work_folder / f"{analysis}.parquet")
     if moved:
         size = sum(map(size_of, moved)) / 1e6
         told = ", ".join(map(str, moved))
@@ -211,6 +215,7 @@ def _train(
     if custom.is_custom(runs[0].dataset):  # for others this was checked when the study was read
         runs[0].training.check_examples(images.examples, images.classes)
         runs[0].training.check_last_batch(images.examples, group.size)
+        _check_normalisation(runs[0], images, group.size)
     precision = choose_precision(runs[0].training.precision, images.device)
     computed = {
         "device": images.device.type,
@@ -252,6 +257,14 @@ def _train(
             for (run, work_folder, _), outcome in zip(some, outcomes, strict=True):
                 saving.save(work_folder, run, outcome, images, computed | settings)
                 checkpoints.discard(run.seed)
+
+
+def _check_normalisation(run: Run, images: Images, processes: int) -> None:
+    """Raise UserError if a built-in network cannot normalise the images of a custom dataset."""
+    if not custom.is_custom(run.architecture):
+        shape = {"channels": images.channels, "classes": images.classes, "size": images.size}
+        batch = run.training.smallest_batch(images.examples) // processes
+        check_normalisation(run.value(NORMALISATION), run.architecture, **shape, batches=[batch])
 
 
 @contextmanager

@@ -33,6 +33,8 @@ KINDS = {
     **dict.fromkeys(("training", "counts", "computed", "wall_clock"), dict),
     **dict.fromkeys(("seed", "channels", "classes"), int),
 }
+# Mappings that a record may lack.
+OPTIONAL = ("axes", "files", "recordings", "own")
 # The keys of `own` in the record of a run with custom code.
 CUSTOM = ("sources", "size", "family", "depth", "width")
 COUNTS = (
@@ -74,17 +76,28 @@ def read_record(folder: Path) -> dict[str, Any]:
             f"{path} was altered since it was written: its seal does not match its content; {remedy}"
         )
     lacking = [name for name in KINDS if not isinstance(record.get(name), KINDS[name])]
-    length = "steps" if "steps" in (record.get("training") or ()) else "epochs"
+    lacking += [name for name in OPTIONAL if not isinstance(record.get(name, {}), dict)]
+    length = "steps" if "training" not in lacking and "steps" in record["training"] else "epochs"
     for name, inner in {"counts": COUNTS, "computed": ("processes",), "training": (length,)}.items():
         lacking += [
             f"{name}.{n}" for n in inner if name not in lacking and not isinstance(record[name].get(n), int)
         ]
+    if "own" not in lacking and not _are_sources(record.get("own", {}).get("sources", [])):
+        lacking.append("own.sources")
     if not lacking and any(custom.is_custom(record[name]) for name in ("architecture", "regime", "dataset")):
         facts = record.get("own")
         lacking += [f"own.{n}" for n in CUSTOM if not isinstance(facts, dict) or n not in facts]
     if lacking:
         raise UserError(f"{path} is damaged ({', '.join(lacking)} missing or invalid); {remedy}")
     return record
+
+
+def _are_sources(value: object) -> bool:
+    """Return whether a value is a list of what `custom.source` returns."""
+    return isinstance(value, list) and all(
+        isinstance(source, dict) and all(isinstance(source.get(key), str) for key in custom.SOURCE)
+        for source in value
+    )
 
 
 def described(run: Run) -> dict[str, Any]:

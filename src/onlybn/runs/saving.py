@@ -130,6 +130,7 @@ def load(folder: str | Path, *, trust: bool = False) -> "Network":
     otherwise raises UserError. It also raises UserError for a folder without a complete run, or with the
     state of another run.
     """
+    from onlybn.networks import parametrisations
     from onlybn.networks.state import frozen, learned
 
     folder = Path(folder)
@@ -157,6 +158,7 @@ def load(folder: str | Path, *, trust: bool = False) -> "Network":
     for name, tensor in wanted.items():
         tensor.copy_(state[name])
     reparametrise.settle(network)
+    parametrisations.settle(network)
     return network.eval()
 
 
@@ -190,11 +192,7 @@ def _find_code_again(
             " runs that code; allow it with trust=True (--trust) if you trust the author of the run"
         )
     sources, size = record["own"]["sources"], record["own"]["size"]
-    right = isinstance(sources, list) and type(size) is int and size > 0
-    if not right or not all(
-        isinstance(source, dict) and all(isinstance(source.get(key), str) for key in custom.SOURCE)
-        for source in sources
-    ):
+    if not (type(size) is int and size > 0):
         raise UserError(f"{path} is damaged (own); delete {folder} to train the run again")
     yield from custom.find_again(sources)
 

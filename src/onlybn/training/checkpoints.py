@@ -52,6 +52,16 @@ class Resumable(Protocol):
         """Restore a checkpoint."""
 
 
+def discard(checkpoint: Path) -> None:
+    """Delete a checkpoint and its journal, as far as they are there."""
+    for path in (checkpoint, _rows(checkpoint)):
+        path.unlink(missing_ok=True)
+
+
+def _rows(checkpoint: Path) -> Path:
+    return checkpoint.with_name(f"{checkpoint.stem}-rows.jsonl")
+
+
 class Checkpoints:
     """Writes a checkpoint of each run, at most for a share of the time, and also every `every` steps.
 
@@ -73,9 +83,7 @@ class Checkpoints:
         by_thread: bool = False,
     ):
         self.paths, self.computed, self.every, self.stop = paths, dict(computed), every, stop
-        self.journals = {
-            seed: Journal(path.with_name(f"{path.stem}-rows.jsonl")) for seed, path in paths.items()
-        }
+        self.journals = {seed: Journal(_rows(path)) for seed, path in paths.items()}
         self.share, self.kept_at, self.cost = share, time.perf_counter(), None
         self.thread = ThreadPoolExecutor(1) if by_thread else None
         self.started, self.unwritten = self.kept_at, []
@@ -146,8 +154,7 @@ class Checkpoints:
 
     def discard(self, seed: int) -> None:
         """Delete a run's checkpoint and journal."""
-        self.paths[seed].unlink(missing_ok=True)
-        self.journals[seed].path.unlink(missing_ok=True)
+        discard(self.paths[seed])
 
     def _is_time(self, live: Sequence[Resumable]) -> bool:
         if not all(write.done() for write in self.unwritten):

@@ -2,13 +2,13 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from onlybn.errors import UserError
+from onlybn.files import flush
 
 Row = tuple[str, dict[str, Any]]
 
@@ -38,8 +38,7 @@ class Journal:
                 file.seek(self.bytes)
                 file.write(text)
                 file.flush()
-                with suppress(OSError):  # not every file system supports flushing
-                    os.fsync(file.fileno())
+                flush(file.fileno())
         except OSError as error:
             raise UserError(
                 f"{self.path} cannot be written ({error.strerror}); the existing content is intact"

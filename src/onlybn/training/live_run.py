@@ -72,7 +72,8 @@ class LiveRun:
             name: (layer.weight.detach().clone(), layer.bias.detach().clone())
             for name, layer in self.network.named_normalisations()
         }
-        shape = training.batch_size, images.channels, images.size, images.size
+        largest = min(training.batch_size, training.trained_on(images.examples))
+        shape = largest, images.channels, images.size, images.size
         self.forward = Forward(group.wrap(self.network), self.network, precision, shape)
         self.optimiser = Optimiser(
             self.network,

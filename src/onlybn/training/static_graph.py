@@ -361,7 +361,7 @@ def _operations(
     shapes = [images.shape]
     slots = {id(calls[0][1][0]): 0}
     operations: list[_Operation] = []
-    for function, (x, *arguments), _, result in calls:
+    for function, (x, *arguments), _, (result, *_) in calls:
         source, target = slots.get(id(x)), len(shapes)
         slots[id(result)] = target
         shapes.append((len(images), *result.shape[1:]))
@@ -383,7 +383,7 @@ def _operations(
         operations.append(operation)
     readers = Counter(slot for operation in operations for slot in operation.reads)
     _link(operations, readers, len(shapes))
-    ends = slots[id(last)] == len(operations) and features is averaged
+    ends = slots[id(last)] == len(operations) and features is averaged[0]
     # Gradients overwrite the outputs of convolutions, so each output may have only one reader.
     have_one_reader = all(readers[o.target] == 1 for o in operations if isinstance(o, _Convolution))
     return operations if ends and have_one_reader else None
