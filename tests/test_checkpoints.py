@@ -373,7 +373,7 @@ KILLS = {
     "within the first epoch": ("SIGKILL", "onlybn.training.live_run:LiveRun.step", 4, [(0, 3)], []),
     "within the second run": ("SIGKILL", "onlybn.training.live_run:LiveRun.step", 15, [], [(1, 2)]),
     "while a checkpoint is written": ("SIGKILL", "onlybn.files:_flush", 5, [(1, 2)], []),
-    "while rows are written": ("SIGKILL", "onlybn.training.journal:flush", 3, [(0, 3)], []),
+    "while rows are written": ("SIGKILL", "onlybn.training.journal:flush", 1, [(0, 3)], []),
     "in testing": ("SIGKILL", "onlybn.training.live_run:evaluate", 2, [(1, 2)], []),
     "before a finished run's checkpoint is deleted": (
         "SIGKILL",
