@@ -137,6 +137,14 @@ def lose_a_key(path):
     path.write_text(path.read_text().replace("checksum", "check"))
 
 
+def test_mean_and_deviation_come_from_counts_of_pixels():
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, [40, 256, 2], (2500, 3, 3, 3), np.uint8)
+    pixels = images / 255
+    for found, expected in zip(small.mean_and_deviation(images), (pixels.mean, pixels.std), strict=True):
+        assert found == pytest.approx(expected(axis=(0, 1, 2)).tolist(), rel=1e-12)
+
+
 def tell(**facts):
     def change(path):
         path.write_text(json.dumps(json.loads(path.read_text()) | facts))

@@ -68,16 +68,14 @@ def _prepare_small(name: str, data_dir: Path, folder: Path) -> tuple[Dataset, di
         images, labels = (np.ascontiguousarray(array) for array in splits[split])
         with written_whole(folder / f"{split}.safetensors") as path:
             path.write_bytes(save({"images": images, "labels": labels}))
-    return dataset, found | expected_facts(dataset, *splits["train"]) | {"checksum": checksum(splits)}
-
-
-def expected_facts(dataset: Dataset, images: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
-    """Return the classes, mean and std of a dataset with these images and labels of the training split."""
-    found = {"classes": int(labels.max(initial=0)) + 1 if dataset.classes is None else dataset.classes}
-    if dataset.mean is not None:
-        return found | {"mean": list(dataset.mean), "std": list(dataset.std)}
-    pixels = images / 255.0
-    return found | {key: getattr(pixels, key)(axis=(0, 1, 2)).tolist() for key in ("mean", "std")}
+    pixels = splits["train"][0] / 255.0 if dataset.mean is None else None
+    return dataset, {
+        "classes": dataset.classes,
+        **found,
+        "mean": dataset.mean if pixels is None else pixels.mean(axis=(0, 1, 2)).tolist(),
+        "std": dataset.std if pixels is None else pixels.std(axis=(0, 1, 2)).tolist(),
+        "checksum": checksum(splits),
+    }
 
 
 def _in_channels(images: np.ndarray, dataset: Dataset) -> np.ndarray:

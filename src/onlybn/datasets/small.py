@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from onlybn import custom
 from onlybn.datasets import SPLITS, check_facts, known, read_facts
 from onlybn.datasets.images import Images
-from onlybn.datasets.prepare import checksum, expected_facts
+from onlybn.datasets.prepare import checksum
 from onlybn.distributed import ALONE, Group
 from onlybn.errors import UserError
 from onlybn.randomness import generator
@@ -133,7 +133,9 @@ def read(folder: Path, device: torch.device) -> SmallImages:
         raise UserError(f"{folder} was altered since it was prepared; delete it to prepare it again")
     dataset = known(custom.from_path(folder.name))
     images, labels = (tensors["train"][name] for name in ("images", "labels"))
-    check_facts(folder, facts, **expected_facts(dataset, images.numpy(), labels.numpy()))
+    means = (dataset.mean, dataset.std) if dataset.mean else mean_and_deviation(images.numpy())
+    classes = dataset.classes or int(labels.max()) + 1
+    check_facts(folder, facts, classes=classes, mean=list(means[0]), std=list(means[1]))
     return SmallImages(
         **{s: Split(t["images"].to(device), t["labels"].to(device)) for s, t in tensors.items()},
         device=device,
@@ -142,6 +144,21 @@ def read(folder: Path, device: torch.device) -> SmallImages:
         targets=dataset.targets,
         **facts,
     )
+
+
+def mean_and_deviation(images: np.ndarray) -> tuple[list[float], list[float]]:
+    """Return each channel's mean and standard deviation of pixels in [0, 1], from counts of the 256 values.
+
+    Images are uint8 (examples, height, width, channels), which are not copied as a whole.
+    """
+    channels = images.shape[-1]
+    counts = np.zeros((channels, 256))
+    for first in range(0, len(images), 1000):
+        for channel, its in zip(counts, images[first : first + 1000].reshape(-1, channels).T, strict=True):
+            channel += np.bincount(its, minlength=256)
+    values, shares = np.arange(256) / 255, counts / counts.sum(axis=1, keepdims=True)
+    means = shares @ values
+    return means.tolist(), np.sqrt((shares * (values - means[:, None]) ** 2).sum(axis=1)).tolist()
 
 
 def augment(images: Tensor, moves: Tensor, flips: Tensor, pixels: int) -> Tensor:
