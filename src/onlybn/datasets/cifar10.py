@@ -97,7 +97,10 @@ def load_jpeg(
 def _read_parquet(path: Path, checksum: str, rows: int) -> pa.Table:
     expected = f"expected {rows:,} rows with the columns img (struct of bytes and path) and label"
     if not path.is_file():
-        raise UserError(f"cifar10-jpeg: {path} is missing; {expected}; set data_dir to its folder's parent")
+        raise UserError(
+            f"cifar10-jpeg: {path} is missing; {expected}; set data_dir to its folder's parent, or, since"
+            " this copy cannot be downloaded, train on the original with dataset=cifar10"
+        )
     try:
         schema = pq.read_schema(path)
         count = pq.read_metadata(path).num_rows

@@ -303,5 +303,5 @@ def seeds_phrase(points: pd.DataFrame, *, crosses: bool = False, counts: str = "
         mark = " (×)" if crosses else ""
         phrase += f"; {diverged} diverged run{'s' * (diverged > 1)}{mark} left out of the means"
     if at_chance := int(counted["at_chance"].sum()):
-        phrase += f"; {at_chance} run{'s' * (at_chance > 1)} with at most 1.5 times chance"
+        phrase += f"; {at_chance} run{'s' * (at_chance > 1)} with at most 1.5 times the accuracy of chance"
     return phrase

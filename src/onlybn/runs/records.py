@@ -67,6 +67,8 @@ def read_record(folder: Path) -> dict[str, Any]:
         record = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"{path} is missing: {folder} holds no finished run") from None
+    except PermissionError:
+        raise UserError(f"{path} cannot be read; ask its owner for permission") from None
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} is damaged ({error}); {remedy}") from None
     if not isinstance(record, dict) or record.get("specification") != SPECIFICATION:

@@ -95,7 +95,10 @@ def outdated(workflow: Workflow) -> set[str]:
     if counts.exists() and told_at(counts) not in ({}, counted):
         files.add(counts)
     for path, tables in workflow.numbers_drawn.items():
-        recorded = told_at(path).get("tables") if path.exists() else None
+        told = told_at(path) if path.exists() else {}
+        recorded = told.get("tables")
+        if told.get("damaged"):
+            files.add(path)
         if recorded and all(table.exists() for table in tables) and recorded != records.drawn_from(tables):
             files.add(path)
     return set(map(str, files))

@@ -7,7 +7,7 @@ import pandas as pd
 from onlybn import custom
 from onlybn.analyses.clamping import THRESHOLDS
 from onlybn.datasets import Dataset, prepared
-from onlybn.jobs import duration
+from onlybn.jobs import counted, duration
 from onlybn.networks.work import Work, work
 from onlybn.observers.probes import IMAGES
 from onlybn.study import Run, Study
@@ -182,6 +182,6 @@ def sentence(table: pd.DataFrame, at_once: int) -> str:
     seconds = 3_600 * table[HOURS].sum(axis=None)
     side_by_side = f", {duration(seconds / at_once)} with {at_once} at once" if at_once > 1 else ""
     return (
-        f"{table['runs'].sum():,} runs, {table['steps'].sum():,} steps: {duration(seconds)} of one at a time"
-        f"{side_by_side}; {table['megabytes'].sum() / 1e3:,.2f} GB"
+        f"{counted(table['runs'].sum(), 'run')}, {table['steps'].sum():,} steps: {duration(seconds)} of one at"
+        f" a time{side_by_side}; {table['megabytes'].sum() / 1e3:,.2f} GB"
     )

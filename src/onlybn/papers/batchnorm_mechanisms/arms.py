@@ -37,12 +37,13 @@ def described(table: pd.DataFrame, *, rates: bool = False, but: Collection[str] 
     titles = {name: known(name).title for name in table["dataset"].unique()}
     setting = table["dataset"].map(titles) + ", " + table["architecture"].astype(str)
     arm = table["normalisation"].map({name: label(name) for name in table["normalisation"].unique()})
-    for _, rows in table.groupby(["dataset", "architecture"], sort=False):
+    networks = table.groupby(["dataset", "architecture"], sort=False)
+    several = bool((networks["training"].nunique() > 1).any())  # then every arm tells its own
+    for _, rows in networks:
         for name in _SET:
             if name in rows and name not in but and rows[name].nunique() > 1:
                 setting[rows.index] += ", " + rows[name].astype(str)
         if rates:
-            several = rows["training"].nunique() > 1
             words = ", rate " + rows["rate"].map("{:g}".format) + _recipes(rows, "rate")
             arm[rows.index] += words if several else ""
         else:

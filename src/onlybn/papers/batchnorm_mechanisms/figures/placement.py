@@ -44,6 +44,6 @@ def _dots(axes: Axes, here: pd.DataFrame) -> None:
 def caption(numbers: pd.DataFrame) -> str:
     """Say what before and after mean, and what the dots are."""
     return (
-        "BatchNorm stands before the activation; after, it stands behind it. A dot is the last test of a run,"
+        "BatchNorm stands before the activation, BatchNorm after behind it. A dot is the last test of a run,"
         " and a bar the mean of an arm. Training accuracy is that of batches, a mean over 5 recorded points."
     )
