@@ -89,13 +89,13 @@ def main(out, *folders):
     tables, runs = {}, []
     for folder in map(Path, folders):
         found = sorted(folder.glob("experiments/*/*.parquet"))
-        records = [path for path in found if path.stem == "runs"]
-        if not records:
+        provenance = [path for path in found if path.stem == "runs"]
+        if not provenance:
             raise UserError(
                 f"{folder}/experiments holds no collected tables of runs; if it is a study's folder,"
                 " snakemake provenance collects them"
             )
-        runs.append(read(records))
+        runs.append(read(provenance))
         for path in found:
             tables.setdefault(path.parent.name, {}).setdefault(path.name, []).append(path)
     runs = pd.concat(runs, ignore_index=True)
@@ -106,9 +106,12 @@ def main(out, *folders):
             if len(paths) < len(most):
                 lacks = next(path.parent for path in most if path.with_name(name) not in paths)
                 raise UserError(f"{lacks} lacks {name}, which another folder has of this experiment")
+    every = [path for kinds in tables.values() for paths in kinds.values() for path in paths]
+    told = all("runs" in records.told_at(path) for path in every)
     for experiment, kinds in tables.items():
         for name, paths in kinds.items():
             whole = stack(map(pq.read_table, paths))
+            whole = whole if told else whole.replace_schema_metadata(None)
             write_tables(Path(out) / "experiments" / experiment / name, [whole])
     counts = [path for folder in folders if (path := Path(folder) / "parameter_counts.parquet").exists()]
     if counts:

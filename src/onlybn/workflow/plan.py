@@ -182,6 +182,6 @@ def sentence(table: pd.DataFrame, at_once: int) -> str:
     seconds = 3_600 * table[HOURS].sum(axis=None)
     side_by_side = f", {duration(seconds / at_once)} with {at_once} at once" if at_once > 1 else ""
     return (
-        f"{counted(table['runs'].sum(), 'run')}, {table['steps'].sum():,} steps: {duration(seconds)} of one at"
-        f" a time{side_by_side}; {table['megabytes'].sum() / 1e3:,.2f} GB"
+        f"{counted(table['runs'].sum(), 'run')}, {table['steps'].sum():,} steps: {duration(seconds)} of one"
+        f" at a time{side_by_side}; {table['megabytes'].sum() / 1e3:,.2f} GB"
     )
