@@ -25,7 +25,7 @@ from onlybn.judging import Estimate
 from onlybn.runs.schemas import SCHEMAS
 
 REFERENCE = ROOT / "results" / "reference" / "digits"
-ONE_NETWORK = "cifar10-resnet-14_regimes-batchnorm,random-2_seeds-4"
+ONE_NETWORK = "cifar10-resnet-14_regimes-all,batchnorm,random-2_seeds-4"
 
 
 def generator():
@@ -66,7 +66,7 @@ def test_the_page_on_results_tells_every_column_and_no_other():
 WHOLE = [
     ["study=digits"],
     ["study=cifar10-short", "seeds=4"],
-    ["study=cifar10-resnet-14", "regimes=batchnorm,random-2", "seeds=4"],
+    ["study=cifar10-resnet-14", "regimes=all,batchnorm,random-2", "seeds=4"],
 ]
 
 
