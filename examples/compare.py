@@ -11,11 +11,13 @@ from pathlib import Path
 
 import pandas as pd
 
+from onlybn.axes import OPTIONAL
 from onlybn.drawing.summaries import finals, read
 from onlybn.errors import UserError
 from onlybn.judging import Estimate
 
-RUN = ["architecture", "regime", "variant", "seed"]
+AXES = {axis.name: axis.default for axis in OPTIONAL}
+RUN = ["architecture", "regime", "variant", *AXES, "seed"]
 
 
 def accuracies(study):
@@ -26,7 +28,13 @@ def accuracies(study):
             f"{study}/experiments holds no collected metrics; is it a study's folder in results/?"
         )
     runs = finals(read(tables))
-    return runs[runs["status"] == "finished"].set_index(RUN)["top_1"]
+    runs = runs.assign(**{name: neutral for name, neutral in AXES.items() if name not in runs})
+    runs = runs[runs["status"] == "finished"].astype(dict.fromkeys(RUN[:-1], str)).set_index(RUN)
+    if runs.index.has_duplicates:
+        raise UserError(
+            f"{study} holds several runs of one network and seed, of different datasets or training"
+        )
+    return runs["top_1"]
 
 
 def compare(one, other):
@@ -38,7 +46,10 @@ def compare(one, other):
         low, high = difference.interval
         row = dict(zip(RUN, point, strict=False)) | seeds.mean().to_dict()
         rows.append(row | {"difference": difference.mean, "low": low, "high": high, "seeds": len(seeds)})
-    return pd.DataFrame(rows)
+    if not rows:
+        raise UserError("they have no network, regime and seed in common")
+    found = pd.DataFrame(rows)
+    return found.drop(columns=[name for name, neutral in AXES.items() if (found[name] == neutral).all()])
 
 
 if __name__ == "__main__":

@@ -386,6 +386,7 @@ def test_a_fault_is_told_once_and_what_somebody_stopped_is_none(work, tmp_path):
     )
     log.write_text("interrupted; the same command resumes\n")
     assert work.job_failed(1, "train", [str(log)]) is None
+    assert work.job_failed(3, "draw_figure", ["no.log"]) is None  # it was stopped before it wrote any
     assert work.interrupted
     assert len(work.faults) == 2
     assert not work.jobs

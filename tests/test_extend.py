@@ -725,6 +725,7 @@ def test_a_family_of_one_depth_has_its_panel_by_width():
 
 
 # What the page on extending changes for each kind of addition: new files, and changes of existing files.
+CLAIMS = "src/onlybn/papers/only_batchnorm/claims.py"
 TOUCHED = {
     "An architecture": ["mine/networks.py"],
     "A dataset": ["mine/images.py"],
@@ -735,6 +736,7 @@ TOUCHED = {
         "src/onlybn/papers/only_batchnorm/figures/learning.py",
         "src/onlybn/papers/only_batchnorm/paper.py",
     ],
+    "A claim": [CLAIMS],
 }
 
 
@@ -768,6 +770,7 @@ def test_the_page_on_extending_is_correct(tmp_path):
     collected = str(moves.relative_to(tmp_path))
     asked = ("accuracy", "failed", "hits", "figure-2", "figure-j", collected)
     fresh.ok(*asked, "--config", "study=mine/mine.yaml", PYTHONPATH=str(tmp_path / "src"))
+    assert "BatchNorm beats the output layer alone" in (tmp_path / CLAIMS).read_text()
     accuracy = pd.read_parquet(results / "tables" / "accuracy.parquet").set_index("regime")
     assert list(accuracy.index) == ["batchnorm", "regimes:stem", "regimes:last_batchnorm_and_output"]
     trained = {"regimes.stem": 9 * 16, "regimes.last_batchnorm_and_output": 2 * 64 + 65 * 4}

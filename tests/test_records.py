@@ -197,6 +197,14 @@ def test_files_made_from_a_changed_run_are_outdated(results):
     assert str(figure) in outdated(workflow)
 
 
+def test_damaged_numbers_of_a_figure_are_outdated(results):
+    workflow, runs = results
+    path, figure = collected(workflow, runs, "affine"), next(iter(workflow.numbers_drawn))
+    write_table(figure, records.telling(pa.table({"x": [1]}), tables=records.drawn_from([path])))
+    figure.write_bytes(b"")
+    assert outdated(workflow) == {str(figure)}
+
+
 def test_outdated_files_are_forced_once_per_graph_of_jobs_and_never_in_a_cluster_job(results, tmp_path):
     for main in (True, False):
         graph = SimpleNamespace(forcefiles=set())

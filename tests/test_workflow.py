@@ -99,7 +99,12 @@ def test_a_claim_that_is_none_is_refused_before_anything_runs(fresh):
 
 def test_an_unknown_target_gives_one_sentence_with_the_nearest_name(fresh):
     lines = fresh.refusal("-n", "figure-4").splitlines()
-    assert lines[-1].startswith("error: unknown target of the study tiny 'figure-4'; did you mean 'figure-")
+    assert lines[-1].startswith(
+        "error: the study tiny does not show figure-4, or its selection has no run of it; it shows figure-"
+    )
+    assert "unknown target of the study tiny 'figur-7'; did you mean 'figure-7'" in fresh.refusal(
+        "-n", "figur-7"
+    )
     assert ", figure-7, sheet, table-1, accuracy, " in lines[-1]
 
 

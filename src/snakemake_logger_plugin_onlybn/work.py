@@ -147,6 +147,8 @@ class Work:
         for run in self._of(number):
             run.job = None
         log = next(filter(Path.is_file, map(Path, logs)), None)
+        if self.interrupted and not log:  # it was stopped before it could say anything
+            return None
         why = reason(log) if log else f"error: a job of the rule {rule} failed, and left no log"
         if why == INTERRUPTED:
             self.interrupted = True

@@ -404,6 +404,11 @@ class Workflow:
     def refuse(self, wildcards: Any) -> list[str]:
         """Exit with a sentence: the study has no target of that name."""
         known = ["main", "all", *self.targets]
+        if wildcards.unknown in self.paper.made:
+            sys.exit(
+                f"error: the study {self.study.name} does not show {wildcards.unknown}, or its selection has"
+                f" no run of it; it shows {', '.join(self.targets)}"
+            )
         fault = unknown_message(f"target of the study {self.study.name}", wildcards.unknown, known)
         sys.exit(f"error: {fault}")
 
