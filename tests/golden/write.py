@@ -35,7 +35,7 @@ JPEG = ["study=cifar10", "dataset=cifar10-jpeg", "epochs=5", "architectures=resn
 COMMITTED = (
     ["study=digits"],
     ["study=weight-compander"],
-    ["study=weight-compander-short", "reparametrisations=[none,arctan-0.8-0.5,linear-1.6]", "seeds=4"],
+    ["study=weight-compander-short", "reparametrisations=[none,arctan-0.8-0.5,linear-1.6]", "seeds=5"],
     ["study=batchnorm-mechanisms"],
     ["study=other-norms"],
     ["study=evaluation-statistics", "architectures=[vgg-8-half,mlp-100-100-100-sigmoid]"],
