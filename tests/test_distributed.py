@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from onlybn.axes import NORMALISATION
 from onlybn.datasets import small
 from onlybn.datasets.prepare import checksum
+from onlybn.datasets.small import mean_and_deviation
 from onlybn.distributed import ALONE, Group, _fault, launch
 from onlybn.errors import UserError
 from onlybn.files import write_json
@@ -56,7 +57,9 @@ def some_digits(digits, digits_folder, tmp_path):
         for split, (images, labels) in splits.items():
             save_file({"images": images, "labels": labels}, folder / f"{split}.safetensors")
         facts = json.loads((folder / "dataset.json").read_text())
-        write_json(folder / "dataset.json", facts | {"checksum": checksum(splits)})
+        mean, std = mean_and_deviation(splits["train"][0])
+        facts |= {"checksum": checksum(splits), "mean": mean, "std": std}
+        write_json(folder / "dataset.json", facts)
         return folder
 
     return write
