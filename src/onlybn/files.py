@@ -65,21 +65,24 @@ def written_whole(path: Path) -> Iterator[Path]:
 
 def _flush(path: Path) -> None:
     """Flush a file, or a folder's list of files, to disk, if the file system supports it."""
-    try:
+    with _if_supported():
         descriptor = os.open(path, os.O_RDONLY)
         try:
-            flush(descriptor)
+            os.fsync(descriptor)
         finally:
             os.close(descriptor)
-    except OSError as error:
-        if error.errno not in _REFUSED:
-            raise
 
 
 def flush(descriptor: int) -> None:
     """Flush an open file to disk, if the file system supports it."""
-    try:
+    with _if_supported():
         os.fsync(descriptor)
+
+
+@contextmanager
+def _if_supported() -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         if error.errno not in _REFUSED:
             raise

@@ -95,6 +95,11 @@ class Estimate:
         return self.bounds or student_interval(self.values, self.common)
 
     @property
+    def tally(self) -> str:
+        """How many runs do what it says, where values say `whether` they do."""
+        return f"{sum(self.values):.0f} of {counted(len(self.values), 'run')}"
+
+    @property
     def spreads(self) -> bool:
         """Whether what its values have in common, if anything, was drawn more than once."""
         return self.common is None or len(self.common) > 1
@@ -149,7 +154,7 @@ class Estimate:
     def __str__(self) -> str:
         low, high = self.interval
         if self.whether:
-            return f"{self.of}: {sum(self.values):.0f} of {counted(len(self.values), 'run')}"
+            return f"{self.of}: {self.tally}"
         if self.is_of_each:
             return f"{self.of} {_from_to(low, high)}"
         spread = f" [{low:.2f}, {high:.2f}]" if len(self.values) > 1 else ""
@@ -412,7 +417,7 @@ def _summary(estimates: Sequence[Estimate], held: int) -> str:
     (one,) = estimates
     low, high = one.interval
     if one.whether:
-        return str(one).rpartition(": ")[2]
+        return one.tally
     return _from_to(low, high) if one.is_of_each else f"{one.mean:z.1f} [{low:z.1f}, {high:z.1f}]"
 
 
@@ -493,8 +498,7 @@ def caption(numbers: pd.DataFrame) -> str:
         " interval lies in the range in brackets (this project's tolerance, where the paper gives one"
         " number). It is contradicted if an interval lies outside; if there are several, only with a"
         " Holm-adjusted p below 0.05. Elsewhere, and where the source names no dataset, only directions are"
-        " judged:"
-        " consistent or inconsistent."
+        " judged: consistent or inconsistent."
     )
 
 

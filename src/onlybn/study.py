@@ -137,9 +137,9 @@ def _of_paper(kind: Literal["figure", "table"]) -> AfterValidator:
 
 def seeds_from(value: object) -> list[int]:
     """Return a list of seeds from a number of seeds, counted from 0, or from a list of them."""
-    if isinstance(value, int) and not isinstance(value, bool) and value > MOST_SEEDS:
-        raise ValueError(f"{value} seeds are more than {MOST_SEEDS:,}; write [{value}] for one seed")
     if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
+        if value > MOST_SEEDS:
+            raise ValueError(f"{value} seeds are more than {MOST_SEEDS:,}; write [{value}] for one seed")
         return list(range(value))
     if (
         isinstance(value, list)

@@ -115,6 +115,11 @@ def prepared(name: str, folder: Path) -> Dataset:
     return replace(known(name), **found | {"examples": tuple(found["examples"][split] for split in SPLITS)})
 
 
+def shape(images: "Dataset | Images") -> dict[str, int]:
+    """Return the channels, classes and size of images, by which networks are built."""
+    return {"channels": images.channels, "classes": images.classes, "size": images.size}
+
+
 def loader(name: str, folder: Path, data_dir: Path) -> dict[str, str]:
     """Return the source of the custom code that prepares the named dataset, with both folders."""
     # Do not resolve links: on the nodes of a cluster they may lead elsewhere.

@@ -1,14 +1,14 @@
 """Whether a study's runs can be trained and recorded as it asks; torch is imported if needed."""
 
 from collections.abc import Iterable
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 from onlybn import custom, datasets, models
 from onlybn.axes import NORMALISATION
 from onlybn.errors import UserError
 from onlybn.networks import regimes
-from onlybn.study import Run, Study
+from onlybn.study import Study
 
 if TYPE_CHECKING:
     from onlybn.models.network import Network
@@ -22,45 +22,43 @@ def check_fits(study: Study) -> None:
     """
     misfits: set[str] = set()
     checked: set[tuple] = set()
-    for run, shown in ((run, study.kinds_shown(of)) for of in study.experiments for run in study.points(of)):
+    network = cache(_of_dataset)
+    shown = {experiment: study.kinds_shown(experiment) for experiment in study.experiments}
+    for experiment, run in ((name, run) for name in study.experiments for run in study.points(name)):
         if any(map(custom.is_custom, (run.architecture, run.dataset))):
             continue
-        misfits |= {*study.unrecordable(run, partial(_network, run))}
-        if "activations" in shown and not models.architecture(run.architecture).has_relu:
+        built = run.value(NORMALISATION), run.architecture, run.dataset
+        misfits |= {*study.unrecordable(run, partial(network, *built))}
+        if "activations" in shown[experiment] and not models.architecture(run.architecture).has_relu:
             misfits.add(f"{run.architecture} has no ReLU, whose activations a figure or table shows")
         is_convolutional = models.architecture(run.architecture).has_convolutions
         if regimes.trains_entries(run.regime) and not is_convolutional:
             misfits.add(regimes.without_convolutions(run.regime, run.architecture))
         batch = run.training.smallest_batch(datasets.known(run.dataset).examples[0])
         batch //= study.processes_per_run  # of the process with the fewest
-        point = (run.value(NORMALISATION), run.architecture, run.dataset, batch)
-        if (run.structure or not is_convolutional) and point not in checked:
-            checked.add(point)
+        if (run.structure or not is_convolutional) and (*built, batch) not in checked:
+            checked.add((*built, batch))
             try:
-                _check_normalisation(*point)
+                shape = datasets.shape(datasets.known(run.dataset))
+                check_normalisation(*built[:2], **shape, batches=[batch])
             except UserError as error:
                 misfits.add(str(error))
     if misfits:
         raise UserError("\n".join(f"study: {misfit}" for misfit in sorted(misfits)))
 
 
-def _network(run: Run) -> "Network":
-    """Return a run's network with weights that are not drawn."""
+def _of_dataset(normalisation: str, architecture: str, dataset: str) -> "Network":
+    return _network(normalisation, architecture, **datasets.shape(datasets.known(dataset)))
+
+
+def _network(normalisation: str, architecture: str, *, channels: int, classes: int, size: int) -> "Network":
+    """Return a network with weights that are not drawn."""
     from onlybn.networks.draw import build
     from onlybn.networks.variants import allocate
 
-    network = build(run.architecture, run.value(NORMALISATION), **_shape(run.dataset))
+    network = build(architecture, normalisation, channels=channels, classes=classes, size=size)
     allocate(network)
     return network
-
-
-def _shape(dataset: str) -> dict[str, int]:
-    images = datasets.known(dataset)
-    return {"channels": images.channels, "classes": images.classes, "size": images.size}
-
-
-def _check_normalisation(normalisation: str, architecture: str, dataset: str, batch: int) -> None:
-    check_normalisation(normalisation, architecture, **_shape(dataset), batches=[batch])
 
 
 def check_normalisation(
@@ -74,10 +72,8 @@ def check_normalisation(
     from torch import nn
 
     from onlybn.models.normalisations import normalised_together
-    from onlybn.networks.draw import build
-    from onlybn.networks.variants import allocate
 
-    network = build(architecture, normalisation, channels=channels, classes=classes, size=size).eval()
+    network = _network(normalisation, architecture, channels=channels, classes=classes, size=size).eval()
     names = {layer: name for name, layer in network.named_normalisations()}
     batch = min(batches)
 
@@ -91,6 +87,5 @@ def check_normalisation(
 
     for layer in names:
         layer.register_forward_pre_hook(check)
-    allocate(network)
     with torch.no_grad():
         network(torch.zeros(1, channels, size, size))

@@ -41,7 +41,7 @@ def orthogonal(rng: np.random.Generator, shape: Shape) -> np.ndarray:
 
 
 def binary(rng: np.random.Generator, shape: Shape) -> np.ndarray:
-    """Draw the signs of He-normal weights, times the standard deviation of several."""
+    """Draw the signs of He-normal weights, times the deviation of that draw; a single weight stays."""
     draw = kaiming_normal(rng, shape)
     return np.sign(draw) * draw.std(ddof=1) if draw.size > 1 else draw
 

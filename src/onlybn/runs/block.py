@@ -262,8 +262,8 @@ def _train(
 def _check_normalisation(run: Run, images: Images, processes: int) -> None:
     """Raise UserError if a built-in network cannot normalise the images of a custom dataset."""
     if not custom.is_custom(run.architecture):
-        shape = {"channels": images.channels, "classes": images.classes, "size": images.size}
         batch = run.training.smallest_batch(images.examples) // processes
+        shape = datasets.shape(images)
         check_normalisation(run.value(NORMALISATION), run.architecture, **shape, batches=[batch])
 
 

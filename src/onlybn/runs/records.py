@@ -87,8 +87,7 @@ def read_record(folder: Path) -> dict[str, Any]:
     if "own" not in lacking and not _are_sources(record.get("own", {}).get("sources", [])):
         lacking.append("own.sources")
     if not lacking and any(custom.is_custom(record[name]) for name in ("architecture", "regime", "dataset")):
-        facts = record.get("own")
-        lacking += [f"own.{n}" for n in CUSTOM if not isinstance(facts, dict) or n not in facts]
+        lacking += [f"own.{n}" for n in CUSTOM if n not in record.get("own", {})]
     if lacking:
         raise UserError(f"{path} is damaged ({', '.join(lacking)} missing or invalid); {remedy}")
     return record

@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 
 from onlybn.axes import REPARAMETRISATION
-from onlybn.datasets import known
+from onlybn.datasets import known, shape
 from onlybn.datasets.images import Images
 from onlybn.networks.work import Work, work
 from onlybn.study import Run
@@ -60,5 +60,4 @@ def that_fit(run: Run, images: Images, precision: torch.dtype, replicates: int, 
 
 
 def _work(run: Run, images: Images) -> Work:
-    shape = {"channels": images.channels, "classes": images.classes, "size": images.size}
-    return work(replace(known(run.dataset), **shape), run.architecture, run.regime, run.structure)
+    return work(replace(known(run.dataset), **shape(images)), run.architecture, run.regime, run.structure)

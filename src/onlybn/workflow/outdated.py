@@ -96,9 +96,7 @@ def outdated(workflow: Workflow) -> set[str]:
         files.add(counts)
     for path, tables in workflow.numbers_drawn.items():
         told = told_at(path) if path.exists() else {}
-        recorded = told.get("tables")
-        if told.get("damaged"):
-            files.add(path)
-        if recorded and all(table.exists() for table in tables) and recorded != records.drawn_from(tables):
+        recorded = told.get("tables") if all(table.exists() for table in tables) else None
+        if told.get("damaged") or (recorded and recorded != records.drawn_from(tables)):
             files.add(path)
     return set(map(str, files))
