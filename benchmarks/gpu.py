@@ -269,7 +269,7 @@ def opened(asked: argparse.Namespace) -> "Workflow":
 
     config = yaml.safe_load((ROOT / "config.yaml").read_text())
     config |= {"device": asked.device, "results_dir": str(asked.out / "results")}
-    for pair in asked.config or STUDY:
+    for pair in [*STUDY, *asked.config]:
         key, _, value = pair.partition("=")
         config[key] = yaml.safe_load(value)
     return open_workflow(config, ROOT / "workflow" / "studies")

@@ -302,6 +302,12 @@ def test_an_image_file_is_classified_as_its_pixels_are(runs, few_digits, images,
     assert found == pytest.approx(dict(zip("0123456789", expected, strict=True)), rel=1e-4)
     Image.fromarray(pixels.astype(np.uint16) * 257).save(tmp_path / "b.png")
     assert classify(bank, "slow", tmp_path / "b.png") == found
+    wider = pixels.astype(">u2") * 257  # which Pillow opens as 32-bit integers in newer versions
+    (tmp_path / "b.pgm").write_bytes(b"P5 8 8 65535 " + wider.astype(">u2").tobytes())
+    assert classify(bank, "slow", tmp_path / "b.pgm") == found
+    Image.fromarray(pixels.astype(np.float32) / 255).save(tmp_path / "b.tiff")
+    with pytest.raises(UserError, match=r"b.tiff cannot be read as an image \(it holds floating-point"):
+        classify(bank, "slow", tmp_path / "b.tiff")
     # The middle of a wider image in colour, lying on its side.
     wide = np.zeros((8, 14, 3), np.uint8)
     wide[:, 3:11] = pixels[:, :, None]

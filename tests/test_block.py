@@ -72,6 +72,26 @@ def test_a_finished_block_trains_nothing_again_and_another_specification_everyth
     assert records.read_record(kept)["training"]["momentum"] == 0.5
 
 
+def test_a_run_that_comes_back_is_kept_until_its_job_is_done(job, tmp_path, monkeypatch):
+    assert job() == [0, 1]
+    before = (tmp_path / "runs" / "seed-0" / "run.json").read_bytes()
+    assert job(momentum=0.5) == [0, 1]
+    kept = tmp_path / "replaced" / "seed-0"
+
+    published = []
+
+    def dies(source, folder):
+        """Of a job that is killed Snakemake removes what it wrote."""
+        if published:
+            raise MemoryError
+        published.append(folder)
+
+    monkeypatch.setattr(block, "publish", dies)
+    with pytest.raises(MemoryError):
+        job()
+    assert any(before == (run / "run.json").read_bytes() for run in kept.iterdir())
+
+
 def test_a_damaged_run_is_trained_again_also_where_its_copy_that_waits_is_damaged_too(job, tmp_path):
     assert job() == [0, 1]
     expected = (tmp_path / "runs" / "seed-0" / "affine.parquet").read_bytes()

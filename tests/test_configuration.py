@@ -539,6 +539,8 @@ def test_equivalent_paths_have_one_normal_form(study, tmp_path, monkeypatch):
     for spelled in ("~/results", "$HOME/results/", "${HOME}//results"):
         opened = study(results_dir=spelled, data_dir=spelled)
         assert opened.results_dir == opened.data_dir == str(tmp_path / "results")
+    beside = tmp_path.parent / "beside"  # Snakemake would keep copies of its outputs in another folder
+    assert study(results_dir="../beside").results_dir == str(beside)
     (tmp_path / "mine.yaml").write_text(STUDY)
     assert study(study="~/$MINE.yaml").name == "mine"
     (tmp_path / "far" / "folder").mkdir(parents=True)

@@ -29,6 +29,17 @@ def study(tmp_path):
     return open_
 
 
+def test_a_custom_regime_that_reads_weights_is_planned_as_if_everything_trained(tmp_path, monkeypatch):
+    (tmp_path / "largest.py").write_text(
+        "def half(network, seed):\n"
+        "    layers = sorted(network.normalisations(), key=lambda layer: float(layer.weight.mean()))\n"
+        "    return [parameter for layer in layers[::2] for parameter in layer.parameters()]\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    digits = DATASETS["digits"]
+    assert work(digits, "resnet-8", "largest:half") == work(digits, "resnet-8", "all")
+
+
 def table(cost, points, replicates=1):
     """A table of measured times that are exactly `cost` of the work."""
     rows = []

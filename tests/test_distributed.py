@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -173,6 +174,25 @@ def test_processes_find_the_package_of_a_checkout_that_is_not_installed(python_w
     before = os.environ["PYTHONPATH"]
     launch(1, "onlybn.errors", {})
     assert os.environ["PYTHONPATH"] == before
+
+
+def test_processes_heed_no_signal_that_is_ignored(monkeypatch):
+    """`nohup` ignores SIGHUP; torch's own handlers would stop the run."""
+    asked = []
+
+    def fake(config, entry):
+        asked.append(config.signals_to_handle.split(","))
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # as torch leaves its handlers
+        return lambda *args: None
+
+    monkeypatch.setattr("torch.distributed.launcher.api.elastic_launch", fake)
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        launch(2, "onlybn.errors", {})
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert asked == [["SIGINT", "SIGTERM", "SIGQUIT"]]
 
 
 def test_a_users_mistake_is_reported_even_if_waiting_processes_fail_first():

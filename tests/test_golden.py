@@ -16,8 +16,10 @@ from golden.write import (
     compare,
     frozen_draw,
     opened,
+    pieced_together,
     specifications,
 )
+from PIL import Image
 
 from onlybn.axes import OPTIONAL, ordered
 from onlybn.runs import records
@@ -68,6 +70,17 @@ def test_a_training_key_added_later_is_specified_only_where_it_is_not_neutral(ma
         # A record of today lacks the key; it and one of later are read as the same run.
         assert records.run_of(json.loads(json.dumps(records.described(was)))) == run
     assert "nesterov" not in records.described(neutral)["training"]
+
+
+def test_the_committed_sheets_show_the_committed_figures(tmp_path):
+    found = 0
+    for workflow in map(opened, COMMITTED):
+        if pieced_together(workflow, tmp_path / "sheet.png"):
+            with Image.open(tmp_path / "sheet.png") as ours, Image.open(workflow.sheet) as theirs:
+                assert ours.size == theirs.size, workflow.study.name
+                assert ours.tobytes() == theirs.tobytes(), workflow.study.name
+            found += 1
+    assert found
 
 
 @pytest.mark.parametrize("drawn", [" ".join(map(str, drawn)) for drawn in DRAWN])

@@ -7,6 +7,7 @@ import http.server
 import re
 import struct
 import threading
+from http.client import BadStatusLine, IncompleteRead
 from pathlib import Path
 
 import numpy as np
@@ -99,6 +100,19 @@ def test_a_download_that_fails_or_is_altered_is_one_sentence_with_the_file_and_i
     with pytest.raises(UserError, match=r"^mnist: .*does not exist, and downloading it failed") as refused:
         mnist.load(tmp_path / "nothing")
     assert "\n" not in str(refused.value)
+
+
+def test_an_answer_that_is_not_http_is_a_mirror_that_failed(server, tmp_path, monkeypatch):
+    first = iter([BadStatusLine("hello"), IncompleteRead(b"")])
+    fetch = utils.download_url
+
+    def broken(url, *args):
+        if url.startswith(NOWHERE):
+            raise next(first, OSError("nothing there"))
+        return fetch(url, *args)
+
+    monkeypatch.setattr(utils, "download_url", broken)
+    assert set(mnist.load(tmp_path)) == {"train", "test"}
 
 
 def test_an_interrupted_download_leaves_nothing_and_is_repeated(server, tmp_path, monkeypatch):

@@ -456,14 +456,18 @@ def _suffix(overrides: Mapping[str, object]) -> str:
 def _one_spelling(path: str) -> str:
     """Return the normal form of a path: `~` and variables expanded, nothing redundant.
 
-    A relative path stays relative. Raises ValueError if a variable or a user does not exist.
+    A relative path stays relative unless it leads out of this folder: Snakemake keeps copies of outputs
+    below its own folder by their paths, and `..` would place them, and delete, in another. Raises ValueError
+    if a variable or a user does not exist.
     """
     whole = os.path.expandvars(os.path.expanduser(path))  # noqa: PTH111 - Path's raises
     if unknown := re.search(r"^~[^/]*|\$(\w+|\{\w+\})", whole):
         raise ValueError(f"'{path}': {unknown[0]} is not defined on this machine; write the full path")
     normal = os.path.normpath(whole)
     # After a symbolic link, `..` leads to another folder than the text suggests.
-    return normal if os.path.realpath(normal) == os.path.realpath(whole) else os.path.realpath(whole)
+    if os.path.realpath(normal) != os.path.realpath(whole):
+        return os.path.realpath(whole)
+    return os.path.normpath(Path.cwd() / normal) if normal.startswith(os.pardir) else normal
 
 
 def _cannot_write(folder: Path) -> list[str]:

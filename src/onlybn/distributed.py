@@ -97,7 +97,9 @@ def launch(processes: int, module: str, arguments: Mapping[str, Any]) -> None:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    handlers = {caught: signal.getsignal(caught) for caught in (signal.SIGINT, signal.SIGTERM)}
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+    handlers = {caught: signal.getsignal(caught) for caught in signals}
+    heeded = [caught.name for caught, handler in handlers.items() if handler is not signal.SIG_IGN]
     with TemporaryDirectory() as logs:
         config = LaunchConfig(
             min_nodes=1,
@@ -110,6 +112,7 @@ def launch(processes: int, module: str, arguments: Mapping[str, Any]) -> None:
             max_restarts=0,
             monitor_interval=0.1,
             logs_specs=DefaultLogsSpecs(log_dir=logs),
+            signals_to_handle=",".join(heeded),  # what nohup ignores stays ignored
         )
         try:
             with importable():

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from onlybn.configuration import configuration_with, open_study
-from onlybn.drawing import draw, make, report
+from onlybn.drawing import draw, make, report, sheet
 from onlybn.networks import regimes, variants
 from onlybn.study import Run, Training
 from onlybn.tensors import fingerprint
@@ -169,6 +169,14 @@ def redraw(workflow: Workflow, asked: Collection[str] = ()) -> None:
                 path.with_suffix(suffix).unlink(missing_ok=True)  # which is not committed
 
 
+def pieced_together(workflow: Workflow, target: Path) -> bool:
+    """Write the sheet of a study's committed figures to `target`; False if the committed study has none."""
+    if not Path(workflow.sheet).exists():
+        return False
+    sheet.sheet(map(Path, workflow.pictures), target)
+    return True
+
+
 def write() -> None:
     """Regenerate all golden data."""
     drawn = {" ".join(map(str, drawn)): frozen_draw(*drawn) for drawn in DRAWN}
@@ -176,6 +184,7 @@ def write() -> None:
         (GOLDEN / f"{name}.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     for given in COMMITTED:
         redraw(opened(given))
+        pieced_together(opened(given), Path(opened(given).sheet))
 
 
 if __name__ == "__main__":

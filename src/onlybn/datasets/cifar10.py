@@ -1,6 +1,7 @@
 """CIFAR-10: torchvision's original batches, and a JPEG-coded copy in the Hugging Face image layout."""
 
 import io
+from http.client import HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -51,7 +52,7 @@ def read_original(
     if not folder.exists():
         try:
             _unpack(original, data_dir)
-        except (OSError, RuntimeError) as error:
+        except (OSError, RuntimeError, HTTPException) as error:
             raise UserError(
                 f"{name}: {folder} does not exist, and downloading {original.url} failed ({error});"
                 " put the unpacked archive there, or set data_dir to the folder that contains it"

@@ -21,7 +21,10 @@ from onlybn.datasets.tiny_imagenet import validation_files
 from onlybn.errors import UserError
 
 # What Pillow raises for a file that is no image, is truncated, or has unreasonable dimensions.
-UNREADABLE = (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+UNREADABLE = (
+    *(UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError),
+    RuntimeError,  # of a damaged AVIF or DDS file
+)
 FOLDERS = dict(zip(SPLITS, ("train", "val"), strict=True))
 INDEX = pa.schema(
     [("path", pa.string()), ("label", pa.int64()), ("bytes", pa.int64()), ("sha256", pa.binary(32))]

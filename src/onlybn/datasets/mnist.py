@@ -1,6 +1,7 @@
 """MNIST: torchvision's official files, with grey or binary pixels; or its 10,000 test images alone."""
 
 import gzip
+from http.client import HTTPException
 from pathlib import Path
 
 import numpy as np
@@ -66,7 +67,7 @@ def _download(folder: Path, file: str, md5: str) -> None:
                 download_url(f"{mirror}{file}", temporary, file, md5)
                 (temporary / file).replace(folder / file)
             return
-        except (OSError, RuntimeError) as error:
+        except (OSError, RuntimeError, HTTPException) as error:
             reasons.append(" ".join(str(error).split()))
     raise UserError(
         f"mnist: {folder / file} does not exist, and downloading it failed ({', '.join(reasons)}); put a file"

@@ -68,6 +68,8 @@ def told(
             raise UserError(f"{figure}: every run of the study {study} that this figure shows diverged")
         raise UserError(f"{figure}: the study {study} has no run that this figure shows")
     caption = f"{record.says} {module.caption(numbers)}".strip() + left_out(collected, numbers)
+    if hasattr(module, "remark"):
+        caption += module.remark(drawn(record, collected))
     caption += f" Study {study}"
     if "n" in numbers:  # else it was computed, not measured
         caption += f", {length(numbers)}; "

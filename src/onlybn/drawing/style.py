@@ -21,6 +21,7 @@ from onlybn.drawing.summaries import chance, differs, networks
 
 PERCENT = (0, 108)  # with room for the number above a bar
 PANEL_WIDTHS = {1: 3.4, 2: 2.4, 3: 2.2}  # in inches, by the number of columns
+ABOVE_GRID = 0.9  # of a line of reference: below what was measured
 X_LABELS = {"depth": "depth (layers)", "width": "width (factor on channels)"}
 
 
@@ -128,6 +129,8 @@ def network_panels(
         layout="constrained",
     )
     title = known(numbers["dataset"].iloc[0]).title
+    if len(names) > 1:
+        figure.suptitle(title, fontsize="medium")
     for axes in grid.flat[len(names) :]:
         axes.remove()
     shown = list(grid.flat[: len(names)])
@@ -237,7 +240,7 @@ def chance_line(axes: Axes, here: pd.DataFrame, guesses: int = 1) -> None:
         return
     guessed = guesses * chance(here).iloc[0]
     below = guessed > 5
-    axes.axhline(guessed, color="0.55", linestyle=":", linewidth=0.9, zorder=0)
+    axes.axhline(guessed, color="0.55", linestyle=":", linewidth=0.9, zorder=ABOVE_GRID)
     axes.annotate(
         "chance",
         (1, guessed),

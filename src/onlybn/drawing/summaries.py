@@ -1,8 +1,9 @@
 """Shared by figures and tables: values of each run, and summaries of replicates over seeds."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,8 @@ from onlybn.axes import OPTIONAL, VARIANT
 from onlybn.datasets import known
 from onlybn.errors import UserError
 from onlybn.runs.schemas import DRAWN, SCHEMAS, STEP, missing
+from onlybn.study import Training
+from onlybn.training.schedules import learning_rates
 
 # The columns that name a point of a study, and those that tell its replicates apart. A point also has the
 # optional axes that are not neutral, the number of `classes` of a custom dataset, and its `training` if a
@@ -280,6 +283,13 @@ def chance(rows: pd.DataFrame) -> pd.Series:
     return 100 / classes(rows)
 
 
+def reach_of(training: Mapping[str, Any], images: int) -> float:
+    """Return the sum over the steps of a training of learning rate × weight decay / (1 − momentum)."""
+    given = Training(**training)
+    epoch = -(-(given.examples or images) // given.batch_size)
+    return float(learning_rates(given, epoch).sum()) * given.weight_decay / (1 - given.momentum)
+
+
 def ranges(points: pd.DataFrame) -> str:
     """Return in words the range of the means `y`, in percent, of each regime."""
     means = points.dropna(subset="y").groupby("regime")["y"].agg(["min", "max"])
@@ -297,7 +307,7 @@ def seeds_phrase(points: pd.DataFrame, *, crosses: bool = False, counts: str = "
     """
     counted = points.drop_duplicates(point(points))
     low, high = points["n"].min(), points["n"].max()
-    phrase = f"n = {high}" if low == high else f"n = {low} to {high}"
+    phrase = f"n = {high}" if low == high else f"n = {_by_arm(counted) or f'{low} to {high}'}"
     phrase += f" {counts}" if (low, high) == (1, 1) else f" {counts}s"
     if diverged := int(counted["diverged"].sum()):
         mark = " (×)" if crosses else ""
@@ -305,3 +315,14 @@ def seeds_phrase(points: pd.DataFrame, *, crosses: bool = False, counts: str = "
     if at_chance := int(counted["at_chance"].sum()):
         phrase += f"; {at_chance} run{'s' * (at_chance > 1)} with at most 1.5 times the accuracy of chance"
     return phrase
+
+
+def _by_arm(points: pd.DataFrame) -> str:
+    """Return in words the numbers of seeds, where regimes or other names of arms explain how they differ."""
+    for column in ("regime", *(axis.name for axis in OPTIONAL)):
+        if column in points and points[column].nunique() > 1:
+            least = points.groupby(column, sort=False, observed=True)["n"].agg(["min", "max"])
+            if (least["min"] == least["max"]).all():
+                arms = least.groupby("max", sort=False).groups.items()
+                return ", ".join(f"{n} ({', '.join(map(str, names))})" for n, names in sorted(arms))
+    return ""

@@ -243,7 +243,9 @@ def classify(bank: Bank, task: str, image: Path) -> dict[str, float]:
     try:
         with Image.open(image) as opened:
             seen = ImageOps.exif_transpose(opened)
-            if seen.mode.startswith("I;16"):  # which `convert` would clip
+            if seen.mode == "F":
+                raise ValueError("it holds floating-point numbers, whose range is unknown")
+            if seen.mode.startswith("I"):  # of 16 bits, which `convert` would clip
                 seen = Image.fromarray((np.asarray(seen) // 257).astype(np.uint8))
             seen = seen.convert(modes[facts["channels"]])
     except UNREADABLE as error:

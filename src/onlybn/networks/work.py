@@ -11,6 +11,7 @@ from torch import nn
 
 from onlybn.axes import NORMALISATION, Values
 from onlybn.datasets import Dataset
+from onlybn.errors import UserError
 from onlybn.models.network import Network
 from onlybn.networks import regimes
 from onlybn.networks.draw import build
@@ -70,7 +71,10 @@ def work(dataset: Dataset, architecture: str, regime: str, values: Values = ()) 
     normalisation = dict(values).get(NORMALISATION.name, NORMALISATION.default)
     build = _shared if regime in regimes.REGIMES else built
     calls, network = (made(dataset, architecture, normalisation) for made in (_calls, build))
-    parameters = regimes.apply(network, regime, 0).values()
+    try:
+        parameters = regimes.apply(network, regime, 0).values()
+    except UserError:  # of a custom regime that reads weights, which have no values here
+        parameters = regimes.apply(network, "all", 0).values()
     layers = {name: network.get_submodule(name) for name in dict.fromkeys(call.layer for call in calls)}
     trained = {n for n, layer in layers.items() if any(p.requires_grad for p in layer.parameters())}
     first = next((index for index, call in enumerate(calls) if call.layer in trained), len(calls))

@@ -161,14 +161,15 @@ def train_block(
                 if kept_at := keep_aside(folder, replaced / folder.name):
                     moved.append(kept_at)
                 publish(source, folder)
-                if replaced in source.parents:
-                    shutil.rmtree(source)
         trained = {run.seed for run, *_ in left} if images else set()
         wanted = analyses or [()] * len(runs)
         for run, folder, work_folder, names in zip(runs, folders, folders_of_work, wanted, strict=True):
             for analysis in names if run.seed in trained else ():
                 with suppress(UserError):  # the run is done; the analysis' own job tells what is wrong
                     measure(analysis, run, folder, images, work_folder / f"{analysis}.parquet")
+        for source in sources.values():
+            if replaced in source.parents:  # only now: Snakemake removes the files of a job that fails
+                shutil.rmtree(source)
     if moved:
         size = sum(map(size_of, moved)) / 1e6
         told = ", ".join(map(str, moved))

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from functools import reduce
 
 import numpy as np
 import pandas as pd
@@ -47,7 +48,7 @@ def late(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def smoothed(table: pd.DataFrame, column: str = "top_1", window: int = WINDOW) -> pd.Series:
-    """Return each run's centred mean over `window` recorded points, of fewer at the ends.
+    """Return each run's centred mean over `window` recorded points, of 3 and of 1 at the ends.
 
     Points after a run diverged keep their value, and are in the mean of no other.
     """
@@ -55,9 +56,15 @@ def smoothed(table: pd.DataFrame, column: str = "top_1", window: int = WINDOW) -
     finite = np.isfinite(table["loss"].astype(float)) if "loss" in table else values.notna()
     in_order = table.assign(**{column: values.where(finite)}).sort_values("step", kind="stable")
     means = in_order.groupby(run(table), sort=False, dropna=False)[column].transform(
-        lambda its: its.rolling(window, center=True, min_periods=1).mean()
+        lambda its: _centred(its, window)
     )
     return means.reindex(table.index).where(finite, values)
+
+
+def _centred(values: pd.Series, window: int) -> pd.Series:
+    """Return centred means over a window that shrinks towards the ends, which keep their values."""
+    means = (values.rolling(width, center=True).mean() for width in range(window, 1, -2))
+    return reduce(pd.Series.fillna, [*means, values])
 
 
 def first_step(rows: pd.DataFrame, accuracy: float) -> float:
@@ -116,13 +123,13 @@ def bands(landscape: pd.DataFrame) -> pd.DataFrame:
 QUANTILES = {"spread": 0.5, "relative_change": 0.5, "beta": 0.9, "rate_beta": 0.5}
 
 
-def early_and_late(landscape: pd.DataFrame) -> pd.DataFrame:
-    """Return a row per run: quantiles over the first and the last fifth of training, along the gradient.
+def early_and_late(landscape: pd.DataFrame, direction: str = "gradient") -> pd.DataFrame:
+    """Return a row per run: quantiles over the first and the last fifth of training, along a direction.
 
     The columns are `early_` and `late_` with the names of QUANTILES. Runs without rows have missing values.
     """
     table = bands(landscape)
-    table = table[table["direction"] == "gradient"]
+    table = table[table["direction"] == direction]
     names = named(landscape)
     runs = landscape[names].drop_duplicates()
     for name, rows in (("early", early(table)), ("late", late(table))):

@@ -53,8 +53,9 @@ def caption(numbers: pd.DataFrame) -> str:
     """Say what the loss is, and what the bands and the dotted line are."""
     return (
         "The loss is half the sum of squares over the batch. η is the learning rate times each probed factor;"
-        " bands reach from the smallest to the largest value over η; ‖Δg‖ = ‖∇L(W − ηg) − g‖, and the"
-        " effective β is the largest ‖Δg‖ / (η‖g‖). Dotted: 2 / rate, the edge of stability. G is the"
+        " in the panels of the loss at W − ηg and of ‖Δg‖, bands reach from the smallest to the largest value"
+        " over η, means over seeds; elsewhere shading is one standard deviation. ‖Δg‖ = ‖∇L(W − ηg) − g‖, and"
+        " the effective β is the largest ‖Δg‖ / (η‖g‖). Dotted: 2 / rate, the edge of stability. G is the"
         " gradient of a layer's weight, and G′ the same with all earlier layers at their next values."
         f"{LOGARITHMS} What is not finite is not drawn."
     )

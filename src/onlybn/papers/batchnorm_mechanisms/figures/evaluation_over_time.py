@@ -25,7 +25,8 @@ def _lines(axes: Axes, here: pd.DataFrame) -> None:
     for look, _, arm, rows in arms(here[here["seed"].isna()]):
         by_name = sorted(rows.groupby("statistics"), reverse=True)
         for dash, (name, its) in zip(DASHES, by_name, strict=False):
-            drawn = {"color": look.colour, "linestyle": dash, "marker": look.mark, "label": f"{arm}, {name}"}
+            label = f"{arm}, {name}" if len(by_name) > 1 else arm  # else it has no statistics
+            drawn = {"color": look.colour, "linestyle": dash, "marker": look.mark, "label": label}
             inside = look.colour if dash == "-" else "white"
             axes.errorbar(its["x"], its["y"], its["std"], markerfacecolor=inside, **drawn)
 

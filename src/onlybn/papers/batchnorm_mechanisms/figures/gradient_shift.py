@@ -9,7 +9,11 @@ from onlybn.papers.batchnorm_mechanisms.figures.panels import LOGARITHMS, Row, p
 SHIFT, RELATIVE, COSINE = "‖G − G′‖", "‖G − G′‖ / ‖G‖", "cos(G, G′)"
 # The layers drawn: 5 and 10 of VGG-16's convolutions, 9 and 17 of the deep linear network's 25 layers.
 PLACES = {"middle": 1 / 3, "late": 2 / 3}
-ROWS = (Row(SHIFT, log=True), Row(RELATIVE, log=True), Row(COSINE, limits=(-1.05, 1.05)))
+ROWS = (
+    Row(SHIFT, log=True, equal=True),
+    Row(RELATIVE, log=True, equal=True),
+    Row(COSINE, limits=(-1.05, 1.05)),
+)
 
 
 def numbers(gradient_shift: pd.DataFrame) -> pd.DataFrame:

@@ -59,7 +59,8 @@ def caption(numbers: pd.DataFrame) -> str:
     dashed = " Dashed: with the decay term." if numbers["edge"].str.startswith("decayed").any() else ""
     return (
         f"The loss of the batch and its gradient at W − ηd, where d is the gradient g{random} and η is the"
-        " learning rate times each probed factor. Bands reach from the smallest to the largest value over η;"
-        f" ‖Δg‖ = ‖∇L(W − ηd) − g‖, and the effective β is the largest ‖Δg‖ / (η‖d‖).{dashed} Dotted: rate ·"
-        f" β = 2, the edge of stability.{LOGARITHMS} What is not finite is not drawn."
+        " learning rate times each probed factor. In the panels of loss and ‖Δg‖, bands reach from the"
+        " smallest to the largest value over η, means over seeds; elsewhere shading is one standard"
+        " deviation. ‖Δg‖ = ‖∇L(W − ηd) − g‖, and the effective β is the largest ‖Δg‖ / (η‖d‖)."
+        f"{dashed} Dotted: rate · β = 2, the edge of stability.{LOGARITHMS} What is not finite is not drawn."
     )

@@ -5,6 +5,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from onlybn.drawing import style
 from onlybn.drawing.summaries import over_seeds
 from onlybn.papers.batchnorm_mechanisms.arms import described, final, points
 from onlybn.papers.batchnorm_mechanisms.figures.panels import PERCENT, Row, arms, panels
@@ -49,11 +50,13 @@ def _points(axes: Axes, here: pd.DataFrame) -> None:
     names = here.drop_duplicates("x").set_index("x")["regime"].sort_index()
     axes.set_xticks(names.index, [REGIMES.get(name, name) for name in names], rotation=30, ha="right")
     axes.set_xlim(names.index[0] - 0.5, names.index[-1] + 0.5)
+    style.chance_line(axes, here)
 
 
 def caption(numbers: pd.DataFrame) -> str:
     """Say what γ and β are."""
     return (
         "The last test of each run, with what trains on the horizontal axis; γ and β are those of the layer"
-        " that normalises. All other parameters keep their random values."
+        " that normalises. All other parameters keep their random values. All share one training, which"
+        " was chosen for BatchNorm."
     )

@@ -177,7 +177,7 @@ def panel(axes: Axes, here: pd.DataFrame, row: Row) -> None:
     if row.x_label == "layer":
         axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
     if row.at:
-        axes.axhline(row.at(here), color="0.4", linestyle=":", linewidth=0.9, zorder=0)
+        axes.axhline(row.at(here), color="0.4", linestyle=":", linewidth=0.9, zorder=style.ABOVE_GRID)
     if row.log and here["y"].gt(0).any():
         logarithmic(axes)
     if row.limits:

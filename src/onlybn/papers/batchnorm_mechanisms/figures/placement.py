@@ -23,7 +23,7 @@ def numbers(metrics: pd.DataFrame, curve: pd.DataFrame) -> pd.DataFrame:
 
 def draw(numbers: pd.DataFrame) -> Figure:
     """Draw the accuracies over time, and a dot per run for the last test; a column per setting."""
-    return panels(numbers, (*accuracy_rows(numbers), Row(FINAL, _dots, x_label="")))
+    return panels(numbers, (*accuracy_rows(numbers), Row(FINAL, _dots, x_label="", equal=True)))
 
 
 def _dots(axes: Axes, here: pd.DataFrame) -> None:

@@ -32,14 +32,17 @@ def draw(numbers: pd.DataFrame) -> Figure:
 
 
 def _rates(axes: Axes, here: pd.DataFrame) -> None:
-    """Draw a point per rate; an × below marks those at which runs diverged."""
+    """Draw a point per rate; an × below marks those at which runs diverged, and how many if not all."""
     for look, _, arm, rows in arms(here):
         axes.errorbar(
             rows["x"], rows["y"], rows["std"], color=look.colour, marker=look.mark, linewidth=0.9, label=arm
         )
-        for x in rows.loc[rows["diverged"] > 0, "x"]:
-            by = axes.get_xaxis_transform()
-            axes.plot(x, 0.04, "x", color=look.colour, transform=by, clip_on=False)
+        by = axes.get_xaxis_transform()
+        for point in rows[rows["diverged"] > 0].itertuples():
+            axes.plot(point.x, 0.04, "x", color=look.colour, transform=by, clip_on=False)
+            if point.n:  # its mean is of the other runs
+                told = {"xytext": (0, 5), "textcoords": "offset points", "ha": "center", "fontsize": 6.5}
+                axes.annotate(f"{point.diverged:.0f}", (point.x, 0.04), xycoords=by, **told)
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
 
@@ -48,5 +51,6 @@ def caption(numbers: pd.DataFrame) -> str:
     """Say what accuracy is drawn."""
     return (
         "Training accuracy is that of batches, a mean over 5 recorded points, and its best while training."
-        f" The dotted line is at {TRAINED:.0f} %. Means are of the runs that did not diverge."
+        f" The dotted line is at {TRAINED:.0f} %. Means are of the runs that did not diverge; a number"
+        " at × is of those that did, where some did not."
     )

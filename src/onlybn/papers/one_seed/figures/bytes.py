@@ -51,6 +51,7 @@ def draw(numbers: pd.DataFrame) -> Figure:
             mark = OTHER_MARKS[place - 1] if place else look.mark
             label = f"{network}, {look.label}" if len(shown) > 1 else look.label
             style.points(axes, style.Series(rows, label, look.colour, mark, line="none"))
+        style.chance_line(axes, here)
         axes.set_xscale("log")
         axes.set_title(known(task).title)
         axes.set_xlabel("bytes for the task")

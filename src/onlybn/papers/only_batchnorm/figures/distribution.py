@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from onlybn.drawing import style
 from onlybn.drawing.summaries import over_seeds, per_run, point
 from onlybn.papers.only_batchnorm.looks import LOOKS
+from onlybn.papers.only_batchnorm.reach import decay_reach
 
 MOMENTS = ["mean", "deviation", "negative"]
 
@@ -46,6 +47,7 @@ class Distribution:
     edges: tuple[float, ...] | None = None
     log: bool = False
     CROSSES: ClassVar = False
+    remark = staticmethod(decay_reach)
 
     def numbers(self, table: pd.DataFrame) -> pd.DataFrame:
         """Return a row per architecture, regime and bin: the mean over seeds of its share of channels.

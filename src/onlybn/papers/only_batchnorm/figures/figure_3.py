@@ -88,8 +88,12 @@ def _name_networks(axes: Axes, numbers: pd.DataFrame) -> None:
 
 def caption(numbers: pd.DataFrame) -> str:
     """Say the slopes, and what the paper finds."""
-    slopes = numbers.dropna(subset="slope").groupby("panel")["slope"].first()
-    fitted = ", ".join(f"{slope:+.2f} points per doubling by {panel}" for panel, slope in slopes.items())
+    drawn = numbers.dropna(subset=["slope", "y"]).groupby("panel")
+    lines = drawn.agg(slope=("slope", "first"), networks=("architecture", "nunique"))
+    fitted = ", ".join(
+        f"{line.slope:+.1f} points per doubling by {panel} ({line.networks} networks)"
+        for panel, line in lines.iterrows()
+    )
     return (
         f"Least-squares lines over the means: {fitted}. " if fitted else "Too few networks for a line. "
     ) + "The paper finds a steeper line for depth than for width."

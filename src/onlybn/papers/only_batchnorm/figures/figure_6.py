@@ -9,8 +9,10 @@ from matplotlib.figure import Figure
 from onlybn.drawing import style
 from onlybn.drawing.summaries import over_seeds, point
 from onlybn.papers.only_batchnorm.looks import LOOKS
+from onlybn.papers.only_batchnorm.reach import decay_reach
 
 THRESHOLDS = (0.01, 0.05, 0.1)
+remark = decay_reach
 _MARKERS = ("o", "D", "v")
 
 
@@ -34,7 +36,7 @@ def draw(numbers: pd.DataFrame) -> Figure:
     colours = sns.color_palette("rocket", len(THRESHOLDS) + 1)
 
     def panel(axes: Axes, here: pd.DataFrame) -> None:
-        axes.axhline(0, color="0.4", linewidth=0.8, zorder=0)
+        axes.axhline(0, color="0.4", linewidth=0.8, zorder=style.ABOVE_GRID)
         lines = [
             style.Series(here[here["threshold"] == threshold], f"ε = {threshold:g}", colour, mark)
             for threshold, colour, mark in zip(THRESHOLDS, colours, _MARKERS, strict=False)

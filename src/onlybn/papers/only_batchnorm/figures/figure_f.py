@@ -10,6 +10,7 @@ from onlybn.datasets import known
 from onlybn.drawing import style
 from onlybn.drawing.looks import COLOURS
 from onlybn.drawing.summaries import finals, networks, over_seeds
+from onlybn.papers.only_batchnorm.looks import LOOKS
 
 
 def numbers(metrics: pd.DataFrame) -> pd.DataFrame:
@@ -28,14 +29,25 @@ def draw(numbers: pd.DataFrame) -> Figure:
     figure, axes = plt.subplots(figsize=(4.0, 2.6), layout="constrained")
     numbers = numbers.assign(network=networks(numbers))
     drawn = []
-    for network, colour in zip(dict.fromkeys(numbers["network"]), cycle(COLOURS), strict=False):
+    several = numbers["network"].nunique() > 1
+    level_look = LOOKS.regimes["batchnorm"].colour  # of a single network, as in other figures
+    looks = cycle(COLOURS if several else [LOOKS.regimes["random-2"].colour])
+    for network, colour in zip(dict.fromkeys(numbers["network"]), looks, strict=False):
         here = numbers[numbers["network"] == network]
-        drawn.append(style.Series(here.dropna(subset="x"), network, colour, "v"))
+        label = network if several else f"{network}, random weights"
+        drawn.append(style.Series(here.dropna(subset="x"), label, colour, "v"))
         for level in here.loc[here["x"].isna(), "y"].dropna():
-            axes.axhline(level, color=colour, linestyle="--", linewidth=1)
+            axes.axhline(level, color=colour if several else level_look, linestyle="--", linewidth=1)
     style.series(axes, drawn)
     if _has_level(numbers):
-        axes.plot([], [], color="0.4", linestyle="--", linewidth=1, label="BatchNorm alone")
+        axes.plot(
+            [],
+            [],
+            color="0.4" if several else level_look,
+            linestyle="--",
+            linewidth=1,
+            label="BatchNorm alone",
+        )
     tried = numbers["x"].dropna()
     if tried.nunique() > 1:
         style.log_axis(axes, tried)
@@ -50,10 +62,11 @@ def draw(numbers: pd.DataFrame) -> Figure:
 
 
 def caption(numbers: pd.DataFrame) -> str:
-    """Say what the dashed line is."""
+    """Say what the dashed line is, and what a layer with few weights trains."""
+    few = " A layer with fewer than K weights per channel trains all of them."
     if _has_level(numbers):
-        return "Dashed: BatchNorm alone, which trains as many parameters as K = 2."
-    return "BatchNorm alone has no finished run."
+        return "Dashed: BatchNorm alone, which trains as many parameters as K = 2." + few
+    return "BatchNorm alone has no finished run." + few
 
 
 def _has_level(numbers: pd.DataFrame) -> bool:

@@ -8,11 +8,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from onlybn.drawing import style
-from onlybn.drawing.looks import COLOURS
+from onlybn.drawing.looks import OTHER_COLOURS, OTHER_MARKS
 from onlybn.drawing.summaries import finals, over_seeds, stuck
 from onlybn.papers.only_batchnorm.looks import LOOKS
 
-_MARKERS = ("o", "s", "^", "D")
+# What the legend says for a name of γ's and β's draw; features are named as they are.
+LABELS = {
+    "gamma-uniform": "γ from U[0, 1], β = 0",
+    "gamma-one": "γ = 1, β = 0",
+    "gamma-symmetric": "γ from U[−1, 1], β = 0",
+    "gamma-one-beta-one": "γ = 1, β = 1",
+}
 
 
 @dataclass(frozen=True)
@@ -52,12 +58,12 @@ class Initialisation:
             lines = [
                 style.Series(
                     here[(here["initialisation"] == name) & (here["runs"] == runs)],
-                    name if runs == "all" else f"{name}, runs that trained",
+                    _label(name) + (", runs that trained" if runs == "trained" else ""),
                     colour,
                     mark,
                     line,
                 )
-                for name, colour, mark in zip(names, COLOURS, cycle(_MARKERS), strict=False)
+                for name, colour, mark in zip(names, cycle(OTHER_COLOURS), cycle(OTHER_MARKS), strict=False)
                 for runs, line in (("all", "-"), ("trained", ":"))
             ]
             style.series(axes, lines, apart=3)
@@ -69,6 +75,10 @@ class Initialisation:
         """Say what the dotted lines are, if any, and what the paper finds."""
         dotted = numbers["runs"].nunique() > 1
         return ("Dotted: means without the runs that ended at chance. " if dotted else "") + self.finds
+
+
+def _label(name: str) -> str:
+    return LABELS.get(name, name.replace("-", " "))
 
 
 FEATURES = Initialisation(0, "γ is drawn from U[0, 1], and β starts at 0.")

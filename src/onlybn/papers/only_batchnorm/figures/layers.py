@@ -6,10 +6,12 @@ from typing import ClassVar
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from onlybn.drawing import style
 from onlybn.drawing.summaries import by_run, over_seeds, per_run, point
 from onlybn.papers.only_batchnorm.looks import LOOKS
+from onlybn.papers.only_batchnorm.reach import decay_reach
 
 QUANTILES = {"low": 0.1, "median": 0.5, "high": 0.9}
 
@@ -22,6 +24,7 @@ class Layers:
     layer: str
     label: str
     CROSSES: ClassVar = False
+    remark = staticmethod(decay_reach)
 
     def numbers(self, table: pd.DataFrame) -> pd.DataFrame:
         """Return a row per architecture, regime and layer; `x` counts layers from 1, in forward order.
@@ -53,6 +56,7 @@ class Layers:
                     axes.plot(line["x"], line["median"], color=look.colour, label=look.label, linewidth=1)
                     band = {"color": look.colour, "alpha": 0.18, "linewidth": 0}
                     axes.fill_between(line["x"], line["low"], line["high"], **band)
+            axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
 
         return style.network_panels(numbers, panel, x_label="layer", y_label=self.label, share_x=False)
 

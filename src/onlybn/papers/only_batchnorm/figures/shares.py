@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from onlybn.drawing import style
 from onlybn.drawing.summaries import over_seeds, per_run, ranges
 from onlybn.papers.only_batchnorm.looks import LOOKS
+from onlybn.papers.only_batchnorm.reach import decay_reach
 
 THRESHOLD = 0.01
 OFTEN = 0.99
@@ -34,6 +35,7 @@ class Share:
     measure: Callable[[pd.DataFrame], float]
     label: str
     finds: str
+    remark = staticmethod(decay_reach)
 
     def numbers(self, table: pd.DataFrame) -> pd.DataFrame:
         """Return a row per panel, regime and architecture: the mean percentage `y`, `std` and n."""

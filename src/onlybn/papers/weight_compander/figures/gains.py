@@ -5,6 +5,7 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from onlybn.datasets import known
+from onlybn.drawing import style
 from onlybn.papers.weight_compander.arms import FUNCTION, gains
 from onlybn.papers.weight_compander.looks import looks
 
@@ -27,7 +28,7 @@ def draw(numbers: pd.DataFrame) -> Figure:
     )
     title = known(numbers["dataset"].iloc[0]).title
     for axes, network in zip(grid[0], shown, strict=True):
-        axes.axvline(0, color="0.4", linewidth=0.8, zorder=0)
+        axes.axvline(0, color="0.4", linewidth=0.8, zorder=style.ABOVE_GRID)
         for point in numbers[numbers["network"] == network].itertuples():
             name = getattr(point, FUNCTION)
             half = (point.high - point.low) / 2 if point.pairs > 1 else 0
@@ -52,6 +53,7 @@ def caption(numbers: pd.DataFrame) -> str:
     lost = " At the right, × marks pairs of which runs diverged." if numbers["lost"].any() else ""
     return (
         "Mean difference of test accuracy between runs of the same seed, with Student's 95 % interval."
-        f" Intervals without 0: {off} of {len(told)}; with a p below 0.05 after Holm over the networks of a"
-        f" family: {int((told['p_holm'] < 0.05).sum())}.{lost} Not in the paper."
+        f" Intervals without 0: {off} of {len(told)}; with a p below 0.05 after Holm, for each function over"
+        f" the networks of a family: {int((told['p_holm'] < 0.05).sum())}.{lost} A row without a mark was not"
+        " run. Not in the paper."
     )

@@ -9,6 +9,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from onlybn.datasets import known
 from onlybn.drawing import style
@@ -77,6 +78,7 @@ class Weights:
             line[0].set_ylabel("weight")
         for axes in grid[-1]:
             axes.set_xlabel("epoch" if numbers["epochs"].max() else "step")
+            axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         style.legend_below(figure, list(grid.flat))
         return figure
 
