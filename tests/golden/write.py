@@ -55,8 +55,6 @@ COMMITTED = (
     ["study=examples/jpeg/coded.yaml", "dataset=coded:twice"],
     ["study=examples/jpeg/coded.yaml", "precision=float32"],
 )
-# Tables of claims that are not drawn again: what a claim needs is not committed, for its size.
-KEPT = {("sigmoid-mnist_seeds-3", "claims")}
 # Every kind of layer and of draw, with names of each family's modules.
 DRAWN = [
     ("resnet-8", regime, variants.DEFAULT, 0)
@@ -128,7 +126,7 @@ def _there(files: Iterable[str]) -> list[Path]:
 def committed(workflow: Workflow) -> dict[str, Path]:
     """Return the Parquet files of a study's committed figures and tables, by name."""
     files = Path(workflow.drawn).glob("[ft]*/*.parquet")
-    return {path.stem: path for path in sorted(files) if (workflow.study.name, path.stem) not in KEPT}
+    return {path.stem: path for path in sorted(files)}
 
 
 def compare(workflow: Workflow, name: str, path: Path) -> None:
