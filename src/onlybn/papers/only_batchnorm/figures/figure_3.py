@@ -91,7 +91,7 @@ def caption(numbers: pd.DataFrame) -> str:
     drawn = numbers.dropna(subset=["slope", "y"]).groupby("panel")
     lines = drawn.agg(slope=("slope", "first"), networks=("architecture", "nunique"))
     fitted = ", ".join(
-        f"{line.slope:+.1f} points per doubling by {panel} ({line.networks} networks)"
+        f"{line.slope:+.1f} points per doubling by {panel} ({line.networks:.0f} networks)"
         for panel, line in lines.iterrows()
     )
     return (

@@ -87,9 +87,11 @@ def draw(numbers: pd.DataFrame) -> Figure:
 
 def caption(numbers: pd.DataFrame) -> str:
     """Say what the widths are, and what the paper tells."""
+    linear = any(parsed(name).method == "linear" for name in numbers[FUNCTION].unique())
+    control = " The linear function is the control, a larger learning rate." if linear else ""
     return (
         "Ratio of the distance between two percentiles of a layer's weights after training, with the"
-        " function and without, paired by seed: geometric mean and 95 % interval. A linear function is the"
-        " control, a larger learning rate. The paper tells of a wider middle in the first convolution with"
-        " the compander, which fades towards the end of the network."
+        f" function and without, paired by seed: geometric mean and 95 % interval.{control} The paper tells"
+        " of a wider middle in the first convolution with the compander, which fades towards the end of the"
+        " network."
     )
