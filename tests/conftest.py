@@ -54,7 +54,7 @@ def run_columns(name: str, regime: str, seed: int, **changes) -> dict:
         "seed": seed,
         "status": "finished",
         "epochs": 2,
-        "training": json.dumps({"epochs": 2}),
+        "training": json.dumps({"epochs": 2, "batch_size": 32, "learning_rate": 0.1}),
         **counts(name),
     }
     return columns | changes

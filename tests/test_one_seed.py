@@ -143,7 +143,7 @@ def test_points_of_several_networks_are_named_and_not_joined(tmp_path):
     plt.close(drawn)
     world().to_parquet(tmp_path / "metrics.parquet")
     _, caption, _ = draw.told(paper("one-seed"), "bytes", "s", [tmp_path / "metrics.parquet"])
-    assert "n = 3 to 6 runs" in caption
+    assert "n = 3 (all), 6 (" in caption
 
 
 def test_a_regime_whose_runs_all_diverged_is_a_cross_at_the_bottom():
