@@ -60,7 +60,7 @@ def settings() -> str:
 
 # Studies of CIFAR-10 that were measured, and what a column of docs/measurements.md calls them.
 CIFAR10 = {
-    "cifar10-resnet-14_regimes-all,batchnorm,random-2_seeds-4": "160 epochs, ResNet-14",
+    "cifar10-resnet-14_regimes-all,batchnorm,random-2_seeds-5": "160 epochs, ResNet-14",
     "cifar10-short_seeds-4": "3 epochs (`cifar10-short`)",
 }
 

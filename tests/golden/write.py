@@ -47,7 +47,7 @@ COMMITTED = (
     ["study=imagenette"],
     ["study=cifar10-short", "seeds=4"],
     ["study=cifar10-short", "architectures=[resnet-14,resnet-32]", "regimes=all"],
-    ["study=cifar10-resnet-14", "regimes=[all,batchnorm,random-2]", "seeds=4"],
+    ["study=cifar10-resnet-14", "regimes=[all,batchnorm,random-2]", "seeds=5"],
     [*JPEG, "regimes=batchnorm", "seeds=2", "milestones=[]", "precision=float32"],
     [*JPEG, "regimes=[all,batchnorm]", "seeds=3", "precision=float32"],
     [*JPEG, "regimes=[all,batchnorm]", "seeds=3", "precision=bfloat16"],
