@@ -273,7 +273,8 @@ def test_a_figure_is_drawn_from_collected_files_with_its_diverged_run_in_the_cap
     assert (tmp_path / f"{name}.png").stat().st_size > 10_000
     caption = (tmp_path / f"{name}.rst").read_text()
     assert (
-        "Study s, 1,000 steps; mean ± one standard deviation, n = 1 to 2 seeds; 1 diverged run (×)" in caption
+        "Study s, 1,000 steps; mean ± one standard deviation, n = 1 (none), 2 (batchnorm) seeds; 1 diverged run (×)"
+        in caption
     )
 
 
