@@ -272,10 +272,8 @@ def test_a_figure_is_drawn_from_collected_files_with_its_diverged_run_in_the_cap
     drawing.draw(PAPER, name, "s", files, tmp_path / name)
     assert (tmp_path / f"{name}.png").stat().st_size > 10_000
     caption = (tmp_path / f"{name}.rst").read_text()
-    assert (
-        "Study s, 1,000 steps; mean ± one standard deviation, n = 1 (none), 2 (batchnorm) seeds; 1 diverged run (×)"
-        in caption
-    )
+    assert "1,000 steps; mean ± one standard deviation, n = 1 (none), 2 (batchnorm) seeds" in caption
+    assert "; 1 diverged run (×)" in caption
 
 
 def test_a_table_is_made_from_collected_files(tmp_path):
