@@ -41,7 +41,7 @@ def _rates(axes: Axes, here: pd.DataFrame) -> None:
         for point in rows[rows["diverged"] > 0].itertuples():
             axes.plot(point.x, 0.04, "x", color=look.colour, transform=by, clip_on=False)
             if point.n:  # its mean is of the other runs
-                told = {"xytext": (0, 5), "textcoords": "offset points", "ha": "center", "fontsize": 6.5}
+                told = {"xytext": (4, 0), "textcoords": "offset points", "va": "center", "fontsize": 6.5}
                 axes.annotate(f"{point.diverged:.0f}", (point.x, 0.04), xycoords=by, **told)
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")

@@ -4,11 +4,12 @@ from dataclasses import dataclass
 from itertools import cycle
 
 import pandas as pd
+import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from onlybn.drawing import style
-from onlybn.drawing.looks import OTHER_COLOURS, OTHER_MARKS
+from onlybn.drawing.looks import OTHER_MARKS
 from onlybn.drawing.summaries import finals, over_seeds, stuck
 from onlybn.papers.only_batchnorm.looks import LOOKS
 
@@ -53,6 +54,7 @@ class Initialisation:
     def draw(self, numbers: pd.DataFrame) -> Figure:
         """Draw the panels of each regime, a line per initialisation; dotted without the failed runs."""
         names = list(dict.fromkeys(numbers["initialisation"]))
+        colours = sns.color_palette("viridis", len(names))  # none of them means a regime
 
         def panel(axes: Axes, here: pd.DataFrame) -> None:
             lines = [
@@ -63,7 +65,7 @@ class Initialisation:
                     mark,
                     line,
                 )
-                for name, colour, mark in zip(names, cycle(OTHER_COLOURS), cycle(OTHER_MARKS), strict=False)
+                for name, colour, mark in zip(names, colours, cycle(OTHER_MARKS), strict=False)
                 for runs, line in (("all", "-"), ("trained", ":"))
             ]
             style.series(axes, lines, apart=3)
