@@ -181,8 +181,9 @@ def write() -> None:
     for name, facts in (("specifications", specifications()), ("draws", drawn)):
         (GOLDEN / f"{name}.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     for given in COMMITTED:
-        redraw(opened(given))
-        pieced_together(opened(given), Path(opened(given).sheet))
+        workflow = opened(given)
+        redraw(workflow)
+        pieced_together(workflow, Path(workflow.sheet))
 
 
 if __name__ == "__main__":

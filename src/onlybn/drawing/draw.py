@@ -61,7 +61,8 @@ def told(
     record = paper.figures[figure]
     module = paper.load(record.module)
     collected = read_kinds(record.reads, tables)
-    numbers = module.numbers(*drawn(record, collected))
+    shown = drawn(record, collected)
+    numbers = module.numbers(*shown)
     if numbers.empty:
         statuses = {s for table in collected.values() if table is not None for s in table["status"]}
         if statuses == {"diverged"}:
@@ -69,7 +70,7 @@ def told(
         raise UserError(f"{figure}: the study {study} has no run that this figure shows")
     caption = f"{record.says} {module.caption(numbers)}".strip() + left_out(collected, numbers)
     if hasattr(module, "remark"):
-        caption += module.remark(drawn(record, collected))
+        caption += module.remark(shown)
     caption += f" Study {study}"
     if "n" in numbers:  # else it was computed, not measured
         caption += f", {length(numbers)}; "

@@ -284,10 +284,13 @@ def chance(rows: pd.DataFrame) -> pd.Series:
 
 
 def reach_of(training: Mapping[str, Any], images: int) -> float:
-    """Return the sum over the steps of a training of learning rate × weight decay / (1 − momentum)."""
+    """Return the sum over a training's steps of learning rate × weight decay / (1 − momentum).
+
+    `images` is the size of the dataset's training split.
+    """
     given = Training(**training)
-    epoch = -(-(given.examples or images) // given.batch_size)
-    return float(learning_rates(given, epoch).sum()) * given.weight_decay / (1 - given.momentum)
+    rates = learning_rates(given, given.steps_per_epoch(images))
+    return float(rates.sum()) * given.weight_decay / (1 - given.momentum)
 
 
 def ranges(points: pd.DataFrame) -> str:
@@ -321,8 +324,8 @@ def _by_arm(points: pd.DataFrame) -> str:
     """Return in words the numbers of seeds, where regimes or other names of arms explain how they differ."""
     for column in ("regime", *(axis.name for axis in OPTIONAL)):
         if column in points and points[column].nunique() > 1:
-            least = points.groupby(column, sort=False, observed=True)["n"].agg(["min", "max"])
-            if (least["min"] == least["max"]).all():
-                arms = least.groupby("max", sort=False).groups.items()
+            ends = points.groupby(column, sort=False, observed=True)["n"].agg(["min", "max"])
+            if (ends["min"] == ends["max"]).all():
+                arms = ends.groupby("max", sort=False).groups.items()
                 return ", ".join(f"{n} ({', '.join(map(str, names))})" for n, names in sorted(arms))
     return ""
